@@ -1,0 +1,92 @@
+"""Rate-distortion points from results: pure functions on DataFrames that count what they drop."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rdkit_vae.errors import BadInput
+
+# What is drawn unless the user asks: the readings that the paper compares, and the honest one.
+DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
+DEFAULT_SIGMAS_ELSEWHERE = ("optimal", "shared")
+_SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
+
+
+def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of each run's last checkpoint, and in words what was left out.
+
+    A run that diverged or crashed has no last checkpoint: all its rows are left out.
+    """
+    notes = []
+    status = frame.groupby("run_id")["status"].agg(set)
+    for failed in ("diverged", "crashed"):
+        runs = status.index[status.map(lambda found, failed=failed: failed in found)]
+        if len(runs):
+            notes.append(f"left out {len(runs)} runs that {failed}: {_names(runs)}")
+        frame = frame[~frame["run_id"].isin(runs)]
+    last = frame.groupby("run_id")["epoch"].transform("max")
+    return frame[frame["epoch"] == last], notes
+
+
+def _names(runs: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(runs) - most} more" if len(runs) > most else ""
+    return ", ".join(list(runs)[:most]) + more
+
+
+def rd_points(
+    frame: pd.DataFrame,
+    *,
+    distortion: str = "nll",
+    split: str = "test",
+    sigmas: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+) -> tuple[pd.DataFrame, list[str]]:
+    """The points of rate-distortion curves: seeds averaged, their range beside.
+
+    Args:
+        frame: results, as `load_results` gives them.
+        distortion: `nll` (column distortion, nats), `mse` or `psnr`.
+        split: `train` or `test`.
+        sigmas: interpretations; by default those of `DEFAULT_SIGMAS`.
+        objectives: training objectives; by default all.
+
+    Returns:
+        A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
+        `rate_low`, `rate_high`, `value`, `value_low`, `value_high` and `runs`; and in words what
+        was left out.
+
+    Raises:
+        BadInput: nothing is left to draw.
+    """
+    rows, notes = final_rows(frame)
+    rows = rows[rows["split"] == split]
+    rows = rows[rows["objective"].isin(objectives)] if objectives else rows
+    if distortion != "nll":
+        # The same under every interpretation: one of them stands for all, without its name.
+        rows = rows[rows["sigma"] == "optimal"].assign(sigma="")
+    elif sigmas:
+        rows = rows[rows["sigma"].isin(sigmas)]
+    else:
+        rows = rows[
+            [_by_default(o, s) for o, s in zip(rows["objective"], rows["sigma"], strict=True)]
+        ]
+    if rows.empty:
+        asked = ", ".join([*objectives, *sigmas, split])
+        raise BadInput(f"nothing to draw: no finished run has rows for {asked}")
+    column = "distortion" if distortion == "nll" else distortion
+    points = rows.groupby(_SERIES, as_index=False).agg(
+        architecture=("architecture", "first"),
+        latents=("latents", "first"),
+        rate=("rate", "mean"),
+        rate_low=("rate", "min"),
+        rate_high=("rate", "max"),
+        value=(column, "mean"),
+        value_low=(column, "min"),
+        value_high=(column, "max"),
+        runs=("run_id", "nunique"),
+    )
+    return points, notes
+
+
+def _by_default(objective: str, sigma: str) -> bool:
+    return sigma in DEFAULT_SIGMAS.get(objective, DEFAULT_SIGMAS_ELSEWHERE)

@@ -1,0 +1,1 @@
+"""Figures: one file each, a function from a DataFrame to a matplotlib Figure. The caller saves."""

@@ -1,0 +1,55 @@
+"""The look that all figures share, and how they are saved."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from rdkit_vae.store import write_atomic
+
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+_RC: dict[Any, Any] = {
+    "pdf.fonttype": 42,  # fonts are embedded as text that can be edited
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rdvae",
+    "figure.dpi": 200,
+    "axes.grid": True,
+    "grid.alpha": 0.35,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Settings within which a figure is made."""
+    with mpl.rc_context(
+        {**sns.axes_style("ticks"), **sns.plotting_context("paper", font_scale=1.1), **_RC}
+    ):
+        yield
+
+
+def look(index: int) -> dict[str, object]:
+    """Colour (told apart by the colour-blind) and marker of the index-th series."""
+    colours = sns.color_palette("colorblind")
+    return {"color": colours[index % len(colours)], "marker": _MARKERS[index % len(_MARKERS)]}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format of the suffix, whole or not at all.
+
+    Raises:
+        BadData: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    kind = path.suffix.removeprefix(".")
+    dated = {"pdf": "CreationDate", "svg": "Date"}.get(kind)
+    with mpl.rc_context(_RC):
+        figure.savefig(
+            buffer, format=kind, bbox_inches="tight", metadata={dated: None} if dated else None
+        )
+    write_atomic(path, buffer.getvalue())

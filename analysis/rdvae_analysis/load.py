@@ -1,0 +1,71 @@
+"""Results from disk into one table; what cannot be read is named, never drawn."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from rdkit_vae.errors import BadData
+from rdkit_vae.store import COLUMNS, read_results
+
+_OTHER_KINDS = {"statistics", "checkpoints"}  # folders of a sweep that hold no results
+_IDENTITY = ["run_id", "epoch", "split", "sigma"]
+
+
+class LoadWarning(UserWarning):
+    """A file or rows were left out; the message says which and why."""
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """All results at or below a path as one tidy table, with the columns of `store.COLUMNS`.
+
+    Warns with `LoadWarning` of each file that is left out.
+
+    Raises:
+        BadData: no such folder, or no results below it.
+    """
+    frame, notes = scan(Path(path))
+    for note in notes:
+        warnings.warn(note, LoadWarning, stacklevel=2)
+    return frame
+
+
+def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """As `load_results`, but returns what was left out, in words, beside the table.
+
+    Raises:
+        BadData: as `load_results`.
+    """
+    if not path.exists():
+        raise BadData(f"{path}: no such file or folder")
+    tables, notes = [], []
+    for file in _parquet_files(path):
+        try:
+            tables.append(read_results(file))
+        except BadData as error:
+            notes.append(f"left out {error}")
+    if not tables:
+        reason = f"; {notes[0]}" if notes else ""
+        raise BadData(f"{path}: no results of rdvae below it{reason}")
+    frame = pa.concat_tables(tables).to_pandas()
+    repeated = frame.duplicated(_IDENTITY)
+    if repeated.any():
+        runs = frame.loc[repeated, "run_id"].nunique()
+        notes.append(f"left out {repeated.sum()} rows of {runs} runs that lie in two places")
+    return frame.loc[~repeated, list(COLUMNS)].reset_index(drop=True), notes
+
+
+def _parquet_files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for folder, subfolders, names in os.walk(path):
+        subfolders[:] = sorted(
+            name for name in subfolders if name not in _OTHER_KINDS and not name.startswith(".")
+        )
+        for name in sorted(names):
+            if name.endswith(".parquet") and not name.startswith((".", "_")):
+                yield Path(folder, name)

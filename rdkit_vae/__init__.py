@@ -1,0 +1,41 @@
+"""rdvae: rate-distortion of Gaussian VAEs, each checkpoint scored under every decoder variance.
+
+Names load when they are used, so importing the package imports neither NumPy nor torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rdkit_vae.checkpoint import load_checkpoint as load_checkpoint
+    from rdkit_vae.datasets import load_dataset as load_dataset
+    from rdkit_vae.errors import RdvaeError as RdvaeError
+    from rdkit_vae.evaluate import evaluate as evaluate
+    from rdkit_vae.sigma import Statistics as Statistics
+    from rdkit_vae.sigma import score as score
+    from rdkit_vae.train import train as train
+    from rdkit_vae.trial import Trial as Trial
+    from rdkit_vae.trial import make_trial as make_trial
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "RdvaeError": "errors",
+    "Statistics": "sigma",
+    "Trial": "trial",
+    "evaluate": "evaluate",
+    "load_checkpoint": "checkpoint",
+    "load_dataset": "datasets",
+    "make_trial": "trial",
+    "score": "sigma",
+    "train": "train",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rdkit_vae' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"rdkit_vae.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,79 @@
+"""The `rdvae` commands: parse, call, print. A command's module loads when it is asked for."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from rdkit_vae import __version__
+from rdkit_vae.errors import RdvaeError
+
+COMMANDS = {
+    "datasets": "list the datasets, where they were found, and how to get those that were not",
+    "sweep": "train a grid of VAEs and score every checkpoint",
+    "status": "what of a sweep is done, running, failed, left",
+    "rescore": "score checkpoints under any interpretation of the variance",
+    "plot-rd": "draw rate-distortion curves",
+}
+INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"rdkit_vae.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, invoke_without_command=True)
+@click.version_option(__version__, prog_name="rdvae")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Rate-distortion of Gaussian VAEs: every checkpoint scored under every decoder variance.
+
+    \b
+    rdvae sweep --betas 1e-4..1e3
+    rdvae plot-rd runs/
+    rdvae rescore --sigma optimal runs/NAME/checkpoints/RUN/epoch=00025.pt
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """The console command. Errors that a user can cause become one line.
+
+    Exit codes: 0 done, 2 bad input or data, 3 some trials failed, 130 interrupted.
+    """
+    try:
+        code = cli.main(prog_name="rdvae", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "rdvae"
+        code = _complain(f"{error.format_message()} See '{command} --help'.", error.exit_code)
+    except click.ClickException as error:
+        code = _complain(error.format_message(), error.exit_code)
+    except RdvaeError as error:
+        code = _complain(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe has left; what Python would still flush has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"rdvae: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,36 @@
+"""Options and their parsing that several commands share."""
+
+import click
+
+from rdkit_vae.grammar import SIGMAS, merge_repeats, parse_sigma
+
+data_dir_option = click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Folder that holds the files of mnist, fashion-mnist or celeba; else $RDVAE_DATA.",
+)
+
+
+def sigmas_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Canonical names, each once; `all` stands for every interpretation.
+
+    Raises:
+        BadInput: an unknown name, or a V that is not positive.
+    """
+    named = [sigma for name in names for sigma in (SIGMAS if name == "all" else [name])]
+    merged, _ = merge_repeats(parse_sigma(name) for name in named)
+    return merged
+
+
+def bounds_of(text: str | None, option: str) -> tuple[float, float] | None:
+    """Reads `LOW,HIGH` of an axis."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+        valid = float("-inf") < low < high < float("inf")
+    except ValueError:
+        valid = False
+    if not valid:
+        raise click.BadParameter("must be LOW,HIGH, such as 0,40", param_hint=option)
+    return low, high

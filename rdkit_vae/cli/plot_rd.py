@@ -1,0 +1,87 @@
+"""`rdvae plot-rd`. Never imports torch."""
+
+from pathlib import Path
+
+import click
+
+from rdkit_vae.cli.options import bounds_of, sigmas_of
+from rdkit_vae.grammar import one_of
+from rdkit_vae.objectives import OBJECTIVES
+
+_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+@click.command("plot-rd")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--distortion",
+    type=click.Choice(["nll", "mse", "psnr"]),
+    default="nll",
+    show_default=True,
+    help="nll: -log p(x|z) in nats, by interpretation; mse and psnr: no variance changes them.",
+)
+@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@click.option(
+    "--sigma", "sigmas", metavar="NAME", multiple=True, help="Interpretations to draw; repeatable."
+)
+@click.option(
+    "--objective", "objectives", metavar="NAME", multiple=True, help="Objectives; repeatable."
+)
+@click.option("--xlim", metavar="LOW,HIGH", help="Rates of the left panel, nats.")
+@click.option("--ylim", metavar="LOW,HIGH", help="Distortions of the left panel.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    multiple=True,
+    default=("figures/rd.png",),
+    show_default=True,
+    help=".png, .pdf or .svg; repeatable.",
+)
+def command(
+    folder: Path,
+    distortion: str,
+    split: str,
+    sigmas: tuple[str, ...],
+    objectives: tuple[str, ...],
+    xlim: str | None,
+    ylim: str | None,
+    out: tuple[str, ...],
+) -> None:
+    """Draw the rate-distortion curves of all sweeps below FOLDER (the paper's Fig. 3).
+
+    The last checkpoint of each run is a point: rate across, distortion up, beta along the curve.
+    Seeds are averaged, and whiskers span them. The right panel is the low-rate end.
+
+    \b
+    rdvae plot-rd runs/
+    rdvae plot-rd runs/digits --sigma optimal --sigma shared --out rd.pdf --out rd.png
+    rdvae plot-rd runs/ --distortion psnr --objective optimal
+    """
+    chosen_sigmas = sigmas_of(sigmas)
+    chosen_objectives = [one_of(name, OBJECTIVES, "objective") for name in objectives]
+    x, y = bounds_of(xlim, "--xlim"), bounds_of(ylim, "--ylim")
+    for path in out:
+        if Path(path).suffix not in _SUFFIXES:
+            raise click.BadParameter(
+                f"{path} must end in {', '.join(_SUFFIXES)}", param_hint="--out"
+            )
+
+    from rdvae_analysis.curves import rd_points
+    from rdvae_analysis.figures.rd import rd
+    from rdvae_analysis.figures.style import save
+    from rdvae_analysis.load import scan
+
+    frame, notes = scan(folder)
+    points, left_out = rd_points(
+        frame,
+        distortion=distortion,
+        split=split,
+        sigmas=chosen_sigmas,
+        objectives=chosen_objectives,
+    )
+    for note in [*notes, *left_out]:
+        click.echo(f"rdvae: {note}", err=True)
+    figure = rd(points, distortion=distortion, split=split, xlim=x, ylim=y)
+    for path in out:
+        save(figure, Path(path))
+        click.echo(f"drew {len(points)} points: {path}")

@@ -1,0 +1,65 @@
+"""`rdvae status`."""
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from rdkit_vae.errors import BadData
+
+
+@click.command("status")
+@click.argument("folder", type=click.Path(path_type=Path))
+def command(folder: Path) -> None:
+    """What of the sweeps below FOLDER is done, running, failed, left. Reads only.
+
+    \b
+    rdvae status runs/
+    """
+    from rdkit_vae.store import find_sweeps
+
+    sweeps = find_sweeps(folder)
+    if not sweeps:
+        raise BadData(f"{folder}: no sweep below it (no sweep.json)")
+    for root in sweeps:
+        _print(root)
+
+
+def _print(root: Path) -> None:
+    from rdkit_vae.store import Sweep, is_locked, read_json
+    from rdkit_vae.sweep import LEFT, state_of
+
+    sweep = Sweep(root)
+    try:
+        run_ids = read_json(sweep.description)["run_ids"]
+    except (BadData, KeyError) as error:
+        click.echo(f"{root}: unreadable ({error})")
+        return
+    states = {run_id: state_of(sweep, run_id) for run_id in run_ids}
+    count = Counter(states.values())
+    running = _running(sweep) if is_locked(sweep) else {}
+    left = count[LEFT] - len(running)
+    click.echo(
+        f"{root}: {count['ok']} of {len(run_ids)} done, {len(running)} running, "
+        f"{count['diverged'] + count['crashed']} failed, {left} left"
+    )
+    for run_id, state in states.items():
+        if run_id in running:
+            facts = running[run_id]
+            click.echo(
+                f"  running   {run_id}: epoch {facts['epoch']} of {facts['epochs']}, "
+                f"loss {facts['loss']:.4g}"
+            )
+        elif state not in ("ok", LEFT):
+            click.echo(f"  {state:9} {run_id}")
+
+
+def _running(sweep: "object") -> dict[str, dict[str, float]]:
+    from rdkit_vae.store import Sweep, read_json
+
+    assert isinstance(sweep, Sweep)
+    try:
+        running: dict[str, dict[str, float]] = read_json(sweep.progress)["running"]
+    except (BadData, KeyError):
+        return {}  # the sweep is starting or ending
+    return running

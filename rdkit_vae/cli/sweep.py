@@ -1,0 +1,310 @@
+"""`rdvae sweep`."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rdkit_vae.cli.options import data_dir_option
+from rdkit_vae.datasets import source_of
+from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_checkpoints, parse_seeds
+from rdkit_vae.grammar import positive as positive_number
+from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, Trial, bind, grid
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rdkit_vae.datasets.images import Images
+    from rdkit_vae.store import Sweep
+
+TRIALS_FAILED = 3
+
+
+def _positive(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    return None if value is None else positive_number(value, param.opts[0])
+
+
+def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,3}", value, re.ASCII):
+        raise click.BadParameter(f"must be 'auto' or a number of processes, got {value!r}")
+    return int(value)
+
+
+@click.command("sweep")
+@click.option(
+    "--betas",
+    metavar="BETAS",
+    default="1e-4..1e3",
+    show_default=True,
+    help="A..B (a point a decade), A..B:N (N points, log-spaced), or a list 0.1,1,10.",
+)
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    default="digits",
+    show_default=True,
+    help="As `rdvae datasets` lists them; also folder:PATH and npz:PATH.",
+)
+@data_dir_option
+@click.option("--image-size", type=click.IntRange(4, 1024), help="Resize images of folder:PATH.")
+@click.option(
+    "--objectives",
+    metavar="NAMES",
+    default="constant,optimal",
+    show_default=True,
+    help="; ".join(f"{name}: {entry.about}" for name, entry in OBJECTIVES.items()),
+)
+@click.option(
+    "--train-sigma2",
+    metavar="C",
+    callback=_positive,
+    help="Variance C of objective constant, in squared pixels of [0,1].  [default: 1/2]",
+)
+@click.option(
+    "--sigma2-floor",
+    metavar="F",
+    callback=_positive,
+    help="Least value of a fitted variance.  [default: 1e-6]",
+)
+@click.option(
+    "--seeds",
+    default="1",
+    show_default=True,
+    help="A number of seeds (5 is 0 to 4) or a list 0,3,7 ('7,' is seed 7 alone).",
+)
+@click.option(
+    "--architecture",
+    metavar="NAME",
+    default="conv",
+    show_default=True,
+    help="; ".join(f"{name}: {entry.about}" for name, entry in ARCHITECTURES.items()),
+)
+@click.option("--latents", type=click.IntRange(1, 65536), help="[default: by dataset]")
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    default="clean",
+    show_default=True,
+    help="; ".join(f"{name}: {entry.about}" for name, entry in PROTOCOLS.items()),
+)
+@click.option("--epochs", type=click.IntRange(1, 10**6), help="[default: by dataset]")
+@click.option("--batch-size", type=click.IntRange(1, 10**6), help="[default: by dataset]")
+@click.option("--lr", metavar="X", callback=_positive, help="Of AdamW.  [default: 1e-3]")
+@click.option(
+    "--checkpoints",
+    metavar="WHEN",
+    default="log",
+    show_default=True,
+    help="After epochs 1, 2, 4, ... (log), the last only (last), or every K (a number).",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1, 127),
+    help="Posterior draws per image in evaluation.  [default: 8; paper: 1]",
+)
+@click.option(
+    "--train-images",
+    type=click.Choice(TRAIN_IMAGES),
+    default="matched",
+    show_default=True,
+    help="Evaluate as many training images as there are test images, or all.",
+)
+@click.option("--jobs", default="auto", show_default=True, callback=_jobs, help="Processes.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--out", metavar="DIR", help="Sweep folder.  [default: runs/DATASET-ARCHITECTURE]")
+@click.option("--dry-run", is_flag=True, help="List the trials, their time and disk; train none.")
+def command(
+    betas: str,
+    objectives: str,
+    seeds: str,
+    lr: float | None,
+    dataset: str,
+    data_dir: str | None,
+    out: str | None,
+    jobs: int | None,
+    device: str,
+    dry_run: bool,
+    **settings: Any,
+) -> None:
+    """Train a grid of VAEs (betas x objectives x seeds) and score every checkpoint.
+
+    Each checkpoint is scored under every interpretation of the decoder variance as it is written.
+    The same command again runs what is left; trials that have ended are not trained twice.
+
+    \b
+    rdvae sweep --betas 1e-4..1e3
+    rdvae sweep --betas 0.01,0.1,1,10,100 --dataset mnist --data-dir ~/data --seeds 5
+    rdvae sweep --betas 1e-2..1e2:9 --dataset folder:photos --image-size 64 --dry-run
+    """
+    axes = {
+        "betas": _once(parse_betas(betas), "beta"),
+        "objectives": _once(
+            [one_of(name.strip(), OBJECTIVES, "objective") for name in objectives.split(",")],
+            "objective",
+        ),
+        "seeds": _once(parse_seeds(seeds), "seed"),
+    }
+    settings |= {"dataset": dataset, "learning_rate": lr}
+    trials = _trials(axes, settings)
+    folder = Path(out or _default_out(dataset, settings["architecture"]))
+    _check_writable(folder)
+
+    from rdkit_vae.store import Sweep
+
+    images = _load(dataset, data_dir, settings["image_size"])
+    run = _estimate if dry_run else _run
+    sys.exit(
+        run([bind(trial, images.sha256) for trial in trials], images, Sweep(folder), jobs, device)
+    )
+
+
+def _once(values: Any, what: str) -> tuple[Any, ...]:
+    merged, repeated = merge_repeats(values)
+    for value in repeated:
+        shown = f"{value:g}" if isinstance(value, float) else value
+        click.echo(f"rdvae: {what} {shown} was given more than once; it is run once", err=True)
+    return merged
+
+
+def _trials(axes: dict[str, Any], settings: dict[str, Any]) -> list[Trial]:
+    """All trials of the grid; every setting is checked here, before any data is read."""
+    source = source_of(settings["dataset"])
+    parse_checkpoints(settings["checkpoints"], settings["epochs"] or source.epochs)
+    return grid(**axes, **settings)
+
+
+def _default_out(dataset: str, architecture: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", dataset).strip("-")
+    return f"runs/{name}-{architecture}"
+
+
+def _check_writable(folder: Path) -> None:
+    import os
+
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"{nearest} cannot be written", param_hint="--out")
+
+
+def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images":
+    from rdkit_vae.datasets import load_dataset
+
+    if source_of(dataset).load.__name__ not in ("_load_celeba", "_load_folder"):
+        return load_dataset(dataset, data_dir=data_dir, image_size=image_size)
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"decoding {dataset}", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return load_dataset(dataset, data_dir=data_dir, image_size=image_size, progress=progress)
+
+
+def _estimate(
+    trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int | None, device: str
+) -> int:
+    from rdkit_vae.calibrate import estimate
+    from rdkit_vae.progress import duration
+    from rdkit_vae.sweep import LEFT, choose_device, choose_jobs, state_of
+
+    device = choose_device(device)
+    jobs = choose_jobs(jobs, device)
+    for trial in trials:
+        click.echo(f"{state_of(sweep, trial.run_id):8} {trial.run_id}")
+    left = [trial for trial in trials if state_of(sweep, trial.run_id) == LEFT]
+    if not left:
+        click.echo(f"{len(trials)} trials, none left to run in {sweep.root}")
+        return 0
+    about = estimate(left, images, jobs=jobs, device=device)
+    first = left[0]
+    click.echo(
+        f"{len(trials)} trials, {len(left)} to run into {sweep.root}: "
+        f"{first.epochs} epochs, checkpoints after {', '.join(map(str, first.checkpoints))}\n"
+        f"about {duration(about.seconds)} on {jobs} x {device}, "
+        f"about {about.bytes / 1e6:.0f} MB of disk"
+    )
+    nearest = next(
+        folder for folder in (sweep.root, *sweep.root.absolute().parents) if folder.exists()
+    )
+    free = shutil.disk_usage(nearest).free
+    if about.bytes > free:
+        click.echo(f"rdvae: only {free / 1e6:.0f} MB are free there", err=True)
+    return 0
+
+
+def _run(
+    trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int | None, device: str
+) -> int:
+    from rich.console import Console
+
+    from rdkit_vae.store import CRASHED
+    from rdkit_vae.sweep import LEFT, choose_device, choose_jobs, opened, run_sweep, state_of
+
+    console = Console()
+    device = choose_device(device)
+    jobs = choose_jobs(jobs, device)
+    with opened(sweep, trials, images):
+        states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
+        finished = [run_id for run_id, state in states.items() if state not in (LEFT, CRASHED)]
+        _greet(console, trials, finished, images, sweep, f"{jobs} x {device}")
+        from rdkit_vae.progress import SweepProgress
+
+        try:
+            with SweepProgress(trials, finished, console) as display:
+                states = run_sweep(trials, images, sweep, jobs=jobs, device=device, display=display)
+        except KeyboardInterrupt:
+            click.echo(
+                "rdvae: stopped; the same command goes on from the last checkpoints", err=True
+            )
+            return 130
+    _conclude(sweep, states)
+    return TRIALS_FAILED if CRASHED in states.values() else 0
+
+
+def _greet(
+    console: "Console",
+    trials: list[Trial],
+    finished: list[str],
+    images: "Images",
+    sweep: "Sweep",
+    where: str,
+) -> None:
+    first = trials[0]
+    shape = "x".join(map(str, images.shape))
+    done = f"{len(finished)} of {len(trials)} done, " if finished else ""
+    console.print(
+        f"{first.dataset}: {len(images.train):,} train and {len(images.test):,} test images of "
+        f"{shape}; {first.architecture}, {first.latents} latents, {first.epochs} epochs\n"
+        f"{done}{len(trials) - len(finished)} trials to run on {where}, into {sweep.root}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _conclude(sweep: "Sweep", states: dict[str, str]) -> None:
+    """Prints the table of ELBOs, and what is not in it."""
+    from rdvae_analysis.load import load_results
+    from rdvae_analysis.tables import elbo_table, to_text
+
+    table, notes = elbo_table(load_results(sweep.root))
+    click.echo("\nELBO in nats per image on the test split, by interpretation of the variance:\n")
+    click.echo(to_text(table))
+    for note in notes:
+        click.echo(note)
+    failed = {run_id: state for run_id, state in states.items() if state != "ok"}
+    for run_id, state in failed.items():
+        click.echo(f"rdvae: {run_id}: {state}", err=True)
+    click.echo(f"\nDraw it: rdvae plot-rd {sweep.root}")

@@ -1,0 +1,124 @@
+"""CelebA from its published layout, decoded once into a memory map beside the data."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdkit_vae.datasets import DATASETS, Request
+from rdkit_vae.datasets.decode import Recipe, decode
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadData
+
+CROP, SIZE = 148, 64
+_CACHE = f"rdvae-celeba-{CROP}-{SIZE}"
+_TRAIN, _TEST = "0", "2"  # 1 is validation, which rdvae does not use
+
+
+def load(request: Request) -> Images:
+    """Maps the 64x64 images of the published train and test partitions.
+
+    The first call decodes `img_align_celeba/*.jpg` and writes `rdvae-celeba-148-64.npy` and `.json`
+    beside it; later calls only map that file. It is made anew when the partition list changes.
+
+    Raises:
+        BadData: the layout is not there, an image is missing or damaged, or the cache cannot be
+            written.
+    """
+    root = DATASETS[request.name].find(request)
+    if root is None:
+        places = ", ".join(str(place) for place in request.roots) or "no folder was given"
+        raise BadData(
+            "celeba: img_align_celeba/ and list_eval_partition.txt not found in: "
+            f"{places}; use --data-dir or set RDVAE_DATA"
+        )
+    partition = root / "list_eval_partition.txt"
+    listed = hashlib.sha256(partition.read_bytes()).hexdigest()
+    facts = _cached_facts(root)
+    if facts is None or facts["partition_sha256"] != listed:
+        facts = _build(root, *_names(partition), listed, request)
+    return _mapped(root, facts, request)
+
+
+def _names(partition: Path) -> tuple[list[str], list[str]]:
+    """File names of the train and the test partition, in the order of the list."""
+    names: dict[str, list[str]] = {"0": [], "1": [], "2": []}
+    for number, line in enumerate(partition.read_text("utf-8", "replace").splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2 or fields[1] not in names or Path(fields[0]).name != fields[0]:
+            raise BadData(f"{partition}:{number}: not 'NAME.jpg PARTITION' with a partition of 0-2")
+        names[fields[1]].append(fields[0])
+    if len(names[_TRAIN]) < 2 or not names[_TEST]:
+        raise BadData(f"{partition}: lists no train (0) or no test (2) images")
+    return names[_TRAIN], names[_TEST]
+
+
+def _cached_facts(root: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads((root / f"{_CACHE}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    wanted = {"partition_sha256", "n_train", "n_test", "sha256"}
+    return facts if isinstance(facts, dict) and wanted <= facts.keys() else None
+
+
+def _build(
+    root: Path, train: list[str], test: list[str], listed: str, request: Request
+) -> dict[str, Any]:
+    folder = root / "img_align_celeba"
+    paths = [folder / name for name in train + test]
+    part = root / f".{_CACHE}.{os.getpid()}.part"
+    try:
+        digest = _decode_into(part, paths, len(train), request)
+        facts = {
+            "partition_sha256": listed,
+            "n_train": len(train),
+            "n_test": len(test),
+            "sha256": digest,
+        }
+        # The description goes first and comes back last, so that it never describes another file.
+        (root / f"{_CACHE}.json").unlink(missing_ok=True)
+        part.replace(root / f"{_CACHE}.npy")
+        part.write_text(json.dumps(facts, indent=1), "utf-8")
+        part.replace(root / f"{_CACHE}.json")
+    except OSError as error:
+        raise BadData(f"{root}: the decoded images cannot be written there ({error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return facts
+
+
+def _decode_into(part: Path, paths: list[Path], n_train: int, request: Request) -> str:
+    """Writes the decoded images to a .npy file, flushes it, and returns their fingerprint."""
+    shape = (len(paths), 3, SIZE, SIZE)
+    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+    digest, start = hashlib.sha256(f"{_CACHE} {n_train} {shape}".encode()), 0
+    for chunk in decode(paths, Recipe(mode="RGB", crop=CROP, size=SIZE), request.progress):
+        out[start : start + len(chunk)] = chunk
+        digest.update(chunk.data)
+        start += len(chunk)
+    out.flush()
+    return digest.hexdigest()
+
+
+def _mapped(root: Path, facts: dict[str, Any], request: Request) -> Images:
+    cache = root / f"{_CACHE}.npy"
+    n_train, n_test = facts["n_train"], facts["n_test"]
+    try:
+        pixels = np.load(cache, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadData(f"{cache}: cannot be read ({error}); delete it to decode anew") from error
+    if pixels.shape != (n_train + n_test, 3, SIZE, SIZE) or pixels.dtype != np.uint8:
+        raise BadData(f"{cache}: not the images it should hold; delete it to decode anew")
+    return Images(
+        name=request.name,
+        train=pixels[:n_train],
+        test=pixels[n_train:],
+        split_rule="the published partition: 0 is train, 2 is test, 1 is left out",
+        sha256=facts["sha256"],
+    )

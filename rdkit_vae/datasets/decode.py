@@ -1,0 +1,122 @@
+"""Image files to pixels, on a pool of processes."""
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rdkit_vae.datasets import Progress
+from rdkit_vae.datasets.images import Pixels
+from rdkit_vae.errors import BadData
+
+_CHUNK = 256  # images a task: enough to hide the cost of passing it to a process
+_WORTH_A_POOL = 4 * _CHUNK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one file becomes an array.
+
+    Attributes:
+        mode: `L` for one channel, `RGB` for three.
+        crop: side of the centred square that is cut out first; None crops nothing.
+        size: side of the square that comes out; None keeps the image as it is.
+    """
+
+    mode: str
+    crop: int | None = None
+    size: int | None = None
+
+
+def decode(
+    paths: Sequence[Path], recipe: Recipe, progress: Progress | None = None
+) -> Iterator[Pixels]:
+    """Decodes the files in their order and yields them in chunks, each (n, C, H, W).
+
+    Raises:
+        BadData: a file that cannot be decoded, or that differs in size where all must agree.
+    """
+    chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+    done = 0
+    for pixels in _decoded(chunks, recipe, len(paths)):
+        done += len(pixels)
+        if progress:
+            progress(done, len(paths))
+        yield pixels
+
+
+def _decoded(chunks: list[Sequence[Path]], recipe: Recipe, total: int) -> Iterator[Pixels]:
+    if total < _WORTH_A_POOL:
+        yield from (_decode_chunk(chunk, recipe) for chunk in chunks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        try:
+            yield from pool.map(_decode_chunk, chunks, [recipe] * len(chunks))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _decode_chunk(paths: Sequence[Path], recipe: Recipe) -> Pixels:
+    images = [_decode_one(path, recipe) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise BadData(
+                f"{path}: {_size(image)} pixels where {paths[0].name} has {_size(images[0])}; "
+                "give --image-size to resize them all"
+            )
+    return np.stack(images)
+
+
+def _size(image: Pixels) -> str:
+    return f"{image.shape[2]}x{image.shape[1]}"
+
+
+def _decode_one(path: Path, recipe: Recipe) -> Pixels:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                image = file.convert(recipe.mode)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadData(f"{path}: not a readable image ({error})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BadData(f"{path}: claims too many pixels to be decoded") from None
+    if recipe.crop:
+        image = _centre(image, recipe.crop)
+    if recipe.size:
+        if not recipe.crop:
+            image = _centre(image, min(image.size))
+        image = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
+
+
+def _centre(image: Image.Image, side: int) -> Image.Image:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def mode_of(paths: Sequence[Path]) -> str:
+    """`L` where every file is a grey image, else `RGB`; reads headers only.
+
+    Raises:
+        BadData: a file is no image.
+    """
+    for path in paths:
+        try:
+            with Image.open(path) as file:
+                if file.mode not in ("1", "L", "LA"):
+                    return "RGB"
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadData(f"{path}: not a readable image ({error})") from None
+        except Image.DecompressionBombError:
+            raise BadData(f"{path}: claims too many pixels to be decoded") from None
+    return "L"

@@ -1,0 +1,135 @@
+"""The one form that every dataset takes: two uint8 arrays and what is known of them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rdkit_vae.errors import BadData
+
+Pixels = npt.NDArray[np.uint8]
+EVERY_FIFTH = "every fifth image, counted from the fifth, is test; the others are train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """A dataset in memory (or memory-mapped). A pixel p stands for x = p / (levels - 1) in [0, 1].
+
+    Attributes:
+        name: as the user named it.
+        train, test: uint8 arrays, (N, C, H, W).
+        levels: number of grey levels, 256 for 8-bit images.
+        split_rule: how train and test were told apart, in words.
+        sha256: fingerprint of both splits, their shapes and levels.
+    """
+
+    name: str
+    train: Pixels
+    test: Pixels
+    levels: int = 256
+    split_rule: str
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.train) < 2 or len(self.test) < 1:
+            raise BadData(
+                f"{self.name}: too few images ({len(self.train)} train, {len(self.test)} test)"
+            )
+        if self.train.shape[1:] != self.test.shape[1:]:
+            raise BadData(
+                f"{self.name}: train images are {shape_text(self.train)}, "
+                f"test images {shape_text(self.test)} (channels x height x width)"
+            )
+        if not self.sha256:
+            object.__setattr__(self, "sha256", fingerprint(self.train, self.test, self.levels))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.shape[1:]
+        return channels, height, width
+
+    @property
+    def dims(self) -> int:
+        """D, the number of values in an image."""
+        return int(np.prod(self.shape))
+
+    def split(self, name: str) -> Pixels:
+        """The array of `train` or `test`."""
+        return {"train": self.train, "test": self.test}[name]
+
+    def facts(self) -> dict[str, Any]:
+        """What is recorded beside a sweep."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "shape": list(self.shape),
+            "levels": self.levels,
+            "n_train": len(self.train),
+            "n_test": len(self.test),
+            "split_rule": self.split_rule,
+        }
+
+
+def shape_text(pixels: Pixels) -> str:
+    """`3x64x64` for an array (N, 3, 64, 64)."""
+    return "x".join(str(side) for side in pixels.shape[1:])
+
+
+def split_by_rule(name: str, pixels: Pixels, **facts: Any) -> Images:
+    """Splits an array that has no official split, by the rule `EVERY_FIFTH`."""
+    is_test = np.arange(len(pixels)) % 5 == 4
+    return Images(
+        name=name, train=pixels[~is_test], test=pixels[is_test], split_rule=EVERY_FIFTH, **facts
+    )
+
+
+def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:
+    """SHA-256 over levels, shapes and pixels of both splits."""
+    digest = hashlib.sha256(f"levels={levels}".encode())
+    for pixels in (train, test):
+        digest.update(str(pixels.shape).encode())
+        digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def share(images: Images, folder: Path) -> dict[str, Any]:
+    """Makes a small description from which other processes map the same images, uncopied.
+
+    Splits that are not memory-mapped yet are written to `folder`.
+    """
+    splits = {}
+    for split in ("train", "test"):
+        pixels = images.split(split)
+        if not isinstance(pixels, np.memmap) or pixels.filename is None:
+            np.save(folder / f"{split}.npy", pixels)
+            pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
+        splits[split] = (str(pixels.filename), _offset(pixels), pixels.shape)
+    return {
+        "splits": splits,
+        "name": images.name,
+        "levels": images.levels,
+        "split_rule": images.split_rule,
+        "sha256": images.sha256,
+    }
+
+
+def _offset(pixels: "np.memmap[Any, Any]") -> int:
+    # A slice of a memory map keeps the offset of the whole, so the true one comes from addresses.
+    base = pixels
+    while isinstance(base.base, np.memmap):
+        base = base.base
+    return int(base.offset) + pixels.ctypes.data - base.ctypes.data
+
+
+def shared(description: dict[str, Any]) -> Images:
+    """Opens what `share` described."""
+    facts = dict(description)
+    arrays: dict[str, Any] = {
+        split: np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=tuple(shape))
+        for split, (path, offset, shape) in facts.pop("splits").items()
+    }
+    return Images(**arrays, **facts)

@@ -1,0 +1,84 @@
+"""Images from an .npz file of the user's."""
+
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rdkit_vae.datasets import Request
+from rdkit_vae.datasets.images import Images, Pixels, split_by_rule
+from rdkit_vae.errors import BadData
+
+_PAIRS = (("train", "test"), ("x_train", "x_test"))
+
+
+def load(request: Request) -> Images:
+    """Reads `train` and `test` (or `x_train`, `x_test`), or one array split by rule.
+
+    Raises:
+        BadData: not such a file, or arrays of a wrong type, shape or range.
+    """
+    path = request.path
+    assert path is not None  # `request_for` sets it for datasets that take a path
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in _wanted(archive.files)}
+    except BadData as error:
+        raise BadData(f"{path}: {error}") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadData(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+    try:
+        pixels = {name: as_pixels(array) for name, array in arrays.items()}
+    except BadData as error:
+        raise BadData(f"{path}: {error}") from None
+    if len(pixels) == 1:
+        return split_by_rule(request.name, *pixels.values())
+    train, test = pixels.values()
+    return Images(name=request.name, train=train, test=test, split_rule="the file's two arrays")
+
+
+def _wanted(names: list[str]) -> tuple[str, ...]:
+    for pair in _PAIRS:
+        if set(pair) <= set(names):
+            return pair
+    if "images" in names:
+        return ("images",)
+    if len(names) == 1:
+        return (names[0],)
+    raise BadData(
+        f"holds {len(names)} arrays; needs 'train' and 'test', or 'images', or a single one"
+    )
+
+
+def as_pixels(array: npt.NDArray[Any]) -> Pixels:
+    """Brings an array of images to uint8 (N, C, H, W).
+
+    Floats in [0, 1] are rounded to 256 levels.
+
+    Args:
+        array: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1 to 4.
+
+    Raises:
+        BadData: another shape or type, or floats outside [0, 1].
+    """
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4:
+        first, last = array.shape[1] <= 4, array.shape[3] <= 4
+        if first == last:
+            raise BadData(f"array of shape {array.shape}: cannot tell which axis is the channels")
+        array = array if first else np.moveaxis(array, 3, 1)
+    else:
+        raise BadData(f"array of shape {array.shape}: needs 3 or 4 dimensions")
+    if 0 in array.shape:
+        raise BadData(f"array of shape {array.shape} is empty")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise BadData(f"array of type {array.dtype}: needs uint8 or float")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # also catches NaN
+        raise BadData(f"float images must lie in [0, 1], got {low:g} to {high:g}")
+    return np.ascontiguousarray(np.rint(array * 255), dtype=np.uint8)

@@ -1,0 +1,15 @@
+"""The errors that a user can cause; the command line prints them as one line."""
+
+
+class RdvaeError(Exception):
+    """Something that the user can put right, said in one line: what, which value, what to do."""
+
+    exit_code = 2
+
+
+class BadInput(RdvaeError):
+    """An option, name or argument that cannot be used as given."""
+
+
+class BadData(RdvaeError):
+    """A file or folder that is missing, damaged, of another format, or not to be written."""

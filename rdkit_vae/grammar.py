@@ -1,0 +1,159 @@
+"""What a user types: betas, seeds, sigmas, checkpoints. Nothing heavy is imported."""
+
+import itertools
+import math
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TypeVar
+
+from rdkit_vae.errors import BadInput
+
+T = TypeVar("T")
+
+# The interpretations by name, with the variance that each stands for. `sigma.py` holds their code.
+SIGMAS = {
+    "half": "1/2",
+    "beta-half": "beta/2 (beta x C where the model was trained with a constant variance C)",
+    "optimal": "sse/D per image and draw; looks at x, so not a density",
+    "shared": "mean sse/D of the train split, frozen",
+    "own": "the variance the model was trained with, where it has one",
+    "mixture": "log-uniform mixture over s in [1e-3, 1]; its closest single variance is sse/D",
+}
+CONSTANT = "constant:"
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MOST_POINTS = 10_000
+
+
+def parse_betas(text: str) -> tuple[float, ...]:
+    """Reads `A..B` (a point a decade), `A..B:N` (N log-spaced points) or `a,b,c`; repeats are kept.
+
+    Raises:
+        BadInput: a part is empty, not a number, not positive and finite, or a range runs backwards.
+    """
+    return tuple(beta for part in text.split(",") for beta in _betas_of_part(part.strip()))
+
+
+def _betas_of_part(part: str) -> list[float]:
+    if ".." not in part:
+        return [positive(part, "betas")]
+    bounds, colon, count = part.partition(":")
+    first, last = bounds.split("..", 1)
+    low, high = positive(first, "betas"), positive(last, "betas")
+    if low >= high:
+        raise BadInput(f"betas: the range {part!r} must run from the smaller to the larger number")
+    if colon:
+        return _spaced(low, high, whole(count, "betas: the number of points", least=2))
+    decades = _decades(Decimal(first.strip()), high)
+    return [*decades, high] if decades[-1] < high else decades
+
+
+def _decades(first: Decimal, high: float) -> list[float]:
+    # Decimal shifts keep 1e-4, 1e-3, ... the very numbers that a user would type.
+    values = (float(first.scaleb(step)) for step in itertools.count())
+    return list(itertools.takewhile(lambda value: value <= high, values))
+
+
+def _spaced(low: float, high: float, count: int) -> list[float]:
+    start, span = math.log10(low), math.log10(high) - math.log10(low)
+    inner = [float(f"{10 ** (start + span * i / (count - 1)):.12g}") for i in range(1, count - 1)]
+    return [low, *inner, high]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Reads `5` (the five seeds 0 to 4) or a list `0,3,7` (`7,` is the seed 7 alone).
+
+    Raises:
+        BadInput: not whole numbers in 0..2^32-1, or no seed at all.
+    """
+    if "," not in text:
+        return tuple(range(whole(text, "seeds: the number of seeds", least=1)))
+    parts = text.removesuffix(",").split(",")
+    return tuple(whole(part, "seeds", least=0, most=2**32 - 1) for part in parts)
+
+
+def parse_sigma(text: str) -> str:
+    """Checks the name of an interpretation and returns it in canonical form.
+
+    Raises:
+        BadInput: the name is unknown, or the V of `constant:V` is not a positive number.
+    """
+    name = text.strip()
+    if name.startswith(CONSTANT):
+        return f"{CONSTANT}{positive(name.removeprefix(CONSTANT), name)!r}"
+    return one_of(name, [*SIGMAS, "constant:V"], "sigma")
+
+
+def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:
+    """The epochs after which a checkpoint is written; the last epoch is always one.
+
+    Args:
+        text: `log` (1, 2, 4, ... epochs), `last`, or a number k (every k epochs).
+        epochs: epochs of the whole training.
+
+    Raises:
+        BadInput: none of the three forms.
+    """
+    if text == "log":
+        chosen = {2**i for i in range(epochs.bit_length())}
+    elif text == "last":
+        chosen = set()
+    else:
+        step = whole(text, "checkpoints: 'log', 'last', or every how many epochs", least=1)
+        chosen = set(range(step, epochs, step))
+    return tuple(sorted({epoch for epoch in chosen if epoch < epochs} | {epochs}))
+
+
+def merge_repeats(values: Iterable[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """The values once each, in their order, and those that came more than once."""
+    kept: dict[T, int] = {}
+    for value in values:
+        kept[value] = kept.get(value, 0) + 1
+    return tuple(kept), tuple(value for value, count in kept.items() if count > 1)
+
+
+def positive(text: str, what: str) -> float:
+    """A positive finite number in plain or scientific notation.
+
+    Raises:
+        BadInput: anything else, among it `nan`, `inf`, `1_0` and what rounds to 0 or infinity.
+    """
+    text = text.strip()
+    if not text:
+        raise BadInput(f"{what}: a number is missing")
+    if not _NUMBER.fullmatch(text):
+        raise BadInput(f"{what}: {shown(text)} is not a number such as 0.1 or 1e-4")
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise BadInput(f"{what}: must be positive and finite as a double, got {shown(text)}")
+    return value
+
+
+def whole(text: str, what: str, *, least: int, most: int = _MOST_POINTS) -> int:
+    """A whole number in `least..most`.
+
+    Raises:
+        BadInput: anything else.
+    """
+    text = text.strip()
+    if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not least <= int(text) <= most:
+        raise BadInput(f"{what}: must be a whole number from {least} to {most}, got {shown(text)}")
+    return int(text)
+
+
+def one_of(name: str, known: Iterable[str], what: str) -> str:
+    """Returns `name` if it is among `known`.
+
+    Raises:
+        BadInput: it is not; the message lists the known ones.
+    """
+    known = list(known)
+    if name not in known:
+        raise BadInput(f"unknown {what} {shown(name)}; known: {', '.join(known)}")
+    return name
+
+
+def shown(text: str) -> str:
+    """The text quoted on one line, cut where it is long."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,0 +1,31 @@
+"""The linear VAE: the one whose optimum is known in closed form."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from rdkit_vae.models import Shape
+
+
+class LinearVAE(nn.Module):
+    """Affine encoder and decoder; the posterior variance is the same for every image.
+
+    Source: Lucas et al. 2019, "Don't Blame the ELBO!", section 4.
+    """
+
+    def __init__(self, shape: Shape, latents: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.encoder = nn.Linear(math.prod(shape), latents)
+        self.log_var = nn.Parameter(torch.zeros(latents))
+        self.decoder = nn.Linear(latents, math.prod(shape))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `models.VAE`."""
+        mean = self.encoder(x.flatten(1))
+        return mean, self.log_var.expand_as(mean)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """See `models.VAE`."""
+        return torch.unflatten(self.decoder(z), 1, self.shape)

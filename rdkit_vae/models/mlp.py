@@ -1,0 +1,44 @@
+"""A small fully connected VAE."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from rdkit_vae.models import Shape
+
+_NARROWEST, _WIDEST = 64, 512
+
+
+class MLPVAE(nn.Module):
+    """Two hidden layers in the encoder and in the decoder, SiLU, linear output.
+
+    The hidden layers are as wide as an image has values, within 64 and 512.
+    """
+
+    def __init__(self, shape: Shape, latents: int) -> None:
+        super().__init__()
+        self.shape = shape
+        dims = math.prod(shape)
+        width = min(max(dims, _NARROWEST), _WIDEST)
+        self.encoder = _layers(dims, width, 2 * latents)
+        self.decoder = _layers(latents, width, dims)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `models.VAE`."""
+        mean, log_var = self.encoder(x.flatten(1)).chunk(2, dim=1)
+        return mean, log_var
+
+    def decode(self, z: Tensor) -> Tensor:
+        """See `models.VAE`."""
+        return torch.unflatten(self.decoder(z), 1, self.shape)
+
+
+def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.SiLU(),
+        nn.Linear(width, width),
+        nn.SiLU(),
+        nn.Linear(width, outputs),
+    )

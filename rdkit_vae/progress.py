@@ -1,0 +1,110 @@
+"""A sweep on the screen: bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rdkit_vae.store import OK
+from rdkit_vae.trial import Trial
+from rdkit_vae.workers import Event
+
+
+class SweepProgress:
+    """Shows the events of a sweep; a context manager."""
+
+    def __init__(self, trials: Sequence[Trial], finished: Sequence[str], console: Console) -> None:
+        """Starts from the trials that were finished before."""
+        self._epochs = {trial.run_id: trial.epochs for trial in trials}
+        self._done = {run_id: self._epochs[run_id] for run_id in finished}
+        self._ended, self._total = len(finished), len(trials)
+        self._before = sum(self._done.values())
+        self._start = time.monotonic()
+        self._console = console
+        self._bars = _bars(console) if console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
+        self._all: TaskID | None = None
+
+    def __enter__(self) -> "SweepProgress":
+        if self._bars:
+            self._bars.start()
+            total = sum(self._epochs.values())
+            self._all = self._bars.add_task(
+                "all trials", total=total, completed=self._before, note=self._count()
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        if event.kind == "epoch":
+            self._done[event.run_id] = event.epoch
+        elif event.kind == "ended":
+            self._done[event.run_id] = self._epochs[event.run_id]
+            self._ended += 1
+        if self._bars:
+            self._move_bars(self._bars, event)
+        if event.kind == "ended":
+            self._say(event)
+
+    def _move_bars(self, bars: Progress, event: Event) -> None:
+        if event.kind == "started":
+            total = self._epochs[event.run_id]
+            self._tasks[event.run_id] = bars.add_task(event.run_id, total=total, note="")
+        elif event.kind == "epoch":
+            note = f"loss {event.loss:.4g}"
+            bars.update(self._tasks[event.run_id], completed=event.epoch, note=note)
+        else:
+            bars.remove_task(self._tasks.pop(event.run_id))
+        if self._all is not None:
+            bars.update(self._all, completed=sum(self._done.values()), note=self._count())
+
+    def _say(self, event: Event) -> None:
+        status = "" if event.status == OK else f"{event.status.upper()}: "
+        left = "" if self._bars else self._time_left()
+        self._console.print(
+            f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def _count(self) -> str:
+        return f"{self._ended}/{self._total}"
+
+    def _time_left(self) -> str:
+        done = sum(self._done.values())
+        left = sum(self._epochs.values()) - done
+        if left == 0 or done == self._before:
+            return ""
+        seconds = (time.monotonic() - self._start) / (done - self._before) * left
+        return f"; {duration(seconds)} left"
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,426 @@
+"""What runs/ holds: paths, the schema of the results, writes that are whole or not at all.
+
+    <sweep>/sweep.json                                what was asked
+    <sweep>/results/<run_id>.parquet                  a row per checkpoint, split, interpretation
+    <sweep>/statistics/<run_id>/epoch=00050.parquet   what each evaluation measured
+    <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
+    <sweep>/progress.json, lock                       of the sweep at work, if any
+
+Never imports torch, so that results and statistics are read in a moment.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdkit_vae import __version__
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.sigma import Score, Statistics
+from rdkit_vae.trial import Trial
+
+SCHEMA = 1
+RESULTS_KIND, STATISTICS_KIND = b"rdvae-results", b"rdvae-statistics"
+OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the results: its Arrow type, unit and meaning, which stand in the file too."""
+
+    type: str
+    unit: str
+    meaning: str
+
+
+def _column(type_: str, meaning: str, unit: str = "") -> Column:
+    return Column(type=type_, unit=unit, meaning=meaning)
+
+
+_NATS, _PIXEL2 = "nats / image", "squared pixel"
+COLUMNS: Mapping[str, Column] = {
+    "run_id": _column("string", "name of the trial; ends in a hash of its full configuration"),
+    "curve": _column("string", "names all trials that are alike but for beta and seed"),
+    "dataset": _column("string", "name of the dataset"),
+    "architecture": _column("string", "name of the network"),
+    "latents": _column("int64", "dimensions of z"),
+    "objective": _column("string", "training objective"),
+    "beta": _column("double", "weight of the rate in training; never in elbo"),
+    "train_sigma2": _column("double", "constant decoder variance of training, if any", _PIXEL2),
+    "seed": _column("int64", "of weights, data order, noise and draws"),
+    "protocol": _column("string", "how training and evaluation were run"),
+    "epoch": _column("int64", "epochs done", "epochs"),
+    "step": _column("int64", "optimiser steps done", "steps"),
+    "split": _column("string", "train or test"),
+    "sigma": _column("string", "interpretation of the decoder variance in scoring"),
+    "sigma2": _column("double", "decoder variance; its mean where it differs by image", _PIXEL2),
+    "sigma2_floor": _column(
+        "double", "least value of a fitted variance; null: not fitted", _PIXEL2
+    ),
+    "floored": _column("double", "share of (image, draw) pairs whose variance is that floor"),
+    "is_density": _column("bool", "p(x|z) is normalised: the ELBO bounds a log-likelihood"),
+    "rate": _column("double", "E KL(q(z|x) || N(0, I)), closed form", _NATS),
+    "distortion": _column("double", "E[sse/(2 sigma2) + (D/2) log(2 pi sigma2)]", _NATS),
+    "elbo": _column("double", "-(rate + distortion)", _NATS),
+    "rate_se": _column("double", "standard error of rate over images", _NATS),
+    "distortion_se": _column("double", "standard error of distortion over images", _NATS),
+    "elbo_se": _column("double", "standard error of elbo over images", _NATS),
+    "mse": _column("double", "E[sse]/D", "squared pixel / value"),
+    "psnr": _column("double", "-10 log10(mse)", "dB"),
+    "bits_per_dim": _column("double", "-elbo / (D ln 2), density of x in [0, 1]^D", "bits / value"),
+    "n_images": _column("int64", "images evaluated"),
+    "n_draws": _column("int64", "posterior draws per image"),
+    "dims": _column("int64", "D, values in an image"),
+    "checkpoint_sha256": _column("string", "hash of the checkpoint file that was scored"),
+    "status": _column("string", "ok, diverged or crashed; numbers are null unless ok"),
+    "code_version": _column("string", "version of rdvae and hash of its source"),
+    "created_at": _column("string", "time of the evaluation, UTC, ISO 8601"),
+}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The paths of one sweep folder."""
+
+    root: Path
+
+    @property
+    def description(self) -> Path:
+        """What was asked."""
+        return self.root / "sweep.json"
+
+    @property
+    def progress(self) -> Path:
+        """What the sweep at work is doing."""
+        return self.root / "progress.json"
+
+    def results(self, run_id: str) -> Path:
+        """The results of one trial."""
+        return self.root / "results" / f"{run_id}.parquet"
+
+    def statistics(self, run_id: str, epoch: int) -> Path:
+        """The statistics of one checkpoint."""
+        return self.root / "statistics" / run_id / f"epoch={epoch:05d}.parquet"
+
+    def checkpoint(self, run_id: str, epoch: int) -> Path:
+        """One checkpoint."""
+        return self.root / "checkpoints" / run_id / f"epoch={epoch:05d}.pt"
+
+
+def statistics_beside(checkpoint: Path) -> Path:
+    """Where a sweep keeps the statistics of a checkpoint that lies in its place."""
+    run = checkpoint.absolute().parent
+    return run.parent.parent / "statistics" / run.name / f"{checkpoint.stem}.parquet"
+
+
+def find_sweeps(path: Path) -> list[Path]:
+    """All sweep folders at or below a path, in order.
+
+    Raises:
+        BadData: no such folder.
+    """
+    if not path.is_dir():
+        raise BadData(f"{path}: no such folder")
+    return sorted(found.parent for found in path.rglob("sweep.json"))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader sees the old one or the whole new one, also after a crash.
+
+    Raises:
+        BadData: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # readers pass over hidden names
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise BadData(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON, whole or not at all."""
+    write_atomic(path, json.dumps(values, indent=1).encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        BadData: missing, unreadable or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise BadData(f"{path}: not a JSON object")
+    return values
+
+
+@contextlib.contextmanager
+def locked(sweep: Sweep) -> Iterator[None]:
+    """Holds the sweep's lock, which the kernel lets go of when the process dies.
+
+    Raises:
+        BadData: another process holds it, or the folder cannot be written.
+    """
+    import fcntl
+
+    try:
+        sweep.root.mkdir(parents=True, exist_ok=True)
+        file = (sweep.root / "lock").open("a+")
+    except OSError as error:
+        raise BadData(f"{sweep.root}: cannot be written ({error.strerror})") from error
+    with file:
+        if not _try_lock(file.fileno(), fcntl.LOCK_EX):
+            file.seek(0)
+            raise BadData(f"{sweep.root}: another sweep is at work there ({file.read().strip()})")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+def is_locked(sweep: Sweep) -> bool:
+    """Whether a sweep is at work in the folder."""
+    import fcntl
+
+    try:
+        with (sweep.root / "lock").open() as file:
+            return not _try_lock(file.fileno(), fcntl.LOCK_SH, tries=1)
+    except OSError:
+        return False
+
+
+def _try_lock(descriptor: int, kind: int, tries: int = 5) -> bool:
+    import fcntl
+
+    for attempt in range(tries):
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            # `status` holds the lock for an instant when it looks.
+            time.sleep(0.1 if attempt + 1 < tries else 0)
+    return False
+
+
+@functools.cache
+def code_version() -> str:
+    """The release and a hash of the source files, so that a working copy is told from a release."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.relative_to(package).as_posix().encode() + b"\0")
+        digest.update(source.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:10]}"
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes.
+
+    Raises:
+        BadData: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def result_rows(
+    trial: Trial, scores: Iterable[Score], *, epoch: int, step: int, checkpoint_sha256: str
+) -> list[dict[str, Any]]:
+    """The rows of one checkpoint that was scored."""
+    base = _identity(trial, epoch, step, OK) | {"checkpoint_sha256": checkpoint_sha256}
+    return [base | asdict(score) for score in scores]
+
+
+def failed_rows(
+    trial: Trial, sigmas: Sequence[str], *, epoch: int, step: int, status: str
+) -> list[dict[str, Any]]:
+    """The rows of a trial that diverged or crashed: identity and status, no numbers."""
+    base = _identity(trial, epoch, step, status)
+    return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in sigmas]
+
+
+def _identity(trial: Trial, epoch: int, step: int, status: str) -> dict[str, Any]:
+    return {
+        "run_id": trial.run_id,
+        "curve": trial.curve,
+        "dataset": trial.dataset,
+        "architecture": trial.architecture,
+        "latents": trial.latents,
+        "objective": trial.objective,
+        "beta": trial.beta,
+        "train_sigma2": trial.train_sigma2,
+        "seed": trial.seed,
+        "protocol": trial.protocol,
+        "epoch": epoch,
+        "step": step,
+        "status": status,
+        "code_version": code_version(),
+        "created_at": now(),
+    }
+
+
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Writes the results of one trial; `about` (JSON) goes into the file's metadata."""
+    import pyarrow as pa
+
+    fields = [
+        pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
+        for name, column in COLUMNS.items()
+    ]
+    schema = pa.schema(fields, metadata=_metadata(RESULTS_KIND, about))
+    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    _write_table(path, pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_results(path: Path) -> Any:
+    """Reads one results file as an Arrow table.
+
+    Raises:
+        BadData: it is damaged, not rdvae's, or of a newer schema.
+    """
+    table = _read_table(path, RESULTS_KIND)
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
+    return table.select(list(COLUMNS))
+
+
+def write_statistics(
+    path: Path, statistics: Mapping[str, Statistics], about: Mapping[str, Any]
+) -> None:
+    """Writes the statistics of one checkpoint: a row per split, image and draw."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("split", "image", "draw", "kl", "sse", "log_ratio")
+    }
+    for split, measured in statistics.items():
+        n, k = measured.sse.shape
+        columns["split"].append(np.full(n * k, split))
+        columns["image"].append(np.repeat(measured.image, k))
+        columns["draw"].append(np.tile(np.arange(k), n))
+        columns["kl"].append(np.repeat(measured.kl, k))
+        columns["sse"].append(measured.sse.ravel())
+        columns["log_ratio"].append(measured.log_ratio.ravel())
+    facts = {
+        **about,
+        "dims": {split: measured.dims for split, measured in statistics.items()},
+        "own_sigma2": {split: measured.own_sigma2 for split, measured in statistics.items()},
+    }
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    table = pa.table(arrays).replace_schema_metadata(_metadata(STATISTICS_KIND, facts))
+    _write_table(path, table)
+
+
+def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
+    """Reads what `write_statistics` wrote: the statistics by split, and `about`.
+
+    Raises:
+        BadData: damaged, not rdvae's, or of a newer schema.
+    """
+    table = _read_table(path, STATISTICS_KIND)
+    about = about_of(table)
+    try:
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        statistics = {
+            split: _statistics_of(columns, split, about["dims"][split], about["own_sigma2"][split])
+            for split in about["dims"]
+        }
+    except (KeyError, ValueError, BadInput) as error:
+        raise BadData(f"{path}: damaged ({error})") from error
+    return statistics, about
+
+
+def _statistics_of(
+    columns: Mapping[str, Any], split: str, dims: int, own_sigma2: float | None
+) -> Statistics:
+    rows = np.flatnonzero(columns["split"] == split)
+    draws = int(columns["draw"][rows].max()) + 1
+    shape = (len(rows) // draws, draws)
+    return Statistics(
+        image=columns["image"][rows].reshape(shape)[:, 0],
+        kl=columns["kl"][rows].reshape(shape)[:, 0],
+        sse=columns["sse"][rows].reshape(shape),
+        log_ratio=columns["log_ratio"][rows].reshape(shape),
+        dims=dims,
+        own_sigma2=own_sigma2,
+    )
+
+
+def about_of(table: Any) -> dict[str, Any]:
+    """The `about` that was written with a table."""
+    values: dict[str, Any] = json.loads(table.schema.metadata[b"about"])
+    return values
+
+
+def _metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
+    return {
+        b"kind": kind,
+        b"schema": str(SCHEMA).encode(),
+        b"about": json.dumps(about, sort_keys=True).encode(),
+    }
+
+
+def _write_table(path: Path, table: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _read_table(path: Path, kind: bytes) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = file.schema_arrow.metadata or {}
+            if metadata.get(b"kind") != kind:
+                raise BadData(f"{path}: Parquet, but not {kind.decode()}")
+            schema = metadata.get(b"schema", b"").decode("ascii", "replace")
+            if not re.fullmatch(r"\d{1,9}", schema):
+                raise BadData(f"{path}: damaged (its schema is {schema!r})")
+            if int(schema) > SCHEMA:
+                raise BadData(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
+            table = file.read()
+            about_of(table)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BadData(f"{path}: not a readable Parquet file ({reason[:120]})") from error
+    return table

@@ -1,0 +1,217 @@
+"""A sweep: the grid of trials, what of it is done, and running the rest."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from rdkit_vae.datasets.images import Images, share
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.store import (
+    CRASHED,
+    DIVERGED,
+    OK,
+    SCHEMA,
+    Sweep,
+    about_of,
+    code_version,
+    failed_rows,
+    locked,
+    now,
+    read_json,
+    read_results,
+    write_json,
+    write_results,
+)
+from rdkit_vae.trial import Trial
+from rdkit_vae.workers import Event, run_trials
+
+LEFT = "left"  # beside the statuses of results: not ended yet
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+class Display(Protocol):
+    """Where a sweep shows what happens."""
+
+    def __call__(self, event: Event) -> None:
+        """Takes note of an event."""
+        ...
+
+
+def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
+    """What was asked, as it is recorded in sweep.json."""
+    first = trials[0].to_dict()
+    axes = ("beta", "objective", "seed", "train_sigma2")
+    return {
+        "schema": SCHEMA,
+        "settings": {key: value for key, value in first.items() if key not in axes},
+        "betas": list(dict.fromkeys(trial.beta for trial in trials)),
+        "objectives": list(dict.fromkeys(trial.objective for trial in trials)),
+        "seeds": list(dict.fromkeys(trial.seed for trial in trials)),
+        "train_sigma2": next((t.train_sigma2 for t in trials if t.train_sigma2), None),
+        "data": images.facts(),
+        "run_ids": [trial.run_id for trial in trials],
+    }
+
+
+@contextmanager
+def opened(sweep: Sweep, trials: Sequence[Trial], images: Images) -> Iterator[None]:
+    """Holds the sweep folder for these trials, and records what was asked.
+
+    Raises:
+        BadData: the folder cannot be written, is held by another process, or holds another sweep.
+    """
+    asked = describe(trials, images)
+    with locked(sweep):
+        if sweep.description.exists():
+            held = read_json(sweep.description)
+            differing = _differences(held, asked)
+            if differing:
+                raise BadData(
+                    f"{sweep.root} holds another sweep ({'; '.join(differing)}); "
+                    "choose another --out"
+                )
+        else:
+            facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
+            write_json(sweep.description, {**asked, **facts})
+        yield
+
+
+def _differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """In words, where two descriptions differ; the lists of runs follow from the rest."""
+    flat = [
+        {
+            **{k: v for k, v in d.items() if k not in ("settings", "run_ids")},
+            **d.get("settings", {}),
+        }
+        for d in (held, asked)
+    ]
+    keys = [key for key in flat[1] if flat[0].get(key) != flat[1][key]]
+    return [f"{key} {_short(flat[0].get(key))}, not {_short(flat[1][key])}" for key in keys]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def state_of(sweep: Sweep, run_id: str) -> str:
+    """`ok`, `diverged` or `crashed` where the results say that a trial has ended, else `left`."""
+    try:
+        table = read_results(sweep.results(run_id))
+    except BadData:
+        return LEFT
+    statuses = set(table["status"].to_pylist())
+    for failed in (DIVERGED, CRASHED):
+        if failed in statuses:
+            return failed
+    epochs = about_of(table)["trial"]["epochs"]
+    return OK if max(table["epoch"].to_pylist(), default=0) == epochs else LEFT
+
+
+def run_sweep(
+    trials: Sequence[Trial],
+    images: Images,
+    sweep: Sweep,
+    *,
+    jobs: int,
+    device: str,
+    display: Display,
+) -> dict[str, str]:
+    """Runs the trials that are left, and returns the state of every one by run_id.
+
+    A trial that has ended is not run again, unless it crashed.
+    """
+    states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
+    left = [trial for trial in trials if states[trial.run_id] in (LEFT, CRASHED)]
+    by_id = {trial.run_id: trial for trial in trials}
+    log = _ProgressFile(sweep)
+    with tempfile.TemporaryDirectory(prefix="rdvae-") as folder:
+        events = run_trials(
+            left,
+            jobs=min(jobs, len(left)),
+            images=share(images, Path(folder)),
+            sweep=sweep,
+            device=device,
+        )
+        try:
+            for event in events:
+                if event.kind == "ended":
+                    states[event.run_id] = event.status
+                    if event.status == CRASHED:
+                        _record_crash(sweep, by_id[event.run_id], event.summary)
+                log.note(event, by_id[event.run_id])
+                display(event)
+        finally:
+            events.close()  # type: ignore[attr-defined]
+            log.close()
+    return states
+
+
+def _record_crash(sweep: Sweep, trial: Trial, summary: str) -> None:
+    """Adds rows of status `crashed` to what the trial had reached."""
+    path, rows = sweep.results(trial.run_id), []
+    with suppress(BadData):
+        rows = [row for row in read_results(path).to_pylist() if row["status"] == OK]
+    epoch = max((row["epoch"] for row in rows), default=0)
+    step = max((row["step"] for row in rows), default=0)
+    rows += failed_rows(trial, list(SIGMAS), epoch=epoch, step=step, status=CRASHED)
+    write_results(path, rows, {"trial": trial.to_dict(), "crash": summary})
+
+
+class _ProgressFile:
+    """Tells other processes what runs, at most once a second."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._path = sweep.progress
+        self._running: dict[str, dict[str, Any]] = {}
+        self._written = 0.0
+
+    def note(self, event: Event, trial: Trial) -> None:
+        if event.kind == "ended":
+            self._running.pop(event.run_id, None)
+        else:
+            self._running[event.run_id] = {
+                "epoch": event.epoch,
+                "epochs": trial.epochs,
+                "loss": event.loss,
+            }
+        if time.monotonic() - self._written > 1:
+            write_json(self._path, {"updated_at": now(), "running": self._running})
+            self._written = time.monotonic()
+
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` becomes `cuda` where torch sees a GPU, else `cpu`.
+
+    Raises:
+        BadInput: a device that is not there.
+    """
+    if wanted == "cpu":
+        return wanted
+    # Asking torch takes seconds, so it is asked only where a driver is there.
+    if any(Path(path).exists() for path in _GPU_DEVICES) or wanted != "auto":
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if wanted != "auto":
+            raise BadInput(f"device {wanted}: torch sees no such GPU here; use --device cpu")
+    return "cpu"
+
+
+def choose_jobs(wanted: int | None, device: str) -> int:
+    """The number asked for; else one process per usable core, or one on a GPU."""
+    if wanted is not None:
+        return wanted
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

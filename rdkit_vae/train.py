@@ -1,0 +1,180 @@
+"""Training: one network, one objective, a step at a time."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rdkit_vae import seeds
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadInput
+from rdkit_vae.inputs import augmentation_of, to_unit
+from rdkit_vae.models import ARCHITECTURES, VAE, Shape
+from rdkit_vae.objectives import OBJECTIVES, kl_divergence
+from rdkit_vae.trial import PROTOCOLS, Trial, bind
+
+
+class Diverged(Exception):
+    """The loss or a weight is no longer finite."""
+
+
+def build_model(trial: Trial, shape: Shape) -> nn.Module:
+    """The trial's network with the initial weights of its seed, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.integer(trial.seed, "weights"))
+        return ARCHITECTURES[trial.architecture].build(shape, trial.latents)
+
+
+def learning_rate(trial: Trial, step: int, total: int) -> float:
+    """Cosine annealing from the trial's rate towards 0, once per cycle of its protocol."""
+    cycle = math.ceil(total / PROTOCOLS[trial.protocol].annealings)
+    return trial.learning_rate * (1 + math.cos(math.pi * (step % cycle) / cycle)) / 2
+
+
+class Training:
+    """A model in training: everything that changes from step to step.
+
+    All randomness of an epoch is a function of the trial's seed and the epoch, so `state` after an
+    epoch, restored, goes on bit for bit.
+
+    Attributes:
+        trial: what is trained, bound to its images.
+        model: the network, on `device`.
+        epoch, step: epochs and optimiser steps done.
+        loss: mean loss over the last epoch, nats per image; NaN before the first.
+    """
+
+    def __init__(self, trial: Trial, images: Images, device: str = "cpu") -> None:
+        """Prepares the first step.
+
+        Raises:
+            BadInput: the images are not the trial's, or fewer than a batch where all must be full.
+        """
+        self.trial = bind(trial, images.sha256)
+        self.images = images
+        self.device = torch.device(device)
+        self.protocol = PROTOCOLS[trial.protocol]
+        if self.protocol.drop_last and len(images.train) < trial.batch_size:
+            raise BadInput(
+                f"protocol {trial.protocol} needs a full batch: batch_size {trial.batch_size} is "
+                f"more than the {len(images.train)} training images"
+            )
+        model = build_model(trial, images.shape).to(self.device)
+        # The faster layout for convolutions.
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=trial.learning_rate,
+            weight_decay=self.protocol.weight_decay,
+            fused=True,
+        )
+        self.epoch, self.step, self.loss = 0, 0, math.nan
+        self._augmentation = augmentation_of(trial)
+        self._loss = OBJECTIVES[trial.objective].loss
+        self._setting = trial.setting(images.dims)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        n, batch = len(self.images.train), self.trial.batch_size
+        return n // batch if self.protocol.drop_last else -(-n // batch)
+
+    def run_epoch(self) -> None:
+        """Trains one epoch.
+
+        Raises:
+            Diverged: before the optimiser step whose loss is not finite.
+        """
+        self.model.train()
+        noise = torch.Generator(self.device)
+        noise.manual_seed(seeds.integer(self.trial.seed, "noise", self.epoch))
+        warps = seeds.generator(self.trial.seed, "augment", self.epoch)
+        total, count = 0.0, 0
+        for batch in self.batches():
+            x = to_unit(self.images.train[batch], self.images.levels, self.device)
+            if self._augmentation:
+                drawn = torch.from_numpy(self._augmentation.draw(warps, len(batch)))
+                x = self._augmentation.apply(x, drawn.to(self.device))
+            total += self.optimise(x, noise) * len(batch)
+            count += len(batch)
+        self.epoch += 1
+        self.loss = total / count
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise Diverged(f"weights are not finite after epoch {self.epoch}, step {self.step}")
+
+    def batches(self) -> Iterator[Any]:
+        """Index arrays that cover the split in random order, in batches of nearly equal size."""
+        n = len(self.images.train)
+        order = seeds.generator(self.trial.seed, "order", self.epoch).permutation(n)
+        if self.protocol.drop_last:
+            order = order[: self.steps_per_epoch * self.trial.batch_size]
+        return iter(np.array_split(order, self.steps_per_epoch))
+
+    def optimise(self, x: Tensor, noise: torch.Generator) -> float:
+        """One optimiser step on (B, C, H, W) images; returns the mean loss in nats."""
+        model = cast(VAE, self.model)
+        mean, log_var = model.encode(x.contiguous(memory_format=torch.channels_last))
+        draw = torch.randn(mean.shape, generator=noise, device=self.device)
+        z = mean + (log_var / 2).exp() * draw  # (B, L)
+        sse = (x - model.decode(z)).square().flatten(1).sum(dim=1)  # (B,)
+        loss = self._loss(sse, kl_divergence(mean, log_var), self._setting).mean()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(f"loss is {value} at epoch {self.epoch + 1}, step {self.step + 1}")
+        total = self.steps_per_epoch * self.trial.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.trial, self.step, total)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        return value
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs; after the last epoch the optimiser is left out, as it is done."""
+        finished = self.epoch == self.trial.epochs
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss": self.loss,
+            "model": self.model.state_dict(),
+            "optimizer": None if finished else self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to a `state` of the same trial."""
+        self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
+        self.model.load_state_dict(state["model"])
+        if state["optimizer"] is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+
+def train(
+    trial: Trial,
+    images: Images,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[Training], None] | None = None,
+) -> nn.Module:
+    """Trains a trial from its seed to its last epoch and returns the model in evaluation mode.
+
+    Args:
+        trial: what to train.
+        images: its dataset.
+        device: a torch device.
+        on_epoch: called after every epoch.
+
+    Raises:
+        BadInput: the images do not suit the trial.
+        Diverged: the loss is no longer finite.
+    """
+    training = Training(trial, images, device)
+    while training.epoch < trial.epochs:
+        training.run_epoch()
+        if on_epoch:
+            on_epoch(training)
+    model: nn.Module = training.model.eval()
+    return model

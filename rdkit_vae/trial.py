@@ -1,0 +1,260 @@
+"""One training, fully described: every number in it is part of its name."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from rdkit_vae.datasets import source_of
+from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import one_of, parse_checkpoints
+from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.objectives import OBJECTIVES, Setting
+
+SIGMA2_FLOOR = 1e-6
+DEFAULT_SIGMA2 = 0.5
+TRAIN_IMAGES = ("matched", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How training and evaluation are run, beyond what the trial itself names.
+
+    Attributes:
+        about: one line for the user.
+        weight_decay: of AdamW.
+        annealings: cosine cycles of the learning rate over the training.
+        drop_last: leave out the images that do not fill a last batch of an epoch.
+        augments: warp the images, in training and in evaluation.
+        draws: posterior draws per image unless the user asks for others.
+    """
+
+    about: str
+    weight_decay: float
+    annealings: int
+    drop_last: bool
+    augments: bool
+    draws: int
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "clean": Protocol(
+        about="whole splits, no augmentation, every epoch sees every image",
+        weight_decay=1e-5,
+        annealings=1,
+        drop_last=False,
+        augments=False,
+        draws=8,
+    ),
+    "paper": Protocol(
+        about="the reference set-up of BS-VAE: 50 epochs, batch 512, two cosine cycles, "
+        "augmentation in training and test, one draw",
+        weight_decay=1e-5,
+        annealings=2,
+        drop_last=True,
+        augments=True,
+        draws=1,
+    ),
+}
+_PAPER_EPOCHS, _PAPER_BATCH = 50, 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The full configuration of one training and of its evaluation.
+
+    `make_trial` fills in what suits a dataset; this class takes every value as it is.
+
+    Attributes:
+        dataset: name of a dataset, with its PATH where it takes one.
+        data_sha256: fingerprint of its images; "" until the trial meets them.
+        image_size: side that the images of a folder are resized to; None keeps theirs.
+        architecture: name of a network.
+        latents: L, dimensions of z.
+        objective: name of a training objective.
+        beta: weight of the rate, dimensionless.
+        train_sigma2: the constant variance C in squared pixels; None where the objective has none.
+        sigma2_floor: least value that a fitted variance takes, in squared pixels.
+        seed: of weights, data order, noise and draws.
+        protocol: name of a protocol.
+        epochs, batch_size, learning_rate: of the optimiser AdamW.
+        checkpoints: epochs after which a checkpoint is written and evaluated.
+        draws: K, posterior draws per image in evaluation.
+        train_images: `matched`: evaluate at most as many training images as there are test images;
+            `all`: every one.
+
+    Raises:
+        BadInput: a value outside its range, an unknown name, or options that contradict.
+    """
+
+    dataset: str
+    data_sha256: str = ""
+    image_size: int | None = None
+    architecture: str = "conv"
+    latents: int
+    objective: str
+    beta: float
+    train_sigma2: float | None = None
+    sigma2_floor: float = SIGMA2_FLOOR
+    seed: int = 0
+    protocol: str = "clean"
+    epochs: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    checkpoints: tuple[int, ...]
+    draws: int = 8
+    train_images: str = "matched"
+
+    def __post_init__(self) -> None:
+        source_of(self.dataset)
+        one_of(self.architecture, ARCHITECTURES, "architecture")
+        one_of(self.objective, OBJECTIVES, "objective")
+        one_of(self.protocol, PROTOCOLS, "protocol")
+        one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
+        for name in ("beta", "sigma2_floor", "learning_rate"):
+            _check(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "positive")
+        for name in ("latents", "epochs", "batch_size", "draws"):
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "in 0..2^32-1")
+        if ARCHITECTURES[self.architecture].normalises_batches and self.batch_size < 2:
+            raise BadInput(f"{self.architecture} normalises over batches: batch_size must be >= 2")
+        if (self.train_sigma2 is not None) != OBJECTIVES[self.objective].has_sigma2:
+            wants = "needs a" if self.train_sigma2 is None else "has no constant"
+            raise BadInput(f"objective {self.objective} {wants} train_sigma2")
+        if self.train_sigma2 is not None:
+            _check("train_sigma2", self.train_sigma2, 0 < self.train_sigma2 < math.inf, "positive")
+        if self.checkpoints != tuple(sorted({*self.checkpoints, self.epochs})):
+            raise BadInput(
+                f"checkpoints must rise and end at epoch {self.epochs}, got {self.checkpoints}"
+            )
+
+    def setting(self, dims: int) -> Setting:
+        """What the loss needs to know, for images of `dims` values."""
+        return Setting(beta=self.beta, dims=dims, sigma2=self.train_sigma2, floor=self.sigma2_floor)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"checkpoints": list(self.checkpoints)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Trial":
+        """Rebuilds what `to_dict` made.
+
+        Raises:
+            BadInput: missing, unknown or unusable entries.
+        """
+        known = {field.name for field in fields(cls)}
+        if values.keys() != known:
+            odd = sorted(values.keys() ^ known)
+            raise BadInput(f"not the configuration of a trial: {', '.join(map(str, odd))}")
+        try:
+            return cls(**{**values, "checkpoints": tuple(values["checkpoints"])})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"not the configuration of a trial: {error}") from error
+
+    @property
+    def run_id(self) -> str:
+        """Readable, unique name: ends in a hash of the full configuration."""
+        dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[-40:]
+        words = [dataset, self.architecture, self.objective, f"beta={self.beta:g}"]
+        if self.train_sigma2 not in (None, DEFAULT_SIGMA2):
+            words.append(f"C={self.train_sigma2:g}")
+        return "-".join([*words, f"seed={self.seed}", _hash(self.to_dict())])
+
+    @property
+    def curve(self) -> str:
+        """Names the curve that the trial is a point of: all trials alike but for beta and seed."""
+        same = {key: value for key, value in self.to_dict().items() if key not in ("beta", "seed")}
+        return f"{self.objective}-{_hash(same)}"
+
+
+def _check(name: str, value: float, holds: bool, want: str) -> None:
+    if not holds:
+        raise BadInput(f"{name} must be {want}, got {value}")
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings: Any) -> Trial:
+    """Makes a trial; what is not given takes the value that suits the dataset and the protocol.
+
+    Args:
+        dataset: a name that `rdvae datasets` lists.
+        checkpoints: `log`, `last` or a number of epochs as text.
+        **settings: any other attribute of `Trial`. None means not given.
+
+    Raises:
+        BadInput: as `Trial`.
+    """
+    source = source_of(dataset)
+    given = {key: value for key, value in settings.items() if value is not None}
+    protocol = PROTOCOLS[one_of(given.get("protocol", "clean"), PROTOCOLS, "protocol")]
+    as_paper = protocol is PROTOCOLS["paper"]
+    objective = one_of(given.setdefault("objective", "optimal"), OBJECTIVES, "objective")
+    defaults = {
+        "latents": source.latents,
+        "beta": 1.0,
+        "epochs": _PAPER_EPOCHS if as_paper else source.epochs,
+        "batch_size": _PAPER_BATCH if as_paper else source.batch_size,
+        "draws": protocol.draws,
+        "train_sigma2": DEFAULT_SIGMA2 if OBJECTIVES[objective].has_sigma2 else None,
+    }
+    chosen = defaults | given
+    unknown = chosen.keys() - {field.name for field in fields(Trial)}
+    if unknown:
+        raise BadInput(f"unknown setting {', '.join(sorted(unknown))}")
+    epochs = chosen["epochs"]
+    _check("epochs", epochs, isinstance(epochs, int) and epochs >= 1, "a whole number, at least 1")
+    return Trial(dataset=dataset, checkpoints=parse_checkpoints(checkpoints, epochs), **chosen)
+
+
+def grid(
+    *,
+    betas: Sequence[float],
+    objectives: Sequence[str],
+    seeds: Sequence[int],
+    train_sigma2: float | None = None,
+    **settings: Any,
+) -> list[Trial]:
+    """Every beta x objective x seed; the whole curve of one seed comes before the next seed.
+
+    Args:
+        betas, objectives, seeds: the axes.
+        train_sigma2: constant variance of the objectives that have one.
+        **settings: as `make_trial`.
+
+    Raises:
+        BadInput: as `make_trial`, or a variance that no objective takes.
+    """
+    takes = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].has_sigma2]
+    if train_sigma2 is not None and not takes:
+        raise BadInput(f"train_sigma2 has no use: no constant variance in {', '.join(objectives)}")
+    return [
+        make_trial(
+            objective=objective,
+            beta=beta,
+            seed=seed,
+            train_sigma2=train_sigma2 if objective in takes else None,
+            **settings,
+        )
+        for seed in seeds
+        for beta in betas
+        for objective in objectives
+    ]
+
+
+def bind(trial: Trial, data_sha256: str) -> Trial:
+    """The trial on these very images.
+
+    Raises:
+        BadInput: it was made for others.
+    """
+    if trial.data_sha256 not in ("", data_sha256):
+        raise BadInput(f"{trial.dataset}: the images have changed since {trial.run_id} was made")
+    return replace(trial, data_sha256=data_sha256)

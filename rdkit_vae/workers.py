@@ -1,0 +1,166 @@
+"""Trials on a pool of processes: one trial and one thread each, and none takes another down."""
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from rdkit_vae.datasets.images import shared
+from rdkit_vae.errors import RdvaeError
+from rdkit_vae.store import CRASHED, Sweep
+from rdkit_vae.trial import Trial
+
+_POOL = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a trial.
+
+    Attributes:
+        run_id: which trial.
+        kind: `started`, `epoch` or `ended`.
+        epoch, loss: epochs done and the mean loss of the last, in nats (kind `epoch`).
+        status, summary: how it ended, and in words (kind `ended`).
+    """
+
+    run_id: str
+    kind: str
+    epoch: int = 0
+    loss: float = 0.0
+    status: str = ""
+    summary: str = ""
+
+
+@dataclass(kw_only=True)
+class _Worker:
+    process: SpawnProcess
+    connection: "Connection[Any, Any]"
+    trial: Trial | None = None
+
+
+def run_trials(
+    trials: Sequence[Trial], *, jobs: int, images: dict[str, Any], sweep: Sweep, device: str
+) -> Iterator[Event]:
+    """Runs trials and yields what happens. Closing the iterator stops the workers at once.
+
+    Args:
+        trials: what to run, in this order.
+        jobs: processes at a time.
+        images: the dataset, as `datasets.images.share` describes it.
+        sweep: folder that the results go to.
+        device: torch device of every worker.
+    """
+    waiting = deque(trials)
+    workers: list[_Worker] = []
+    try:
+        while waiting or any(worker.trial for worker in workers):
+            while waiting and len(workers) < jobs:
+                workers.append(_start(images, sweep, device))
+            for worker in workers:
+                if worker.trial is None and waiting:
+                    worker.trial = waiting.popleft()
+                    worker.connection.send(worker.trial.to_dict())
+                    yield Event(run_id=worker.trial.run_id, kind="started")
+            for ready in wait([worker.connection for worker in workers]):
+                worker = next(worker for worker in workers if worker.connection is ready)
+                event = _next_event(worker)
+                if event.kind == "ended":
+                    worker.trial = None
+                if not worker.process.is_alive():
+                    workers.remove(worker)
+                yield event
+    finally:
+        _stop(workers)
+
+
+def _start(images: dict[str, Any], sweep: Sweep, device: str) -> _Worker:
+    here, there = _POOL.Pipe()
+    process = _POOL.Process(target=_work, args=(there, images, sweep, device), daemon=True)
+    # A new interpreter would look for modules in the working directory first.
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        process.start()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+    there.close()
+    return _Worker(process=process, connection=here)
+
+
+def _next_event(worker: _Worker) -> Event:
+    assert worker.trial is not None  # an idle worker sends nothing
+    run_id = worker.trial.run_id
+    try:
+        return Event(run_id=run_id, **worker.connection.recv())
+    except (EOFError, OSError):
+        worker.process.join()
+        return Event(
+            run_id=run_id, kind="ended", status=CRASHED, summary=_death(worker.process.exitcode)
+        )
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"its process was killed by {signal.Signals(-exitcode).name}"
+    return f"its process ended with exit code {exitcode}"
+
+
+def _stop(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.connection.close()
+        if worker.trial is not None:
+            worker.process.terminate()
+    for worker in workers:
+        worker.process.join(timeout=5)
+        worker.process.kill()
+
+
+def _work(
+    connection: "Connection[Any, Any]", images: dict[str, Any], sweep: Sweep, device: str
+) -> None:
+    """A worker's life: trials come in, events go out, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    from rdkit_vae.runner import run_trial
+    from rdkit_vae.train import Training
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    data = shared(images)
+
+    def report(training: Training) -> None:
+        connection.send({"kind": "epoch", "epoch": training.epoch, "loss": training.loss})
+
+    while True:
+        try:
+            trial = Trial.from_dict(connection.recv())
+        except (EOFError, OSError):
+            return
+        try:
+            outcome = run_trial(trial, data, sweep, device=device, on_epoch=report)
+            ended = {"status": outcome.status, "summary": outcome.summary}
+        except BrokenPipeError:
+            return  # the parent is gone
+        except RdvaeError as error:
+            ended = {"status": CRASHED, "summary": str(error)}
+        except Exception as error:
+            ended = {"status": CRASHED, "summary": _keep_traceback(sweep, trial, error)}
+        connection.send({"kind": "ended", **ended})
+
+
+def _keep_traceback(sweep: Sweep, trial: Trial, error: Exception) -> str:
+    path = sweep.root / "crashes" / f"{trial.run_id}.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(traceback.format_exception(error)), "utf-8")
+    reason = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {reason[:120]} (traceback in {path})"
