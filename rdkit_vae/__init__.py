@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from rdkit_vae.checkpoint import load_checkpoint as load_checkpoint
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
-    from rdkit_vae.evaluate import evaluate as evaluate
+    from rdkit_vae.evaluation import evaluate as evaluate
     from rdkit_vae.sigma import Statistics as Statistics
     from rdkit_vae.sigma import score as score
-    from rdkit_vae.train import train as train
+    from rdkit_vae.training import train as train
     from rdkit_vae.trial import Trial as Trial
     from rdkit_vae.trial import make_trial as make_trial
 
@@ -23,12 +23,12 @@ _HOMES = {
     "RdvaeError": "errors",
     "Statistics": "sigma",
     "Trial": "trial",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "load_checkpoint": "checkpoint",
     "load_dataset": "datasets",
     "make_trial": "trial",
     "score": "sigma",
-    "train": "train",
+    "train": "training",
 }
 __all__ = sorted(_HOMES)
 

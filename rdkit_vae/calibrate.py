@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.evaluate import SPLITS, evaluate, evaluated_images
+from rdkit_vae.evaluation import SPLITS, evaluate, evaluated_images
 from rdkit_vae.inputs import to_unit
-from rdkit_vae.train import Training
+from rdkit_vae.training import Training
 from rdkit_vae.trial import Trial
 
 _SECONDS = 2.0  # of training steps that are timed

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import pickle
+import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.models import Shape
 from rdkit_vae.store import code_version, write_atomic
-from rdkit_vae.train import Training, build_model
+from rdkit_vae.training import Training, build_model
 from rdkit_vae.trial import Trial
 
 _FORMAT, _VERSION = "rdvae-checkpoint", 1
@@ -69,21 +71,29 @@ def save_checkpoint(path: Path, training: Training) -> str:
         "trial": training.trial.to_dict(),
         "shape": list(images.shape),
         "levels": images.levels,
-        **_portable(training.state()),
+        **training.state(),
     }
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(_portable(content), buffer)
     data = buffer.getvalue()
     write_atomic(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
 def _portable(value: Any) -> Any:
-    """The same value with every tensor on the CPU in the plain layout."""
+    """The same value in canonical form: tensors on the CPU in the plain layout, nothing aliased.
+
+    Pickle writes an object that it meets again as a reference, so equal states would give other
+    bytes where one of them shares a string or a tuple and the other does not.
+    """
     if isinstance(value, Tensor):
         return value.detach().cpu().contiguous()
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, tuple):
+        return tuple(_portable(item) for item in value)
     if isinstance(value, dict):
-        return {key: _portable(item) for key, item in value.items()}
+        return {_portable(key): _portable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_portable(item) for item in value]
     return value
@@ -100,8 +110,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         data = path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise BadData(f"{path}: not a checkpoint (no PyTorch file, or cut short)")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, zlib.error) as error:
+        raise BadData(f"{path}: not a checkpoint (no PyTorch file, or damaged: {error})") from None
+    if broken is not None:
+        raise BadData(f"{path}: damaged checkpoint (wrong checksum of {broken})")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as error:

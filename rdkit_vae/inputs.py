@@ -1,6 +1,7 @@
 """From stored pixels to what a network sees: scaling, and the warps of the `paper` protocol.
 
-Parameters of a warp are drawn per image, then applied in bulk. Rotation and crop are one bilinear warp here; the reference rotates by nearest neighbour first.
+Parameters of a warp are drawn per image, then applied in bulk. Rotation and crop are one bilinear
+warp here; the reference rotates by nearest neighbour first.
 """
 
 import math

@@ -11,7 +11,7 @@ import torch
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
-from rdkit_vae.evaluate import evaluate
+from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.sigma import score
 from rdkit_vae.store import (
@@ -25,7 +25,7 @@ from rdkit_vae.store import (
     write_results,
     write_statistics,
 )
-from rdkit_vae.train import Diverged, Training
+from rdkit_vae.training import Diverged, Training
 from rdkit_vae.trial import Trial
 
 

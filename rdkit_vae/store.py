@@ -391,7 +391,7 @@ def _metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
     return {
         b"kind": kind,
         b"schema": str(SCHEMA).encode(),
-        b"about": json.dumps(about, sort_keys=True).encode(),
+        b"about": json.dumps(about).encode(),
     }
 
 

@@ -142,9 +142,9 @@ def run_sweep(
         try:
             for event in events:
                 if event.kind == "ended":
-                    states[event.run_id] = event.status
                     if event.status == CRASHED:
                         _record_crash(sweep, by_id[event.run_id], event.summary)
+                    states[event.run_id] = state_of(sweep, event.run_id)
                 log.note(event, by_id[event.run_id])
                 display(event)
         finally:
@@ -154,7 +154,9 @@ def run_sweep(
 
 
 def _record_crash(sweep: Sweep, trial: Trial, summary: str) -> None:
-    """Adds rows of status `crashed` to what the trial had reached."""
+    """Adds rows of status `crashed` to what the trial had reached, unless that was its end."""
+    if state_of(sweep, trial.run_id) not in (LEFT, CRASHED):
+        return
     path, rows = sweep.results(trial.run_id), []
     with suppress(BadData):
         rows = [row for row in read_results(path).to_pylist() if row["status"] == OK]

@@ -132,7 +132,7 @@ def _work(
     import torch
 
     from rdkit_vae.runner import run_trial
-    from rdkit_vae.train import Training
+    from rdkit_vae.training import Training
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

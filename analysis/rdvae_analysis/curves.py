@@ -72,7 +72,8 @@ def rd_points(
         ]
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
-        raise BadInput(f"nothing to draw: no finished run has rows for {asked}")
+        reason = "; ".join([f"no finished run has rows for {asked}", *notes])
+        raise BadInput(f"nothing to draw: {reason}")
     column = "distortion" if distortion == "nll" else distortion
     points = rows.groupby(_SERIES, as_index=False).agg(
         architecture=("architecture", "first"),

@@ -123,7 +123,7 @@ def _evaluated(
 ) -> "tuple[dict[str, Statistics], dict[str, Any]]":
     from rdkit_vae.checkpoint import load_checkpoint
     from rdkit_vae.datasets import load_dataset
-    from rdkit_vae.evaluate import evaluate
+    from rdkit_vae.evaluation import evaluate
     from rdkit_vae.sweep import choose_device
     from rdkit_vae.trial import bind
 

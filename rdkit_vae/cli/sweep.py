@@ -198,13 +198,13 @@ def _check_writable(folder: Path) -> None:
 
 
 def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images":
-    from rdkit_vae.datasets import load_dataset
-
-    if source_of(dataset).load.__name__ not in ("_load_celeba", "_load_folder"):
-        return load_dataset(dataset, data_dir=data_dir, image_size=image_size)
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    from rdkit_vae.datasets import load_dataset
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"decoding {dataset}", total=None)
 
         def progress(done: int, total: int) -> None:

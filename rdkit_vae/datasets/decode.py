@@ -72,7 +72,7 @@ def _decode_chunk(paths: Sequence[Path], recipe: Recipe) -> Pixels:
                 f"{path}: {_size(image)} pixels where {paths[0].name} has {_size(images[0])}; "
                 "give --image-size to resize them all"
             )
-    return np.stack(images)
+    return np.ascontiguousarray(np.stack(images))
 
 
 def _size(image: Pixels) -> str:

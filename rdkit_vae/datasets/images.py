@@ -100,12 +100,18 @@ def share(images: Images, folder: Path) -> dict[str, Any]:
     """Makes a small description from which other processes map the same images, uncopied.
 
     Splits that are not memory-mapped yet are written to `folder`.
+
+    Raises:
+        BadData: the folder cannot be written.
     """
     splits = {}
     for split in ("train", "test"):
         pixels = images.split(split)
         if not isinstance(pixels, np.memmap) or pixels.filename is None:
-            np.save(folder / f"{split}.npy", pixels)
+            try:
+                np.save(folder / f"{split}.npy", pixels)
+            except OSError as error:
+                raise BadData(f"{folder}: cannot be written ({error.strerror})") from error
             pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
         splits[split] = (str(pixels.filename), _offset(pixels), pixels.shape)
     return {

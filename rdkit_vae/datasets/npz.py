@@ -23,7 +23,7 @@ def load(request: Request) -> Images:
     path = request.path
     assert path is not None  # `request_for` sets it for datasets that take a path
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _wanted(archive.files)}
     except BadData as error:
         raise BadData(f"{path}: {error}") from None

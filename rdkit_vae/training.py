@@ -148,8 +148,14 @@ class Training:
         """Goes back to a `state` of the same trial."""
         self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
         self.model.load_state_dict(state["model"])
-        if state["optimizer"] is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"] is None:
+            return
+        self.optimizer.load_state_dict(state["optimizer"])
+        # A fused step walks weights and moments in memory order, so their layouts must agree.
+        for weight, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if moment.shape == weight.shape:
+                    moments[name] = torch.empty_like(weight).copy_(moment)
 
 
 def train(

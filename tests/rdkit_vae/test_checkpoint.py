@@ -1,0 +1,123 @@
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rdkit_vae import Trial, evaluate
+from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadData
+from rdkit_vae.store import sha256_of
+from rdkit_vae.training import Training
+
+
+@pytest.fixture
+def written(tiny: Images, tiny_trial: Trial, tmp_path: Path) -> tuple[Path, Training]:
+    training = Training(tiny_trial, tiny)
+    training.run_epoch()
+    path = tmp_path / "epoch=00001.pt"
+    save_checkpoint(path, training)
+    return path, training
+
+
+def test_round_trip(written: tuple[Path, Training], tiny: Images) -> None:
+    path, training = written
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.trial == training.trial
+    assert (checkpoint.epoch, checkpoint.step) == (1, 3)
+    assert checkpoint.sha256 == sha256_of(path)
+    expected = evaluate(training.model, tiny, training.trial)["test"].sse
+    found = evaluate(checkpoint.model(), tiny, checkpoint.trial)["test"].sse
+    assert (found == expected).all()
+
+
+def test_the_last_checkpoint_needs_no_optimiser(written: tuple[Path, Training]) -> None:
+    path, training = written
+    while training.epoch < training.trial.epochs:
+        training.run_epoch()
+    last = path.with_name("last.pt")
+    save_checkpoint(last, training)
+    assert load_checkpoint(last).state["optimizer"] is None
+    assert last.stat().st_size < path.stat().st_size / 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "folder", "zip", "flipped"])
+def test_what_is_no_checkpoint_is_named(written: tuple[Path, Training], damage: str) -> None:
+    path, _ = written
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("notes.txt", "hello")
+    elif damage != "missing":
+        content[len(content) // 2] ^= 0xFF
+        changed = {"empty": b"", "text": b"weights", "cut": content[:3000], "flipped": content}
+        path.write_bytes(changed[damage])
+    with pytest.raises(BadData, match=r"epoch=00001\.pt") as refused:
+        load_checkpoint(path)
+    assert "\n" not in str(refused.value)
+
+
+def _rewrite(path: Path, **changes: Any) -> None:
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, **changes}, path)
+
+
+def test_weights_of_another_shape_are_refused(written: tuple[Path, Training]) -> None:
+    path, training = written
+    weights = training.model.state_dict()
+    name = next(iter(weights))
+    _rewrite(path, model={**weights, name: torch.zeros(1, 1)})
+    with pytest.raises(BadData, match=rf"{name} is \(1, 1\)"):
+        load_checkpoint(path)
+    _rewrite(path, model={"w": torch.zeros(1)})
+    with pytest.raises(BadData, match="not those of mlp"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content", [{"state_dict": {}, "pytorch-lightning_version": "2"}, torch.zeros(3), [1, 2]]
+)
+def test_files_of_other_programs_are_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(BadData, match="not a checkpoint of rdvae"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_newer_version_asks_to_upgrade(written: tuple[Path, Training]) -> None:
+    path, _ = written
+    _rewrite(path, version=2)
+    with pytest.raises(BadData, match="upgrade"):
+        load_checkpoint(path)
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch $RDVAE_TEST_MARK",)
+
+
+def test_a_malicious_pickle_is_refused_and_never_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "ran"
+    monkeypatch.setenv("RDVAE_TEST_MARK", str(mark))
+    buffer = io.BytesIO()
+    torch.save({"format": "rdvae-checkpoint", "trial": _Payload()}, buffer)
+    (tmp_path / "x.pt").write_bytes(buffer.getvalue())
+    with pytest.raises(BadData, match=r"x\.pt: not a checkpoint"):
+        load_checkpoint(tmp_path / "x.pt")
+    assert not mark.exists()
+    torch.load(tmp_path / "x.pt", weights_only=False)
+    assert mark.exists()  # it was armed
+
+
+def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
+    with pytest.raises(BadData, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "x.pt")

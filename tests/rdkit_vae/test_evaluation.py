@@ -1,0 +1,101 @@
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from rdkit_vae import Trial, evaluate, seeds, train
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.evaluation import evaluated_images
+from rdkit_vae.models import ARCHITECTURES, VAE
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_depends_on_the_batch_size(
+    architecture: str, tiny: Images, tiny_trial: Trial
+) -> None:
+    trial = replace(tiny_trial, architecture=architecture)
+    model = train(trial, tiny)
+    whole = evaluate(model, tiny, trial)
+    for size in (1, 3, 7):
+        parts = evaluate(model, tiny, trial, batch_size=size)
+        for split, expected in whole.items():
+            for name in ("kl", "sse", "log_ratio"):
+                # float32 in the network leaves a relative error of about 1e-6 in each pixel.
+                np.testing.assert_allclose(
+                    getattr(parts[split], name), getattr(expected, name), rtol=2e-4, atol=2e-5
+                )
+
+
+def test_every_number_against_a_recomputation(tiny: Images, tiny_trial: Trial) -> None:
+    """One image and draw at a time, in float64, with the densities of torch.distributions."""
+    module = train(tiny_trial, tiny)
+    found = evaluate(module, tiny, tiny_trial)["test"]
+    model = cast(VAE, module.double())
+    noise = seeds.generator(tiny_trial.seed, "draws", 1).standard_normal((10, 5, 3), np.float32)
+    for i in range(10):
+        x = torch.from_numpy(tiny.test[i : i + 1] / 255.0)
+        mean, log_var = model.encode(x)
+        posterior = Normal(mean, (log_var / 2).exp())
+        prior = Normal(torch.zeros_like(mean), torch.ones_like(mean))
+        kl = torch.distributions.kl_divergence(posterior, prior).sum()
+        assert found.kl[i] == pytest.approx(kl.item(), rel=1e-4)
+        for k in range(5):
+            z = mean + posterior.scale * torch.from_numpy(noise[i, k]).double()
+            sse = (x - model.decode(z)).square().sum()
+            log_ratio = (prior.log_prob(z) - posterior.log_prob(z)).sum()
+            assert found.sse[i, k] == pytest.approx(sse.item(), rel=1e-4)
+            assert found.log_ratio[i, k] == pytest.approx(log_ratio.item(), abs=1e-4)
+
+
+def test_the_mean_of_minus_log_ratio_is_the_rate(tiny: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, draws=2000)
+    found = evaluate(train(trial, tiny), tiny, trial)["test"]
+    error = -found.log_ratio.mean(axis=1) - found.kl
+    standard_error = found.log_ratio.std(axis=1) / np.sqrt(2000)
+    assert (np.abs(error) < 5 * standard_error).all()
+
+
+def test_more_draws_begin_with_the_same_noise_for_the_first_image(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    model = train(tiny_trial, tiny)
+    few = evaluate(model, tiny, tiny_trial)["test"]
+    many = evaluate(model, tiny, replace(tiny_trial, draws=9))["test"]
+    np.testing.assert_allclose(many.sse[0, :5], few.sse[0], rtol=1e-5)
+    assert len(np.unique(many.sse[0])) == 9
+
+
+def test_as_many_training_images_as_test_images_unless_all(tiny: Images, tiny_trial: Trial) -> None:
+    chosen = evaluated_images(tiny, "train", tiny_trial)
+    assert (len(chosen), chosen[0], chosen[-1]) == (10, 0, 39)
+    assert len(np.unique(chosen)) == 10
+    every = replace(tiny_trial, train_images="all")
+    assert np.array_equal(evaluated_images(tiny, "train", every), np.arange(40))
+    model = train(every, tiny)
+    assert evaluate(model, tiny, every)["train"].sse.shape == (40, 5)
+
+
+def test_evaluation_leaves_the_model_as_it_was(tiny: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, architecture="conv")
+    model = train(trial, tiny).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, tiny, trial)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_papers_protocol_warps_the_test_split_by_its_seed(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    images = replace(tiny, name="mnist")
+    clean = replace(tiny_trial, dataset="mnist")
+    paper = replace(clean, protocol="paper")
+    model = train(clean, images)
+    plain, warped, again = (
+        evaluate(model, images, trial)["test"].sse for trial in (clean, paper, paper)
+    )
+    assert np.array_equal(warped, again)
+    assert not np.allclose(plain, warped)

@@ -1,0 +1,218 @@
+"""Whole sweeps, run as a user runs them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.store import COLUMNS, Sweep, read_statistics, sha256_of
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+LONGER = (
+    *("sweep", "--betas", "0.1,1", "--architecture", "mlp", "--latents", "4", "--draws", "2"),
+    *("--epochs", "60", "--checkpoints", "10", "--jobs", "2"),
+)
+
+
+def _numbers(folder: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(folder / "results").drop(columns="created_at")
+    return frame.sort_values(["run_id", "epoch", "split", "sigma"]).reset_index(drop=True)
+
+
+def test_a_row_per_trial_checkpoint_split_and_interpretation(sweep_folder: Path) -> None:
+    frame = pd.read_parquet(sweep_folder / "results")
+    assert list(frame) == list(COLUMNS)
+    runs = {(b, o, s) for b in (0.01, 1, 100) for o in ("constant", "optimal") for s in (0, 1)}
+    assert set(zip(frame["beta"], frame["objective"], frame["seed"], strict=True)) == runs
+    assert not frame.duplicated(["run_id", "epoch", "split", "sigma"]).any()
+    for _, run in frame.groupby("run_id"):
+        named = set(SIGMAS) - ({"own"} if run["objective"].iloc[0] == "optimal" else set())
+        assert set(run["epoch"]) == {1, 2, 3}
+        assert set(run["split"]) == {"train", "test"}
+        assert set(run["sigma"]) == named
+        assert len(run) == 3 * 2 * len(named)
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["n_images"]) == {359}
+
+
+def test_every_row_follows_from_its_statistics(sweep_folder: Path) -> None:
+    frame = pd.read_parquet(sweep_folder / "results")
+    sweep = Sweep(sweep_folder)
+    np.testing.assert_array_equal(frame["elbo"], -(frame["rate"] + frame["distortion"]))
+    for row in frame[frame["sigma"].isin(["half", "shared"])].itertuples():
+        statistics, about = read_statistics(sweep.statistics(row.run_id, row.epoch))
+        sigma2 = 0.5 if row.sigma == "half" else statistics["train"].sse.mean() / 64
+        mean_sse = statistics[row.split].sse.mean()
+        expected = mean_sse / (2 * sigma2) + 32 * np.log(2 * np.pi * sigma2)
+        assert row.distortion == pytest.approx(expected, rel=1e-12)
+        assert row.rate == pytest.approx(statistics[row.split].kl.mean(), rel=1e-14)
+        assert about["checkpoint_sha256"] == row.checkpoint_sha256
+
+
+def test_every_row_is_traced_to_its_checkpoint(sweep_folder: Path) -> None:
+    frame = pd.read_parquet(sweep_folder / "results").drop_duplicates(["run_id", "epoch"])
+    sweep = Sweep(sweep_folder)
+    for row in frame.itertuples():
+        assert sha256_of(sweep.checkpoint(row.run_id, row.epoch)) == row.checkpoint_sha256
+    written = list((sweep_folder / "checkpoints").rglob("*.pt"))
+    assert len(written) == len(frame) == 36
+
+
+def test_what_was_asked_is_recorded(sweep_folder: Path) -> None:
+    asked = json.loads((sweep_folder / "sweep.json").read_text())
+    assert asked["betas"] == [0.01, 1, 100]
+    assert asked["settings"]["epochs"] == 3
+    assert asked["data"]["split_rule"].startswith("every fifth")
+    assert len(asked["data"]["sha256"]) == 64
+    assert len(asked["run_ids"]) == 12
+    assert "lock" in {path.name for path in sweep_folder.iterdir()}
+    assert not (sweep_folder / "progress.json").exists()
+
+
+def test_the_same_sweep_twice_gives_identical_numbers(
+    rdvae: Run, small_sweep: tuple[str, ...], sweep_folder: Path, tmp_path: Path
+) -> None:
+    done = rdvae(*small_sweep, "--jobs", "1", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(
+        _numbers(sweep_folder), _numbers(tmp_path / "again"), check_exact=True
+    )
+
+
+def test_running_it_again_trains_nothing(
+    rdvae: Run, small_sweep: tuple[str, ...], sweep_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(sweep_folder, folder)
+    victim = sorted((folder / "results").iterdir())[3]
+    victim.unlink()
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").iterdir()}
+    done = rdvae(*small_sweep, "--out", folder)
+    assert "11 of 12 done, 1 trials to run" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    pd.testing.assert_frame_equal(_numbers(folder), _numbers(sweep_folder), check_exact=True)
+
+
+def test_another_sweep_in_the_same_folder_is_refused(
+    rdvae: Run, small_sweep: tuple[str, ...], sweep_folder: Path
+) -> None:
+    done = rdvae(*small_sweep, "--epochs", "4", "--out", sweep_folder)
+    assert done.returncode == 2
+    assert "epochs 3, not 4" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def _start(folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "rdkit_vae", *LONGER, "--out", str(folder)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+        start_new_session=True,
+    )
+
+
+def _wait_for_checkpoint(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("results/*.parquet")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(rdvae: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("long") / "undisturbed"
+    done = rdvae(*LONGER, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_sweep_killed_with_all_its_processes_goes_on_bit_for_bit(
+    rdvae: Run, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    running = _start(folder)
+    _wait_for_checkpoint(folder)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    states = rdvae("status", folder).stdout
+    assert "0 running, 0 failed" in states
+    assert "4 of 4 done" not in states
+    done = rdvae(*LONGER, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(_numbers(folder), _numbers(undisturbed), check_exact=True)
+    assert rdvae("status", folder).stdout.startswith(f"{folder}: 4 of 4 done")
+
+
+def test_ctrl_c_leaves_no_process_and_exits_130(tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    running = _start(folder)
+    _wait_for_checkpoint(folder)
+    os.kill(running.pid, signal.SIGINT)
+    _, stderr = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "the same command goes on" in stderr
+    deadline = time.monotonic() + 10  # the interpreter's own resource tracker takes a moment
+    while _exists(running.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _exists(process_group: int) -> bool:
+    try:
+        os.killpg(process_group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_one_killed_worker_costs_its_trial_only(
+    rdvae: Run, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "crashed"
+    running = _start(folder)
+    _wait_for_checkpoint(folder)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    workers = [
+        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, stderr = running.communicate(timeout=120)
+    assert running.returncode == 3
+    assert "crashed" in stderr
+    frame = pd.read_parquet(folder / "results")
+    crashed = frame.loc[frame["status"] == "crashed", "run_id"].unique()
+    assert len(crashed) == 1
+    assert "1 failed" in rdvae("status", folder).stdout
+    retried = rdvae(*LONGER, "--out", folder)
+    assert retried.returncode == 0, retried.stderr
+    pd.testing.assert_frame_equal(_numbers(folder), _numbers(undisturbed), check_exact=True)
+
+
+def test_a_diverged_trial_is_a_row_and_the_sweep_goes_on(rdvae: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "wild"
+    arguments = ("sweep", "--betas", "1", "--architecture", "linear", "--epochs", "3")
+    done = rdvae(*arguments, "--lr", "1e30", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert "DIVERGED" in done.stdout
+    assert "left out 2 runs that diverged" in done.stdout
+    frame = pd.read_parquet(folder / "results")
+    assert set(frame["status"]) == {"diverged"}
+    assert frame["elbo"].isna().all()
+    assert "2 failed, 0 left" in rdvae("status", folder).stdout
+    drawn = rdvae("plot-rd", folder, "--out", tmp_path / "rd.png")
+    assert drawn.returncode == 2
+    assert "2 runs that diverged" in drawn.stderr
+    assert not (tmp_path / "rd.png").exists()

@@ -1,0 +1,110 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from rdkit_vae import Trial, make_trial
+from rdkit_vae.datasets import DATASETS
+from rdkit_vae.errors import BadInput
+from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.trial import PROTOCOLS, bind, grid
+
+
+@pytest.mark.parametrize("dataset", [name.replace("PATH", "x") for name in DATASETS])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_trial_survives_json(dataset: str, objective: str, protocol: str) -> None:
+    trial = make_trial(dataset, objective=objective, protocol=protocol, beta=0.1)
+    again = Trial.from_dict(json.loads(json.dumps(trial.to_dict())))
+    assert again == trial
+    assert again.run_id == trial.run_id
+
+
+def test_every_setting_is_part_of_the_name() -> None:
+    base = make_trial(objective="constant")
+    changes = {
+        "data_sha256": "ab",
+        "image_size": 9,
+        "architecture": "mlp",
+        "latents": 3,
+        "beta": 2.0,
+        "train_sigma2": 0.1,
+        "sigma2_floor": 1e-5,
+        "seed": 4,
+        "protocol": "paper",
+        "batch_size": 7,
+        "learning_rate": 0.1,
+        "checkpoints": (25,),
+        "draws": 3,
+        "train_images": "all",
+    }
+    names = {replace(base, **{key: value}).run_id for key, value in changes.items()}
+    names.add(make_trial(objective="constant", epochs=7).run_id)
+    names.add(make_trial("mnist", objective="constant").run_id)
+    names.add(make_trial().run_id)
+    assert len(names | {base.run_id}) == len(Trial.__dataclass_fields__) + 1
+
+
+def test_a_curve_joins_betas_and_seeds_only() -> None:
+    base = make_trial()
+    assert replace(base, beta=3.0, seed=5).curve == base.curve
+    assert replace(base, latents=3).curve != base.curve
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"beta": 0.0}, "beta must be positive, got 0.0"),
+        ({"beta": float("nan")}, "beta"),
+        ({"latents": 0}, "latents must be at least 1"),
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": "many"}, "epochs"),
+        ({"seed": -1}, "seed"),
+        ({"batch_size": 1}, "normalises over batches"),
+        ({"objective": "optimal", "train_sigma2": 0.1}, "no constant"),
+        ({"objective": "constant", "train_sigma2": -1.0}, "train_sigma2 must be positive"),
+        ({"architecture": "transformer"}, "known: conv, mlp, linear"),
+        ({"objective": "best"}, "known: constant, optimal"),
+        ({"protocol": "dirty"}, "known: clean, paper"),
+        ({"momentum": 0.9}, "unknown setting momentum"),
+    ],
+)
+def test_bad_settings_are_named_with_their_value(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        make_trial(**settings)  # type: ignore[arg-type]
+
+
+def test_the_papers_protocol_is_the_papers() -> None:
+    trial = make_trial("mnist", protocol="paper")
+    assert (trial.epochs, trial.batch_size, trial.latents, trial.draws) == (50, 512, 32, 1)
+    assert trial.learning_rate == 1e-3
+    assert PROTOCOLS["paper"].weight_decay == 1e-5
+    assert make_trial("celeba").latents == 64
+
+
+def test_grid_is_every_combination_once() -> None:
+    trials = grid(betas=[0.1, 1], objectives=["constant", "optimal"], seeds=[0, 5], latents=2)
+    assert len({trial.run_id for trial in trials}) == 8
+    assert {(t.beta, t.objective, t.seed) for t in trials} == {
+        (b, o, s) for b in (0.1, 1) for o in ("constant", "optimal") for s in (0, 5)
+    }
+
+
+def test_a_variance_goes_to_the_objectives_that_take_one() -> None:
+    trials = grid(betas=[1], objectives=["constant", "optimal"], seeds=[0], train_sigma2=0.1)
+    assert [trial.train_sigma2 for trial in trials] == [0.1, None]
+    with pytest.raises(BadInput, match="no use"):
+        grid(betas=[1], objectives=["optimal"], seeds=[0], train_sigma2=0.1)
+
+
+def test_a_trial_is_bound_to_its_images() -> None:
+    trial = bind(make_trial(), "abc")
+    assert bind(trial, "abc") == trial
+    with pytest.raises(BadInput, match="changed"):
+        bind(trial, "abd")
+
+
+@pytest.mark.parametrize("damage", [{"beta": "x"}, {"beta": None}, {"extra": 1}, {"epochs": []}])
+def test_a_damaged_configuration_is_refused(damage: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        Trial.from_dict({**make_trial().to_dict(), **damage})

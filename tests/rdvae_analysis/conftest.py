@@ -1,0 +1,40 @@
+"""Results made by hand: two objectives, three betas, two seeds, two checkpoints."""
+
+import itertools
+
+import pandas as pd
+import pytest
+
+from rdkit_vae.store import COLUMNS
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rows = []
+    sigmas = ("half", "beta-half", "optimal", "shared")
+    axes = itertools.product(("constant", "optimal"), (0.1, 1.0, 10.0), (0, 1), (1, 5), sigmas)
+    for objective, beta, seed, epoch, sigma in axes:
+        rate = 10 / beta**0.5 + seed + (5 - epoch)
+        distortion = 30 - rate + {"half": 20, "beta-half": 400 * beta}.get(sigma, 0)
+        rows.append(
+            {
+                "run_id": f"{objective}-{beta}-{seed}",
+                "curve": f"{objective}-abcd",
+                "dataset": "digits",
+                "architecture": "linear",
+                "latents": 4,
+                "objective": objective,
+                "beta": beta,
+                "seed": seed,
+                "epoch": epoch,
+                "split": "test",
+                "sigma": sigma,
+                "rate": rate,
+                "distortion": distortion,
+                "elbo": -(rate + distortion),
+                "mse": 1 / rate,
+                "psnr": rate,
+                "status": "ok",
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))

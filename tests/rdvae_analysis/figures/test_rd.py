@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+
+from rdkit_vae.errors import BadData
+from rdvae_analysis import plot_rd
+from rdvae_analysis.curves import rd_points
+from rdvae_analysis.figures.rd import rd
+from rdvae_analysis.figures.style import save
+
+
+@pytest.fixture
+def figure(frame: pd.DataFrame) -> Figure:
+    return rd(rd_points(frame)[0])
+
+
+def _series(figure: Figure, panel: int = 0) -> dict[str, ErrorbarContainer]:
+    return {str(c.get_label()): c for c in figure.axes[panel].containers}
+
+
+def test_every_point_is_drawn_where_it_is(figure: Figure, frame: pd.DataFrame) -> None:
+    points, _ = rd_points(frame)
+    for panel in (0, 1):
+        drawn = [line for c in _series(figure, panel).values() for line in [c.lines[0]]]
+        found = {(x, y) for line in drawn for x, y in line.get_xydata().tolist()}
+        assert found == set(zip(points["rate"], points["value"], strict=True))
+
+
+def test_one_colour_and_marker_per_objective_and_interpretation(figure: Figure) -> None:
+    series = _series(figure)
+    looks = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in series.values()}
+    assert len(looks) == len(series) == 6
+    assert "BS-VAE, shared" in series
+
+
+def test_whiskers_span_the_seeds(figure: Figure, frame: pd.DataFrame) -> None:
+    points, _ = rd_points(frame)
+    line = points[(points["objective"] == "optimal") & (points["sigma"] == "shared")]
+    (horizontal, _) = _series(figure)["BS-VAE, shared"].lines[2]
+    spans = sorted((s[0][0], s[1][0]) for s in horizontal.get_segments())
+    expected = sorted(zip(line["rate_low"], line["rate_high"], strict=True))
+    np.testing.assert_allclose(spans, expected)
+
+
+def test_every_beta_is_labelled(figure: Figure) -> None:
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    for beta in ("0.1", "1", "10"):
+        assert labels.count(beta) == 2, labels
+
+
+def test_points_that_fall_together_share_a_label(frame: pd.DataFrame) -> None:
+    frame["rate"] = frame["rate"].where(frame["beta"] < 1, 0.0)
+    frame["distortion"] = frame["distortion"].where(frame["beta"] < 1, 40.0)
+    figure = rd(rd_points(frame, sigmas=["shared"])[0])
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels.count("1–10") == 2
+
+
+def test_the_right_panel_is_the_low_rate_end(figure: Figure) -> None:
+    full, low = figure.axes
+    assert low.get_xlim()[1] < full.get_xlim()[1] / 2
+
+
+def test_a_reading_that_runs_off_is_drawn_on_a_logarithmic_part(frame: pd.DataFrame) -> None:
+    assert rd(rd_points(frame)[0]).axes[0].get_yscale() == "symlog"
+    assert rd(rd_points(frame, sigmas=["shared"])[0]).axes[0].get_yscale() == "linear"
+
+
+def test_bounds_are_the_users(frame: pd.DataFrame) -> None:
+    axes = rd(rd_points(frame)[0], xlim=(0, 12), ylim=(-5, 50)).axes[0]
+    assert axes.get_xlim() == (0, 12)
+    assert axes.get_ylim() == (-5, 50)
+
+
+def test_each_dataset_has_its_row(frame: pd.DataFrame) -> None:
+    other = frame.assign(dataset="mnist", run_id=frame["run_id"] + "m")
+    figure = plot_rd(pd.concat([frame, other]))
+    titles = [axes.get_title() for axes in figure.axes[::2]]
+    assert [title.split(",")[0] for title in titles] == ["digits", "mnist"]
+
+
+def test_two_curves_of_one_objective_are_told_apart(frame: pd.DataFrame) -> None:
+    other = frame.assign(curve="constant-wxyz", run_id=frame["run_id"] + "w", latents=9)
+    labels = _series(plot_rd(pd.concat([frame, other]), sigmas=["shared"]))
+    assert "constant variance linear-4 (abcd), shared" in labels
+    assert "constant variance linear-9 (wxyz), shared" in labels
+
+
+def test_a_single_point_is_drawn(frame: pd.DataFrame) -> None:
+    one = frame[(frame["run_id"] == "optimal-1.0-0") & (frame["sigma"] == "shared")]
+    assert len(_series(plot_rd(one))) == 1
+
+
+def test_text_in_vector_files_stays_text(figure: Figure, tmp_path: Path) -> None:
+    save(figure, tmp_path / "rd.svg")
+    assert "BS-VAE, shared" in (tmp_path / "rd.svg").read_text()
+    save(figure, tmp_path / "rd.pdf")
+    assert b"FontFile2" in (tmp_path / "rd.pdf").read_bytes()
+
+
+def test_the_same_figure_is_the_same_file(frame: pd.DataFrame, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for kind in ("png", "pdf", "svg"):
+            save(plot_rd(frame), tmp_path / f"{name}.{kind}")
+    for kind in ("png", "pdf", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_a_figure_that_cannot_be_written(figure: Figure) -> None:
+    with pytest.raises(BadData, match=r"/dev/null/x\.png"):
+        save(figure, Path("/dev/null/x.png"))

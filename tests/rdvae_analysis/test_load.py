@@ -1,0 +1,58 @@
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rdkit_vae.errors import BadData
+from rdkit_vae.store import COLUMNS
+from rdvae_analysis import load_results
+from rdvae_analysis.load import LoadWarning, scan
+
+
+def test_a_sweep_is_one_tidy_table(sweep_folder: Path) -> None:
+    frame = load_results(sweep_folder)
+    plain = pd.read_parquet(sweep_folder / "results")
+    assert list(frame) == list(COLUMNS)
+    assert len(frame) == len(plain)
+    assert frame["elbo"].sum() == pytest.approx(plain["elbo"].sum(), rel=1e-12)
+
+
+def test_what_is_not_ours_is_named_and_counted_out(sweep_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep_folder, tmp_path / "runs")
+    results = tmp_path / "runs" / "results"
+    pq.write_table(pa.table({"elbo": [999.0]}), results / "foreign.parquet")
+    (results / "text.parquet").write_text("no")
+    (results / ".hidden.parquet").write_text("half written")
+    expected = len(load_results(sweep_folder))
+    frame, notes = scan(tmp_path)
+    assert len(frame) == expected
+    assert frame["elbo"].max() < 999
+    assert sorted(Path(note.split()[2].rstrip(":")).name for note in notes) == [
+        "foreign.parquet",
+        "text.parquet",
+    ]
+    with pytest.warns(LoadWarning) as warned:
+        load_results(tmp_path)
+    assert [str(warning.message) for warning in warned] == notes
+
+
+def test_runs_that_lie_in_two_places_count_once(sweep_folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(sweep_folder / "results", tmp_path / name / "results")
+    frame, notes = scan(tmp_path)
+    assert len(frame) == len(load_results(sweep_folder))
+    assert notes == [f"left out {len(frame)} rows of 12 runs that lie in two places"]
+
+
+def test_one_file_is_read_too(sweep_folder: Path) -> None:
+    path = next((sweep_folder / "results").iterdir())
+    assert load_results(path)["run_id"].unique() == [path.stem]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadData):
+            load_results(path)

@@ -1,0 +1,39 @@
+import pandas as pd
+import pytest
+
+from rdkit_vae.grammar import SIGMAS
+from rdvae_analysis.tables import elbo_table, to_text
+
+
+def test_elbos_are_means_over_seeds(frame: pd.DataFrame) -> None:
+    table, notes = elbo_table(frame)
+    assert notes == []
+    assert list(table) == ["objective", "beta", "rate", "mse", *list(SIGMAS)[:4]]
+    assert len(table) == 6
+    for row in table.itertuples():
+        seeds = frame[
+            (frame["objective"] == row.objective)
+            & (frame["beta"] == row.beta)
+            & (frame["epoch"] == 5)
+            & (frame["sigma"] == "shared")
+        ]
+        assert row.shared == pytest.approx(seeds["elbo"].mean(), rel=1e-14)
+        assert row.rate == pytest.approx(seeds["rate"].mean(), rel=1e-14)
+
+
+def test_settings_that_differ_keep_their_column(frame: pd.DataFrame) -> None:
+    other = frame.assign(curve=frame["curve"] + "x", run_id=frame["run_id"] + "x")
+    table, _ = elbo_table(pd.concat([frame, other]))
+    assert table["curve"].nunique() == 4
+    assert len(table) == 12
+
+
+def test_all_runs_failed(frame: pd.DataFrame) -> None:
+    table, notes = elbo_table(frame.assign(status="diverged"))
+    assert table.empty
+    assert notes[0].startswith("left out 12 runs that diverged")
+
+
+def test_text_shows_digits_that_can_be_used() -> None:
+    table = pd.DataFrame({"beta": [1e-4], "elbo": [-123.456], "own": [float("nan")]})
+    assert to_text(table).split() == ["beta", "elbo", "own", "0.0001", "-123.46", "-"]
