@@ -28,7 +28,8 @@ $(VENV)/dev: $(VENV)/core
 	@touch $@
 
 demo: $(VENV)/core
-	$(BIN)/rdvae sweep --betas 1e-4..1e3 --out runs/demo
+	$(BIN)/rdvae sweep --betas 1e-4..1e3 --architecture mlp --latents 8 --epochs 200 --lr 3e-3 \
+		--checkpoints last --draws 4 --out runs/demo
 	$(BIN)/rdvae plot-rd runs/demo --out figures/rd-digits.png --out figures/rd-digits.pdf
 
 test: $(VENV)/dev
