@@ -52,8 +52,8 @@ def rd_points(
 
     Returns:
         A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
-        `rate_low`, `rate_high`, `value`, `value_low`, `value_high` and `runs`; and in words what
-        was left out.
+        `rate_low`, `rate_high`, `value`, `value_low`, `value_high`, `runs` and the settings that
+        tell curves apart; and in words what was left out.
 
     Raises:
         BadInput: nothing is left to draw.
@@ -78,6 +78,8 @@ def rd_points(
     points = rows.groupby(_SERIES, as_index=False).agg(
         architecture=("architecture", "first"),
         latents=("latents", "first"),
+        protocol=("protocol", "first"),
+        train_sigma2=("train_sigma2", "first"),
         rate=("rate", "mean"),
         rate_low=("rate", "min"),
         rate_high=("rate", "max"),

@@ -22,6 +22,7 @@ _AXES = {
     "mse": "mean squared error  (squared pixel)",
     "psnr": "PSNR  (dB)",
 }
+_TELLING = ("architecture", "latents", "protocol", "train_sigma2")
 _LOW_RATE = 0.35  # the right panel shows this share of the rates
 _LABEL_POINTS = 18  # room that the label of a beta takes, in points
 
@@ -78,27 +79,42 @@ def rd(
 
 
 def _series(points: pd.DataFrame) -> dict[tuple[str, str], dict[str, object]]:
-    """Look and label of each (curve, sigma): objective by objective, in the order of `SIGMAS`."""
+    """Look and label of each (curve, sigma), objective by objective, in the order of `SIGMAS`.
+
+    The same label has the same look in every panel.
+    """
     order = [*SIGMAS, *sorted(set(points["sigma"]) - SIGMAS.keys())]
     firsts = points.drop_duplicates(["curve", "sigma"])
-    rank = firsts["sigma"].map(order.index)
-    firsts = firsts.assign(rank=rank).sort_values(["objective", "curve", "rank"], kind="stable")
-    kinds = points.groupby(["dataset", "objective"])["curve"].nunique()
-    return {
-        (point.curve, point.sigma): {
-            "label": _name(point, full=kinds[point.dataset, point.objective] > 1),
-            **look(index),
-        }
-        for index, point in enumerate(firsts.itertuples())
+    firsts = firsts.assign(rank=firsts["sigma"].map(order.index))
+    firsts = firsts.sort_values(["objective", "curve", "rank"], kind="stable")
+    settings = _settings(points)
+    labels = {
+        (point.curve, point.sigma): _label(point, settings[point.curve])
+        for point in firsts.itertuples()
     }
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels.values()))}
+    return {key: {"label": label, **look(places[label])} for key, label in labels.items()}
 
 
-def _name(point: Any, *, full: bool) -> str:
+def _settings(points: pd.DataFrame) -> dict[str, str]:
+    """By curve, in words, what tells it from the others of its dataset and objective."""
+    told = {}
+    for _, group in points.groupby(["dataset", "objective"]):
+        curves = group.drop_duplicates("curve")
+        varying = [name for name in _TELLING if curves[name].nunique(dropna=False) > 1]
+        for _, row in curves.iterrows():
+            told[row["curve"]] = " ".join(f"{name}={row[name]}" for name in varying)
+        words = [told[curve] for curve in curves["curve"]]
+        for curve in curves["curve"]:
+            if words.count(told[curve]) > 1:  # they differ elsewhere: their names tell
+                told[curve] = f"{told[curve]} {curve[-4:]}".strip()
+    return told
+
+
+def _label(point: Any, settings: str) -> str:
     objective = _OBJECTIVES.get(point.objective, point.objective)
-    # Several curves of one objective differ in a setting; the end of the name is its hash.
-    which = f" {point.architecture}-{point.latents} ({point.curve[-4:]})" if full else ""
     sigma = f", {_SIGMAS.get(point.sigma, point.sigma)}" if point.sigma else ""
-    return f"{objective}{which}{sigma}"
+    return f"{objective} ({settings}){sigma}" if settings else f"{objective}{sigma}"
 
 
 def _draw(

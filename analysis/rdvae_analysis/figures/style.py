@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.store import write_atomic
 
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
+# Nine of them to ten colours, so that no pair comes twice in ninety series.
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", "*")
 _RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # fonts are embedded as text that can be edited
     "svg.fonttype": "none",

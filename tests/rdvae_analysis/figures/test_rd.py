@@ -86,8 +86,34 @@ def test_each_dataset_has_its_row(frame: pd.DataFrame) -> None:
 def test_two_curves_of_one_objective_are_told_apart(frame: pd.DataFrame) -> None:
     other = frame.assign(curve="constant-wxyz", run_id=frame["run_id"] + "w", latents=9)
     labels = _series(plot_rd(pd.concat([frame, other]), sigmas=["shared"]))
-    assert "constant variance linear-4 (abcd), shared" in labels
-    assert "constant variance linear-9 (wxyz), shared" in labels
+    assert "constant variance (latents=4), shared" in labels
+    assert "constant variance (latents=9), shared" in labels
+    same = frame.assign(curve="constant-wxyz", run_id=frame["run_id"] + "w")
+    labels = _series(plot_rd(pd.concat([frame, same]), sigmas=["shared"]))
+    assert "constant variance (abcd), shared" in labels
+    assert "constant variance (wxyz), shared" in labels
+
+
+def test_a_label_has_one_look_in_all_panels_and_no_other_label_has_it(frame: pd.DataFrame) -> None:
+    parts = [
+        frame.assign(
+            dataset=f"data{i % 2}",
+            latents=i,
+            curve=frame["curve"] + str(i),
+            run_id=frame["run_id"] + str(i),
+        )
+        for i in range(6)
+    ]
+    figure = plot_rd(pd.concat(parts))
+    looks: dict[str, set[object]] = {}
+    for axes in figure.axes:
+        for container in axes.containers:
+            line = container.lines[0]
+            looks.setdefault(str(container.get_label()), set()).add(
+                (line.get_color(), line.get_marker())
+            )
+    assert all(len(found) == 1 for found in looks.values())
+    assert len({next(iter(found)) for found in looks.values()}) == len(looks) == 36
 
 
 def test_a_single_point_is_drawn(frame: pd.DataFrame) -> None:
