@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import write_atomic
 from rdkit_vae.models import Shape
-from rdkit_vae.store import code_version, write_atomic
+from rdkit_vae.store import code_version
 from rdkit_vae.training import Training, build_model
 from rdkit_vae.trial import Trial
 

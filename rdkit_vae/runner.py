@@ -94,13 +94,7 @@ def _commit_checkpoint(
     sha256 = save_checkpoint(sweep.checkpoint(trial.run_id, training.epoch), training)
     facts = {**about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
     write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
-    scores = score(
-        statistics,
-        SIGMAS,
-        beta=trial.beta,
-        train_sigma2=trial.train_sigma2,
-        floor=trial.sigma2_floor,
-    )
+    scores = score(statistics, SIGMAS, trial)
     return result_rows(trial, scores, **at, checkpoint_sha256=sha256)
 
 

@@ -7,17 +7,16 @@ sums are float64, in nats per image. D is the number of values in an image, K of
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import CONSTANT, parse_sigma
+from rdkit_vae.mixture import mixture_nll
 
 Array = npt.NDArray[np.float64]
-
-MIXTURE_S = (1e-3, 1.0)  # s_min and s_max of `mixture`, in pixels
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +53,21 @@ class Statistics:
         return all(bool(np.isfinite(a).all()) for a in (self.kl, self.sse, self.log_ratio))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What an interpretation may know beside the statistics.
+class Trained(Protocol):
+    """What an interpretation may know of the training; a `Trial` is one.
 
     Attributes:
-        beta: weight of the rate in training.
-        train_sigma2: constant variance C of training; None where there was none (then C = 1/2).
-        shared_sigma2: E[sse]/D of the train split, squared pixels; None without that split.
-        floor: least value that a fitted variance takes, squared pixels.
+        beta: weight of the rate.
+        train_sigma2: constant variance C, squared pixels; None where there was none (then C = 1/2).
+        sigma2_floor: least value that a fitted variance takes, squared pixels.
     """
 
-    beta: float
-    train_sigma2: float | None = None
-    shared_sigma2: float | None = None
-    floor: float = 1e-6
+    @property
+    def beta(self) -> float: ...
+    @property
+    def train_sigma2(self) -> float | None: ...
+    @property
+    def sigma2_floor(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +114,15 @@ class Interpretation:
 
     Attributes:
         is_density: whether p(x|z) is normalised.
-        sigma2: the variance, one number or (n, K); None where it does not apply to the model.
+        sigma2: the variance of a split's images, one number or (n, K), from its statistics, the
+            training and the statistics of the train split (None: not there). It gives None where
+            the interpretation does not apply to the model.
         fitted: the variance is fitted to images, so the floor applies.
         nll: -log p(x|z) of shape (n, K) from (sse, sigma2, D).
     """
 
     is_density: bool
-    sigma2: Callable[[Statistics, Facts], "Array | float | None"]
+    sigma2: Callable[[Statistics, Trained, Statistics | None], "Array | float | None"]
     fitted: bool = False
     nll: Callable[[Array, "Array | float", int], Array]
 
@@ -131,92 +132,41 @@ def gaussian_nll(sse: Array, sigma2: "Array | float", dims: int) -> Array:
     return sse / (2 * sigma2) + dims / 2 * np.log(2 * np.pi * np.asarray(sigma2))
 
 
-def mixture_nll(sse: Array, sigma2: object, dims: int, s: tuple[float, float] = MIXTURE_S) -> Array:
-    """-log of the log-uniform mixture over the scale, nats; finite for any sse >= 0.
-
-    p(x|z) = integral of N(x; mu, s^2 I) ds / (s L) over [s_min, s_max], L = log(s_max/s_min)
-           = (pi sse)^(-D/2) Gamma(D/2) [P(D/2, sse/(2 s_min^2)) - P(D/2, sse/(2 s_max^2))] / (2 L)
-    with the regularised incomplete gamma function P. Where the difference cancels or vanishes, that
-    is where the best single s lies outside the range or near its ends, quadrature takes over.
-
-    Args:
-        sse: squared pixels.
-        sigma2: not used; the mixture has no single variance.
-        dims: D.
-        s: s_min and s_max, pixels.
-    """
-    from scipy.special import gammainc, gammaln  # only here, for it loads slowly
-
-    del sigma2
-    span = math.log(s[1] / s[0])
-    half_sse = np.maximum(sse, np.finfo(np.float64).tiny) / 2
-    inside = gammainc(dims / 2, half_sse / s[0] ** 2) - gammainc(dims / 2, half_sse / s[1] ** 2)
-    exact = inside > 0.01
-    log_integral = gammaln(dims / 2) - math.log(2) - dims / 2 * np.log(half_sse)
-    log_integral[exact] += np.log(inside[exact])
-    log_integral[~exact] = _log_integral(half_sse[~exact], dims, s)
-    log_p = log_integral - math.log(span) - dims / 2 * math.log(2 * math.pi)
-    return np.asarray(-log_p)
+def _half(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
+    return 0.5
 
 
-def _log_integral(half_sse: Array, dims: int, s: tuple[float, float]) -> Array:
-    """log of the integral of s^-D exp(-half_sse/s^2) ds/s over the range of s; (m,) to (m,).
-
-    In u = log s the logarithm of the integrand is concave. So the integral is taken, in logs, by
-    Gauss-Legendre quadrature over the part of the range where it is within e^-60 of its maximum.
-    """
-    half_sse = half_sse[:, None]
-
-    def log_integrand(u: Array) -> Array:
-        return -dims * u - half_sse * np.exp(-2 * u)
-
-    low, high = math.log(s[0]), math.log(s[1])
-    peak = np.clip(np.log(2 * half_sse / dims) / 2, low, high)  # (m, 1)
-    top = log_integrand(peak)
-    left = _fallen(log_integrand, peak, np.full_like(peak, low), top - 60)
-    right = _fallen(log_integrand, peak, np.full_like(peak, high), top - 60)
-    total = np.zeros(len(peak))
-    for a, b in ((left, peak), (peak, right)):
-        values = log_integrand((a + b) / 2 + (b - a) / 2 * _NODES)  # (m, nodes)
-        total += np.exp(values - top) @ _WEIGHTS * ((b - a) / 2)[:, 0]
-    return np.asarray(top[:, 0] + np.log(total))
+def _beta_half(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
+    return trained.beta * (0.5 if trained.train_sigma2 is None else trained.train_sigma2)
 
 
-def _fallen(f: Callable[[Array], Array], inside: Array, outside: Array, level: Array) -> Array:
-    """Between the peak `inside` and the end `outside`, a point where concave f is about `level`."""
-    for _ in range(30):
-        middle = (inside + outside) / 2
-        below = f(middle) < level
-        outside = np.where(below, middle, outside)
-        inside = np.where(below, inside, middle)
-    return outside
-
-
-def _optimal_sigma2(statistics: Statistics, facts: Facts) -> Array:
+def _optimal(statistics: Statistics, trained: Trained, train: Statistics | None) -> Array:
     return statistics.sse / statistics.dims
 
 
-def _beta_half(statistics: Statistics, facts: Facts) -> float:
-    return facts.beta * (0.5 if facts.train_sigma2 is None else facts.train_sigma2)
-
-
-def _shared_sigma2(statistics: Statistics, facts: Facts) -> float:
-    if facts.shared_sigma2 is None:
+def _shared(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
+    if train is None:
         raise BadInput("sigma shared is fitted on the train split; its statistics are not there")
-    return facts.shared_sigma2
+    return float(train.sse.mean()) / train.dims
+
+
+def _own(statistics: Statistics, trained: Trained, train: Statistics | None) -> float | None:
+    return statistics.own_sigma2
+
+
+def _none(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
+    return math.nan  # a mixture has no single variance
 
 
 INTERPRETATIONS: Mapping[str, Interpretation] = {
-    "half": Interpretation(is_density=True, sigma2=lambda _, __: 0.5, nll=gaussian_nll),
+    "half": Interpretation(is_density=True, sigma2=_half, nll=gaussian_nll),
     "beta-half": Interpretation(is_density=True, sigma2=_beta_half, nll=gaussian_nll),
-    "optimal": Interpretation(
-        is_density=False, sigma2=_optimal_sigma2, nll=gaussian_nll, fitted=True
+    "optimal": Interpretation(is_density=False, sigma2=_optimal, nll=gaussian_nll, fitted=True),
+    "shared": Interpretation(is_density=True, sigma2=_shared, nll=gaussian_nll, fitted=True),
+    "own": Interpretation(is_density=True, sigma2=_own, nll=gaussian_nll),
+    "mixture": Interpretation(
+        is_density=True, sigma2=_none, nll=lambda sse, _, dims: mixture_nll(sse, dims)
     ),
-    "shared": Interpretation(is_density=True, sigma2=_shared_sigma2, nll=gaussian_nll, fitted=True),
-    "own": Interpretation(
-        is_density=True, sigma2=lambda statistics, _: statistics.own_sigma2, nll=gaussian_nll
-    ),
-    "mixture": Interpretation(is_density=True, sigma2=lambda _, __: math.nan, nll=mixture_nll),
 }
 
 
@@ -227,19 +177,14 @@ def interpretation(sigma: str) -> Interpretation:
         BadInput: unknown name, or V not positive.
     """
     name = parse_sigma(sigma)
-    if name.startswith(CONSTANT):
-        value = float(name.removeprefix(CONSTANT))
-        return Interpretation(is_density=True, sigma2=lambda _, __: value, nll=gaussian_nll)
-    return INTERPRETATIONS[name]
+    if not name.startswith(CONSTANT):
+        return INTERPRETATIONS[name]
+    value = float(name.removeprefix(CONSTANT))
+    return Interpretation(is_density=True, sigma2=lambda *_: value, nll=gaussian_nll)
 
 
 def score(
-    statistics: Mapping[str, Statistics],
-    sigmas: Iterable[str],
-    *,
-    beta: float,
-    train_sigma2: float | None = None,
-    floor: float = 1e-6,
+    statistics: Mapping[str, Statistics], sigmas: Iterable[str], trained: Trained
 ) -> list[Score]:
     """Scores every split under every interpretation that applies to the model.
 
@@ -247,38 +192,28 @@ def score(
         statistics: by split; `shared` takes its variance from the one named `train`.
         sigmas: names of interpretations; one that does not apply (`own` of a model without a
             variance) gives no score.
-        beta, train_sigma2: as the model was trained.
-        floor: least value of a fitted variance, squared pixels.
+        trained: the trial, or whatever else knows beta, variance and floor.
 
     Raises:
         BadInput: unknown interpretation, or `shared` without statistics of the train split.
     """
-    train = statistics.get("train")
-    facts = Facts(
-        beta=beta,
-        train_sigma2=train_sigma2,
-        shared_sigma2=None if train is None else float(train.sse.mean()) / train.dims,
-        floor=floor,
-    )
+    names = list(sigmas)
     scores = (
-        score_split(split, statistics[split], sigma, facts)
-        for split in statistics
-        for sigma in sigmas
+        _score(split, sigma, measured, trained, statistics.get("train"))
+        for split, measured in statistics.items()
+        for sigma in names
     )
     return [score for score in scores if score is not None]
 
 
-def score_split(split: str, statistics: Statistics, sigma: str, facts: Facts) -> Score | None:
-    """Scores one split under one interpretation; None where it does not apply to the model.
-
-    Raises:
-        BadInput: as `score`.
-    """
-    chosen = interpretation(sigma)
-    raw = chosen.sigma2(statistics, facts)
+def _score(
+    split: str, sigma: str, statistics: Statistics, trained: Trained, train: Statistics | None
+) -> Score | None:
+    chosen, floor = interpretation(sigma), trained.sigma2_floor
+    raw = chosen.sigma2(statistics, trained, train)
     if raw is None:
         return None
-    sigma2 = np.maximum(raw, facts.floor) if chosen.fitted else raw
+    sigma2 = np.maximum(raw, floor) if chosen.fitted else raw
     # (n,): each image's mean over its draws
     distortion = chosen.nll(statistics.sse, sigma2, statistics.dims).mean(axis=1)
     rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims
@@ -297,8 +232,8 @@ def score_split(split: str, statistics: Statistics, sigma: str, facts: Facts) ->
         mse=mse,
         psnr=-10 * math.log10(mse) if mse > 0 else math.inf,
         bits_per_dim=-elbo / (statistics.dims * math.log(2)),
-        floored=float(np.mean(np.asarray(raw) < facts.floor)) if chosen.fitted else 0.0,
-        sigma2_floor=facts.floor if chosen.fitted else None,
+        floored=float(np.mean(np.asarray(raw) < floor)) if chosen.fitted else 0.0,
+        sigma2_floor=floor if chosen.fitted else None,
         n_images=statistics.sse.shape[0],
         n_draws=statistics.sse.shape[1],
         dims=statistics.dims,

@@ -9,15 +9,11 @@
 Never imports torch, so that results and statistics are read in a moment.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
-import platform
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +23,7 @@ import numpy as np
 
 from rdkit_vae import __version__
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import write_atomic
 from rdkit_vae.sigma import Score, Statistics
 from rdkit_vae.trial import Trial
 
@@ -135,99 +132,6 @@ def find_sweeps(path: Path) -> list[Path]:
     return sorted(found.parent for found in path.rglob("sweep.json"))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the whole new one, also after a crash.
-
-    Raises:
-        BadData: it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # readers pass over hidden names
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise BadData(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all."""
-    write_atomic(path, json.dumps(values, indent=1).encode() + b"\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        BadData: missing, unreadable or no JSON object.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadData(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise BadData(f"{path}: not a JSON object")
-    return values
-
-
-@contextlib.contextmanager
-def locked(sweep: Sweep) -> Iterator[None]:
-    """Holds the sweep's lock, which the kernel lets go of when the process dies.
-
-    Raises:
-        BadData: another process holds it, or the folder cannot be written.
-    """
-    import fcntl
-
-    try:
-        sweep.root.mkdir(parents=True, exist_ok=True)
-        file = (sweep.root / "lock").open("a+")
-    except OSError as error:
-        raise BadData(f"{sweep.root}: cannot be written ({error.strerror})") from error
-    with file:
-        if not _try_lock(file.fileno(), fcntl.LOCK_EX):
-            file.seek(0)
-            raise BadData(f"{sweep.root}: another sweep is at work there ({file.read().strip()})")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
-        yield
-
-
-def is_locked(sweep: Sweep) -> bool:
-    """Whether a sweep is at work in the folder."""
-    import fcntl
-
-    try:
-        with (sweep.root / "lock").open() as file:
-            return not _try_lock(file.fileno(), fcntl.LOCK_SH, tries=1)
-    except OSError:
-        return False
-
-
-def _try_lock(descriptor: int, kind: int, tries: int = 5) -> bool:
-    import fcntl
-
-    for attempt in range(tries):
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            # `status` holds the lock for an instant when it looks.
-            time.sleep(0.1 if attempt + 1 < tries else 0)
-    return False
-
-
 @functools.cache
 def code_version() -> str:
     """The release and a hash of the source files, so that a working copy is told from a release."""
@@ -242,19 +146,6 @@ def code_version() -> str:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes.
-
-    Raises:
-        BadData: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def result_rows(

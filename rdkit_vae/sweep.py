@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from rdkit_vae.datasets.images import Images, share
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.store import (
     CRASHED,
@@ -21,11 +22,8 @@ from rdkit_vae.store import (
     about_of,
     code_version,
     failed_rows,
-    locked,
     now,
-    read_json,
     read_results,
-    write_json,
     write_results,
 )
 from rdkit_vae.trial import Trial
@@ -67,7 +65,7 @@ def opened(sweep: Sweep, trials: Sequence[Trial], images: Images) -> Iterator[No
         BadData: the folder cannot be written, is held by another process, or holds another sweep.
     """
     asked = describe(trials, images)
-    with locked(sweep):
+    with locked(sweep.root):
         if sweep.description.exists():
             held = read_json(sweep.description)
             differing = _differences(held, asked)

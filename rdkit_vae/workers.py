@@ -116,8 +116,7 @@ def _death(exitcode: int | None) -> str:
 def _stop(workers: list[_Worker]) -> None:
     for worker in workers:
         worker.connection.close()
-        if worker.trial is not None:
-            worker.process.terminate()
+        worker.process.terminate()  # files are whole or not at all, so any moment will do
     for worker in workers:
         worker.process.join(timeout=5)
         worker.process.kill()

@@ -78,20 +78,15 @@ def command(
 def _rows(
     path: Path, sigmas: Sequence[str], data_dir: str | None, device: str
 ) -> list[dict[str, Any]]:
+    from rdkit_vae.files import sha256_of
     from rdkit_vae.sigma import score
-    from rdkit_vae.store import result_rows, sha256_of
+    from rdkit_vae.store import result_rows
     from rdkit_vae.trial import Trial
 
     sha256 = sha256_of(path)
     statistics, about = _stored(path, sha256) or _evaluated(path, data_dir, device)
     trial = Trial.from_dict(about["trial"])
-    scores = score(
-        statistics,
-        sigmas,
-        beta=trial.beta,
-        train_sigma2=trial.train_sigma2,
-        floor=trial.sigma2_floor,
-    )
+    scores = score(statistics, sigmas, trial)
     return result_rows(
         trial, scores, epoch=about["epoch"], step=about["step"], checkpoint_sha256=sha256
     )
@@ -159,7 +154,8 @@ def _print(path: Path, rows: list[dict[str, Any]]) -> None:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str]) -> None:
     import pandas as pd
 
-    from rdkit_vae.store import COLUMNS, write_atomic, write_results
+    from rdkit_vae.files import write_atomic
+    from rdkit_vae.store import COLUMNS, write_results
 
     if path.suffix == ".parquet":
         write_results(path, rows, {"rescored": list(sigmas)})

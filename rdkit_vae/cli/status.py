@@ -2,10 +2,14 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rdkit_vae.errors import BadData
+
+if TYPE_CHECKING:
+    from rdkit_vae.store import Sweep
 
 
 @click.command("status")
@@ -26,7 +30,8 @@ def command(folder: Path) -> None:
 
 
 def _print(root: Path) -> None:
-    from rdkit_vae.store import Sweep, is_locked, read_json
+    from rdkit_vae.files import is_locked, read_json
+    from rdkit_vae.store import Sweep
     from rdkit_vae.sweep import LEFT, state_of
 
     sweep = Sweep(root)
@@ -37,7 +42,7 @@ def _print(root: Path) -> None:
         return
     states = {run_id: state_of(sweep, run_id) for run_id in run_ids}
     count = Counter(states.values())
-    running = _running(sweep) if is_locked(sweep) else {}
+    running = _running(sweep) if is_locked(sweep.root) else {}
     left = count[LEFT] - len(running)
     click.echo(
         f"{root}: {count['ok']} of {len(run_ids)} done, {len(running)} running, "
@@ -54,10 +59,9 @@ def _print(root: Path) -> None:
             click.echo(f"  {state:9} {run_id}")
 
 
-def _running(sweep: "object") -> dict[str, dict[str, float]]:
-    from rdkit_vae.store import Sweep, read_json
+def _running(sweep: "Sweep") -> dict[str, dict[str, float]]:
+    from rdkit_vae.files import read_json
 
-    assert isinstance(sweep, Sweep)
     try:
         running: dict[str, dict[str, float]] = read_json(sweep.progress)["running"]
     except (BadData, KeyError):

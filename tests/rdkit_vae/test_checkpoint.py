@@ -11,7 +11,7 @@ from rdkit_vae import Trial, evaluate
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
-from rdkit_vae.store import sha256_of
+from rdkit_vae.files import sha256_of
 from rdkit_vae.training import Training
 
 

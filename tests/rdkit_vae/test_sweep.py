@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rdkit_vae.files import sha256_of
 from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.store import COLUMNS, Sweep, read_statistics, sha256_of
+from rdkit_vae.store import COLUMNS, Sweep, read_statistics
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LONGER = (

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from rdkit_vae.store import write_atomic
+from rdkit_vae.files import write_atomic
 
 # Nine of them to ten colours, so that no pair comes twice in ninety series.
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", "*")
