@@ -17,6 +17,7 @@ from rdkit_vae.objectives import OBJECTIVES, Setting
 SIGMA2_FLOOR = 1e-6
 DEFAULT_SIGMA2 = 0.5
 TRAIN_IMAGES = ("matched", "all")
+MOST_TRIALS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +231,11 @@ def grid(
         **settings: as `make_trial`.
 
     Raises:
-        BadInput: as `make_trial`, or a variance that no objective takes.
+        BadInput: as `make_trial`, too many trials, or a variance that no objective takes.
     """
+    count = len(betas) * len(objectives) * len(seeds)
+    if count > MOST_TRIALS:
+        raise BadInput(f"{count:,} trials are more than the {MOST_TRIALS:,} that a sweep takes")
     takes = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].has_sigma2]
     if train_sigma2 is not None and not takes:
         raise BadInput(f"train_sigma2 has no use: no constant variance in {', '.join(objectives)}")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.options import data_dir_option
-from rdkit_vae.datasets import source_of
-from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_checkpoints, parse_seeds
+from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
 from rdkit_vae.grammar import positive as positive_number
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
@@ -145,7 +144,7 @@ def command(
     rdvae sweep --betas 0.01,0.1,1,10,100 --dataset mnist --data-dir ~/data --seeds 5
     rdvae sweep --betas 1e-2..1e2:9 --dataset folder:photos --image-size 64 --dry-run
     """
-    axes = {
+    axes: dict[str, Any] = {
         "betas": _once(parse_betas(betas), "beta"),
         "objectives": _once(
             [one_of(name.strip(), OBJECTIVES, "objective") for name in objectives.split(",")],
@@ -153,8 +152,7 @@ def command(
         ),
         "seeds": _once(parse_seeds(seeds), "seed"),
     }
-    settings |= {"dataset": dataset, "learning_rate": lr}
-    trials = _trials(axes, settings)
+    trials = grid(dataset=dataset, learning_rate=lr, **axes, **settings)
     folder = Path(out or _default_out(dataset, settings["architecture"]))
     _check_writable(folder)
 
@@ -173,13 +171,6 @@ def _once(values: Any, what: str) -> tuple[Any, ...]:
         shown = f"{value:g}" if isinstance(value, float) else value
         click.echo(f"rdvae: {what} {shown} was given more than once; it is run once", err=True)
     return merged
-
-
-def _trials(axes: dict[str, Any], settings: dict[str, Any]) -> list[Trial]:
-    """All trials of the grid; every setting is checked here, before any data is read."""
-    source = source_of(settings["dataset"])
-    parse_checkpoints(settings["checkpoints"], settings["epochs"] or source.epochs)
-    return grid(**axes, **settings)
 
 
 def _default_out(dataset: str, architecture: str) -> str:

@@ -100,6 +100,7 @@ BAD = {
     "unknown architecture": ["--architecture", "vit"],
     "unknown protocol": ["--protocol", "dirty"],
     "bad seeds": ["--seeds", "0"],
+    "too many trials": ["--seeds", "9999", "--betas", "1..10:9999"],
     "bad checkpoints": ["--checkpoints", "sometimes"],
     "no epochs": ["--epochs", "0"],
     "bad rate": ["--lr", "-1"],
