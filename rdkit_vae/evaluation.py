@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import VAE
 from rdkit_vae.objectives import kl_divergence
@@ -37,6 +38,9 @@ def evaluate(
         trial: names the draws, the seed, the protocol and how many training images are taken.
         device: where the model is.
         batch_size: images per pass of the encoder; chosen by the number of draws if None.
+
+    Raises:
+        BadInput: the model has another number of latents than the trial.
     """
     was_training = model.training
     model.eval()
@@ -96,6 +100,8 @@ def _evaluate_split(
 def _measure(model: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """kl (B,), sse (B, K) and log p(z) - log q(z|x) (B, K), float64, for noise of (B, K, L)."""
     mean, log_var = model.encode(x.contiguous(memory_format=torch.channels_last))
+    if mean.shape[1] != noise.shape[2]:
+        raise BadInput(f"the model has {mean.shape[1]} latents, the trial {noise.shape[2]}")
     z = mean[:, None] + (log_var[:, None] / 2).exp() * noise  # (B, K, L)
     decoded = torch.unflatten(model.decode(z.flatten(0, 1)), 0, z.shape[:2])  # (B, K, C, H, W)
     sse = (x[:, None] - decoded).double().square().flatten(2).sum(dim=2)

@@ -64,33 +64,43 @@ def opened(sweep: Sweep, trials: Sequence[Trial], images: Images) -> Iterator[No
     Raises:
         BadData: the folder cannot be written, is held by another process, or holds another sweep.
     """
-    asked = describe(trials, images)
     with locked(sweep.root):
-        if sweep.description.exists():
-            held = read_json(sweep.description)
-            differing = _differences(held, asked)
-            if differing:
-                raise BadData(
-                    f"{sweep.root} holds another sweep ({'; '.join(differing)}); "
-                    "choose another --out"
-                )
-        else:
+        check_same(sweep, trials, images)
+        if not sweep.description.exists():
             facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
-            write_json(sweep.description, {**asked, **facts})
+            write_json(sweep.description, {**describe(trials, images), **facts})
         yield
 
 
-def _differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """In words, where two descriptions differ; the lists of runs follow from the rest."""
-    flat = [
-        {
-            **{k: v for k, v in d.items() if k not in ("settings", "run_ids")},
-            **d.get("settings", {}),
-        }
-        for d in (held, asked)
+def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
+    """Refuses a folder that holds another sweep.
+
+    Raises:
+        BadData: it does; the message names the differences.
+    """
+    if not sweep.description.exists():
+        return
+    held, asked = (_flat(d) for d in (read_json(sweep.description), describe(trials, images)))
+    differing = [
+        f"{key} {_short(held.get(key))}, not {_short(value)}"
+        for key, value in asked.items()
+        if held.get(key) != value
     ]
-    keys = [key for key in flat[1] if flat[0].get(key) != flat[1][key]]
-    return [f"{key} {_short(flat[0].get(key))}, not {_short(flat[1][key])}" for key in keys]
+    if differing:
+        more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise BadData(
+            f"{sweep.root} holds another sweep ({'; '.join(differing[:3])}{more}); choose another "
+            "--out, plot-rd draws all sweeps below a folder"
+        )
+
+
+def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A description in one level; the list of runs follows from the rest."""
+    nested = ("settings", "data")
+    flat = {key: value for key, value in description.items() if key not in (*nested, "run_ids")}
+    for name in nested:
+        flat |= description.get(name) or {}
+    return flat
 
 
 def _short(value: Any) -> str:

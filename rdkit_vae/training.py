@@ -79,8 +79,7 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
-        n, batch = len(self.images.train), self.trial.batch_size
-        return n // batch if self.protocol.drop_last else -(-n // batch)
+        return self.trial.steps_per_epoch(len(self.images.train))
 
     def run_epoch(self) -> None:
         """Trains one epoch.

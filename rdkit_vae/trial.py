@@ -136,6 +136,12 @@ class Trial:
         """What the loss needs to know, for images of `dims` values."""
         return Setting(beta=self.beta, dims=dims, sigma2=self.train_sigma2, floor=self.sigma2_floor)
 
+    def steps_per_epoch(self, n_images: int) -> int:
+        """Optimiser steps that an epoch of so many training images takes."""
+        if PROTOCOLS[self.protocol].drop_last:
+            return n_images // self.batch_size
+        return -(-n_images // self.batch_size)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"checkpoints": list(self.checkpoints)}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import CONSTANT
 
 # What is drawn unless the user asks: the readings that the paper compares, and the honest one.
 DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
@@ -13,9 +14,9 @@ _SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
 
 
 def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of each run's last checkpoint, and in words what was left out.
+    """The rows of each finished run's last checkpoint, and in words what was left out.
 
-    A run that diverged or crashed has no last checkpoint: all its rows are left out.
+    All rows of a run that diverged, crashed or has not come to its last epoch are left out.
     """
     notes = []
     status = frame.groupby("run_id")["status"].agg(set)
@@ -24,8 +25,11 @@ def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if len(runs):
             notes.append(f"left out {len(runs)} runs that {failed}: {_names(runs)}")
         frame = frame[~frame["run_id"].isin(runs)]
-    last = frame.groupby("run_id")["epoch"].transform("max")
-    return frame[frame["epoch"] == last], notes
+    last = frame[frame["epoch"] == frame["epochs"]]
+    unfinished = sorted(set(frame["run_id"]) - set(last["run_id"]))
+    if unfinished:
+        notes.append(f"left out {len(unfinished)} runs that are not finished: {_names(unfinished)}")
+    return last, notes
 
 
 def _names(runs: Sequence[str], most: int = 3) -> str:
@@ -56,8 +60,10 @@ def rd_points(
         tell curves apart; and in words what was left out.
 
     Raises:
-        BadInput: nothing is left to draw.
+        BadInput: nothing is left to draw, or sigmas chosen for `mse` or `psnr`.
     """
+    if distortion != "nll" and sigmas:
+        raise BadInput(f"{distortion} is the same under every sigma: choose no sigma with it")
     rows, notes = final_rows(frame)
     rows = rows[rows["split"] == split]
     rows = rows[rows["objective"].isin(objectives)] if objectives else rows
@@ -72,7 +78,10 @@ def rd_points(
         ]
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
-        reason = "; ".join([f"no finished run has rows for {asked}", *notes])
+        there = ", ".join(dict.fromkeys(frame["sigma"]))
+        reason = "; ".join(
+            [f"no finished run has rows for {asked}; rows are there for {there}", *notes]
+        )
         raise BadInput(f"nothing to draw: {reason}")
     column = "distortion" if distortion == "nll" else distortion
     points = rows.groupby(_SERIES, as_index=False).agg(
@@ -92,4 +101,6 @@ def rd_points(
 
 
 def _by_default(objective: str, sigma: str) -> bool:
+    if sigma.startswith(CONSTANT):  # it is there because somebody asked for it
+        return True
     return sigma in DEFAULT_SIGMAS.get(objective, DEFAULT_SIGMAS_ELSEWHERE)

@@ -54,7 +54,7 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     repeated = frame.duplicated(_IDENTITY)
     if repeated.any():
         runs = frame.loc[repeated, "run_id"].nunique()
-        notes.append(f"left out {repeated.sum()} rows of {runs} runs that lie in two places")
+        notes.append(f"{runs} runs lie in more than one place; each is counted once")
     return frame.loc[~repeated, list(COLUMNS)].reset_index(drop=True), notes
 
 

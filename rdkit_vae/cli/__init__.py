@@ -60,7 +60,8 @@ def main() -> None:
         sys.stdout.flush()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "rdvae"
-        code = _complain(f"{error.format_message()} See '{command} --help'.", error.exit_code)
+        message = error.format_message().rstrip(".")
+        code = _complain(f"{message}; see '{command} --help'", error.exit_code)
     except click.ClickException as error:
         code = _complain(error.format_message(), error.exit_code)
     except RdvaeError as error:

@@ -27,8 +27,8 @@ _SUFFIXES = (".png", ".pdf", ".svg")
 @click.option(
     "--objective", "objectives", metavar="NAME", multiple=True, help="Objectives; repeatable."
 )
-@click.option("--xlim", metavar="LOW,HIGH", help="Rates of the left panel, nats.")
-@click.option("--ylim", metavar="LOW,HIGH", help="Distortions of the left panel.")
+@click.option("--xlim", metavar="LOW,HIGH", help="Rates to show, nats.")
+@click.option("--ylim", metavar="LOW,HIGH", help="Distortions to show.")
 @click.option(
     "--out",
     metavar="FILE",
@@ -50,7 +50,8 @@ def command(
     """Draw the rate-distortion curves of all sweeps below FOLDER (the paper's Fig. 3).
 
     The last checkpoint of each run is a point: rate across, distortion up, beta along the curve.
-    Seeds are averaged, and whiskers span them. The right panel is the low-rate end.
+    Seeds are averaged, and whiskers span them; verticals join the readings of the same weights.
+    Runs that are not finished are left out and named.
 
     \b
     rdvae plot-rd runs/

@@ -1,16 +1,18 @@
 """`rdvae rescore`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdkit_vae.cli.options import data_dir_option, sigmas_of
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.trial import Trial, bind
 
 if TYPE_CHECKING:
+    from rdkit_vae.datasets.images import Images
     from rdkit_vae.sigma import Statistics
 
 _SUFFIXES = (".parquet", ".csv", ".json")
@@ -45,13 +47,22 @@ _SHOWN = [
 )
 @data_dir_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")
+@click.option(
+    "--dataset", metavar="NAME", help="Where the images are now, if not where the sweep found them."
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    multiple=True,
+    help="Also write the rows: .parquet, .csv or .json; repeatable.",
+)
 def command(
     checkpoints: tuple[Path, ...],
     sigmas: tuple[str, ...],
     data_dir: str | None,
     device: str,
-    out: str | None,
+    dataset: str | None,
+    out: tuple[str, ...],
 ) -> None:
     """Score CHECKPOINTS under any interpretation of the decoder variance.
 
@@ -63,33 +74,50 @@ def command(
     rdvae rescore --sigma constant:0.01 --out scores.csv runs/NAME/checkpoints/*/epoch=00025.pt
     """
     chosen = sigmas_of(sigmas)
-    if out is not None and Path(out).suffix not in _SUFFIXES:
-        raise click.BadParameter(f"{out} must end in {', '.join(_SUFFIXES)}", param_hint="--out")
-    rows: list[dict[str, Any]] = []
-    for path in checkpoints:
-        found = _rows(path, chosen, data_dir, device)
-        _print(path, found)
-        rows += found
-    if out is not None:
-        _write(Path(out), rows, chosen)
-        click.echo(f"wrote {len(rows)} rows to {out}")
+    for name in out:
+        if Path(name).suffix not in _SUFFIXES:
+            raise click.BadParameter(
+                f"{name} must end in {', '.join(_SUFFIXES)}", param_hint="--out"
+            )
+    scored = [
+        _rows(path, chosen, lambda trial: _images(trial, dataset, data_dir), device)
+        for path in checkpoints
+    ]
+    # The files come before the tables: they do not depend on who reads the screen.
+    for name in out:
+        _write(Path(name), [row for rows, _ in scored for row in rows], chosen)
+    for path, (rows, source) in zip(checkpoints, scored, strict=True):
+        _print(path, rows, source)
+    for name in out:
+        click.echo(f"wrote {sum(len(rows) for rows, _ in scored)} rows to {name}")
+
+
+def _images(trial: "Trial", dataset: str | None, data_dir: str | None) -> "Images":
+    """The images that a trial was evaluated on, wherever they are now."""
+    from rdkit_vae.datasets import load_dataset
+
+    name = dataset or trial.dataset
+    images = load_dataset(name, data_dir=data_dir, image_size=trial.image_size)
+    bind(trial, images.sha256)
+    return images
 
 
 def _rows(
-    path: Path, sigmas: Sequence[str], data_dir: str | None, device: str
-) -> list[dict[str, Any]]:
+    path: Path, sigmas: Sequence[str], find: "Callable[[Trial], Images]", device: str
+) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a checkpoint, and in words where their statistics come from."""
     from rdkit_vae.files import sha256_of
     from rdkit_vae.sigma import score
     from rdkit_vae.store import result_rows
-    from rdkit_vae.trial import Trial
 
     sha256 = sha256_of(path)
-    statistics, about = _stored(path, sha256) or _evaluated(path, data_dir, device)
+    stored = _stored(path, sha256)
+    statistics, about = stored or _evaluated(path, find, device)
     trial = Trial.from_dict(about["trial"])
     scores = score(statistics, sigmas, trial)
-    return result_rows(
-        trial, scores, epoch=about["epoch"], step=about["step"], checkpoint_sha256=sha256
-    )
+    at = {"epoch": about["epoch"], "step": about["step"]}
+    rows = result_rows(trial, scores, **at, checkpoint_sha256=sha256)
+    return rows, "stored statistics" if stored else "evaluated now"
 
 
 def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, Any]] | None":
@@ -114,25 +142,25 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
 
 
 def _evaluated(
-    path: Path, data_dir: str | None, device: str
+    path: Path, find: "Callable[[Trial], Images]", device: str
 ) -> "tuple[dict[str, Statistics], dict[str, Any]]":
     from rdkit_vae.checkpoint import load_checkpoint
-    from rdkit_vae.datasets import load_dataset
     from rdkit_vae.evaluation import evaluate
     from rdkit_vae.sweep import choose_device
-    from rdkit_vae.trial import bind
 
     checkpoint = load_checkpoint(path)
     trial = checkpoint.trial
-    images = load_dataset(trial.dataset, data_dir=data_dir, image_size=trial.image_size)
-    bind(trial, images.sha256)
+    try:
+        images = find(trial)
+    except RdvaeError as error:
+        raise BadData(f"{path} needs its images: {error}; --dataset names another place") from error
     device = choose_device(device)
     statistics = evaluate(checkpoint.model().to(device), images, trial, device=device)
     at = {"epoch": checkpoint.epoch, "step": checkpoint.step}
     return statistics, {"trial": trial.to_dict(), **at}
 
 
-def _print(path: Path, rows: list[dict[str, Any]]) -> None:
+def _print(path: Path, rows: list[dict[str, Any]], source: str) -> None:
     import pandas as pd
 
     from rdvae_analysis.tables import to_text
@@ -144,7 +172,7 @@ def _print(path: Path, rows: list[dict[str, Any]]) -> None:
     first = rows[0]
     click.echo(
         f"  {first['run_id']}, epoch {first['epoch']}; {first['n_images']} images a split, "
-        f"{first['n_draws']} draws; nats per image"
+        f"{first['n_draws']} draws, {source}; nats per image"
     )
     frame = pd.DataFrame(rows).rename(columns={"is_density": "density"})
     frame["density"] = frame["density"].map({True: "yes", False: "no"})

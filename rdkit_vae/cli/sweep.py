@@ -209,10 +209,11 @@ def _estimate(
 ) -> int:
     from rdkit_vae.calibrate import estimate
     from rdkit_vae.progress import duration
-    from rdkit_vae.sweep import LEFT, choose_device, choose_jobs, state_of
+    from rdkit_vae.sweep import LEFT, check_same, choose_device, choose_jobs, state_of
 
     device = choose_device(device)
     jobs = choose_jobs(jobs, device)
+    check_same(sweep, trials, images)
     for trial in trials:
         click.echo(f"{state_of(sweep, trial.run_id):8} {trial.run_id}")
     left = [trial for trial in trials if state_of(sweep, trial.run_id) == LEFT]
@@ -241,7 +242,7 @@ def _run(
 ) -> int:
     from rich.console import Console
 
-    from rdkit_vae.store import CRASHED
+    from rdkit_vae.store import CRASHED, OK
     from rdkit_vae.sweep import LEFT, choose_device, choose_jobs, opened, run_sweep, state_of
 
     console = Console()
@@ -262,7 +263,7 @@ def _run(
             )
             return 130
     _conclude(sweep, states)
-    return TRIALS_FAILED if CRASHED in states.values() else 0
+    return 0 if set(states.values()) == {OK} else TRIALS_FAILED
 
 
 def _greet(
@@ -275,10 +276,12 @@ def _greet(
 ) -> None:
     first = trials[0]
     shape = "x".join(map(str, images.shape))
+    steps = first.steps_per_epoch(len(images.train))
     done = f"{len(finished)} of {len(trials)} done, " if finished else ""
     console.print(
         f"{first.dataset}: {len(images.train):,} train and {len(images.test):,} test images of "
-        f"{shape}; {first.architecture}, {first.latents} latents, {first.epochs} epochs\n"
+        f"{shape}\n"
+        f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
         f"{done}{len(trials) - len(finished)} trials to run on {where}, into {sweep.root}",
         highlight=False,
         soft_wrap=True,
@@ -291,11 +294,11 @@ def _conclude(sweep: "Sweep", states: dict[str, str]) -> None:
     from rdvae_analysis.tables import elbo_table, to_text
 
     table, notes = elbo_table(load_results(sweep.root))
+    for note in notes:
+        click.echo(f"rdvae: {note}", err=True)
+    if table.empty:
+        click.echo(f"no trial of {len(states)} was finished")
+        return
     click.echo("\nELBO in nats per image on the test split, by interpretation of the variance:\n")
     click.echo(to_text(table))
-    for note in notes:
-        click.echo(note)
-    failed = {run_id: state for run_id, state in states.items() if state != "ok"}
-    for run_id, state in failed.items():
-        click.echo(f"rdvae: {run_id}: {state}", err=True)
     click.echo(f"\nDraw it: rdvae plot-rd {sweep.root}")

@@ -141,6 +141,7 @@ DATASETS: Mapping[str, Source] = {
         get="name a folder of images; --image-size N resizes them",
         load=_load_folder,
         find=_find_path,
+        batch_size=64,
         takes_path=True,
         resizes=True,
     ),
@@ -149,6 +150,7 @@ DATASETS: Mapping[str, Source] = {
         get="numpy.savez(PATH, images) or numpy.savez(PATH, train=..., test=...)",
         load=_load_npz,
         find=_find_path,
+        batch_size=64,
         takes_path=True,
     ),
 }

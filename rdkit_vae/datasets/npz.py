@@ -22,12 +22,22 @@ def load(request: Request) -> Images:
     """
     path = request.path
     assert path is not None  # `request_for` sets it for datasets that take a path
+    if not path.is_file():
+        raise BadData(f"{path}: no such file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _wanted(archive.files)}
     except BadData as error:
         raise BadData(f"{path}: {error}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BadData(f"{path}: not a readable .npz file of plain arrays ({error})") from error
     try:
         pixels = {name: as_pixels(array) for name, array in arrays.items()}

@@ -265,7 +265,7 @@ def test_plot_rd_of_a_folder_of_sweeps(rdvae: Run, sweep_folder: Path, tmp_path:
     )
     assert done.returncode == 0, done.stderr
     assert "bad.parquet" in done.stderr
-    assert "lie in two places" in done.stderr
+    assert "12 runs lie in more than one place" in done.stderr
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
     assert "<svg" in (tmp_path / "x.svg").read_text()

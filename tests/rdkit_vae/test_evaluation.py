@@ -8,6 +8,7 @@ from torch.distributions import Normal
 
 from rdkit_vae import Trial, evaluate, seeds, train
 from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation import evaluated_images
 from rdkit_vae.models import ARCHITECTURES, VAE
 
@@ -76,6 +77,12 @@ def test_as_many_training_images_as_test_images_unless_all(tiny: Images, tiny_tr
     assert np.array_equal(evaluated_images(tiny, "train", every), np.arange(40))
     model = train(every, tiny)
     assert evaluate(model, tiny, every)["train"].sse.shape == (40, 5)
+
+
+def test_a_model_of_other_latents_is_refused(tiny: Images, tiny_trial: Trial) -> None:
+    model = train(tiny_trial, tiny)
+    with pytest.raises(BadInput, match="the model has 3 latents, the trial 7"):
+        evaluate(model, tiny, replace(tiny_trial, latents=7))
 
 
 def test_evaluation_leaves_the_model_as_it_was(tiny: Images, tiny_trial: Trial) -> None:

@@ -107,10 +107,11 @@ def test_running_it_again_trains_nothing(
 def test_another_sweep_in_the_same_folder_is_refused(
     rdvae: Run, small_sweep: tuple[str, ...], sweep_folder: Path
 ) -> None:
-    done = rdvae(*small_sweep, "--epochs", "4", "--out", sweep_folder)
-    assert done.returncode == 2
-    assert "epochs 3, not 4" in done.stderr
-    assert done.stderr.count("\n") == 1
+    for dry in ([], ["--dry-run"]):
+        done = rdvae(*small_sweep, "--epochs", "4", "--out", sweep_folder, *dry)
+        assert done.returncode == 2
+        assert "epochs 3, not 4" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def _start(folder: Path) -> "subprocess.Popen[str]":
@@ -206,9 +207,10 @@ def test_a_diverged_trial_is_a_row_and_the_sweep_goes_on(rdvae: Run, tmp_path: P
     folder = tmp_path / "wild"
     arguments = ("sweep", "--betas", "1", "--architecture", "linear", "--epochs", "3")
     done = rdvae(*arguments, "--lr", "1e30", "--out", folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "DIVERGED" in done.stdout
-    assert "left out 2 runs that diverged" in done.stdout
+    assert "left out 2 runs that diverged" in done.stderr
+    assert "no trial of 2 was finished" in done.stdout
     frame = pd.read_parquet(folder / "results")
     assert set(frame["status"]) == {"diverged"}
     assert frame["elbo"].isna().all()

@@ -27,6 +27,7 @@ def frame() -> pd.DataFrame:
                 "beta": beta,
                 "seed": seed,
                 "epoch": epoch,
+                "epochs": 5,
                 "split": "test",
                 "sigma": sigma,
                 "rate": rate,

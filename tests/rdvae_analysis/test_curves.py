@@ -23,6 +23,13 @@ def test_runs_that_failed_are_left_out_and_named(frame: pd.DataFrame) -> None:
     ]
 
 
+def test_a_run_that_is_not_finished_is_left_out_and_named(frame: pd.DataFrame) -> None:
+    frame = frame[(frame["run_id"] != "constant-1.0-0") | (frame["epoch"] < 5)]
+    rows, notes = final_rows(frame)
+    assert "constant-1.0-0" not in set(rows["run_id"])
+    assert notes == ["left out 1 runs that are not finished: constant-1.0-0"]
+
+
 def test_points_against_plain_pandas(frame: pd.DataFrame) -> None:
     points, _ = rd_points(frame)
     for point in points.itertuples():
@@ -69,7 +76,16 @@ def test_other_settings_are_another_curve_never_another_seed(frame: pd.DataFrame
     assert len(points) == 2 * len(rd_points(frame)[0])
 
 
+def test_a_constant_that_was_asked_for_is_drawn(frame: pd.DataFrame) -> None:
+    points, _ = rd_points(frame.assign(sigma="constant:0.01"))
+    assert set(points["sigma"]) == {"constant:0.01"}
+
+
 def test_nothing_to_draw_says_why(frame: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="no sigma with it"):
+        rd_points(frame, distortion="mse", sigmas=["half"])
+    with pytest.raises(BadInput, match="rows are there for half, beta-half, optimal, shared"):
+        rd_points(frame, sigmas=["own"])
     with pytest.raises(BadInput, match="train"):
         rd_points(frame, split="train")
     with pytest.raises(BadInput, match="12 runs that diverged"):

@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.curves import rd_points
-from rdvae_analysis.figures.style import look, paper_style
+from rdvae_analysis.figures.style import paper_style, series_look
 
 Bounds = tuple[float, float]
+Floats = npt.NDArray[np.float64]
+Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
 _OBJECTIVES = {"constant": "constant variance", "optimal": "BS-VAE"}
-_SIGMAS = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta C$"}
 _AXES = {
     "nll": r"distortion  $E[-\log p(x|z)]$  (nats / image)",
     "mse": "mean squared error  (squared pixel)",
@@ -24,6 +28,7 @@ _AXES = {
 }
 _TELLING = ("architecture", "latents", "protocol", "train_sigma2")
 _LOW_RATE = 0.35  # the right panel shows this share of the rates
+_LOG_PART = 0.35  # height of the logarithmic part of an axis against its linear part
 _LABEL_POINTS = 18  # room that the label of a beta takes, in points
 
 
@@ -45,55 +50,73 @@ def rd(
 ) -> Figure:
     """Draws rate-distortion points: all of them on the left, the low rates on the right.
 
-    Where the reading sigma^2 = beta C runs off by orders of magnitude, the left panel is linear
-    over the range of the other readings and logarithmic beyond it.
+    Grey verticals join the readings of the same weights. Where the reading sigma^2 = beta C runs
+    off, the left axis is linear over the range of the other readings and logarithmic above it.
 
     Args:
         points: as `rd_points` gives them; a row of panels for each dataset.
         distortion: what their `value` is: `nll`, `mse` or `psnr`.
         split: named in the title.
-        xlim, ylim: bounds of the left panels.
+        xlim, ylim: bounds instead of the two panels' own; there is one panel then.
+
+    Raises:
+        BadInput: no point lies within the bounds.
     """
-    datasets = list(dict.fromkeys(points["dataset"]))
+    bounded = xlim is not None or ylim is not None
+    _check_bounds(points, xlim, ylim)
+    groups = {name: part for name, part in points.groupby("dataset", sort=False)}
+    two = not bounded and any(_low_rates(part) is not None for part in groups.values())
     series = _series(points)
     with paper_style():
-        figure = Figure(figsize=(9.5, 4.2 * len(datasets) + 0.7), layout="constrained")
-        rows = figure.subplots(len(datasets), 2, squeeze=False)
-        for (full, low), dataset in zip(rows, datasets, strict=True):
-            part = points[points["dataset"] == dataset]
-            for axes in (full, low):
-                _draw(axes, part, series)
-                axes.set_xlabel(r"rate  $E\,KL(q(z|x)\,\|\,p(z))$  (nats / image)")
-            full.set_title(f"{dataset}, {split} split; labels are " + r"$\beta$")
-            full.set_ylabel(_AXES[distortion])
-            low.set_title("the same at low rates")
-            full.margins(x=0.07)
-            _scale(full, part)
-            full.set(**{name: v for name, v in (("xlim", xlim), ("ylim", ylim)) if v})
-            _zoom(low, part)
-            for axes in (full, low):
+        figure = Figure(figsize=(9.5 if two else 6, 4.2 * len(groups) + 0.9), layout="constrained")
+        rows = figure.subplots(len(groups), 1 + two, squeeze=False)
+        for row, (dataset, part) in zip(rows, groups.items(), strict=True):
+            _draw(row[0], part, series)
+            row[0].set_title(rf"{dataset}, {split} split; labels are $\beta$")
+            row[0].set_ylabel(_AXES[distortion])
+            _bound(row[0], part, xlim, ylim)
+            if two:
+                _draw_low_rates(row[1], part, series)
+            for axes in row:
                 _label_betas(axes, part, series)
         handles = {handle.get_label(): handle for a in rows.flat for handle in a.containers}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 + two)
     return figure
 
 
-def _series(points: pd.DataFrame) -> dict[tuple[str, str], dict[str, object]]:
-    """Look and label of each (curve, sigma), objective by objective, in the order of `SIGMAS`.
+def _check_bounds(points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None) -> None:
+    everything = (-np.inf, np.inf)
+    inside = points["rate"].between(*(xlim or everything))
+    inside &= points["value"].between(*(ylim or everything))
+    if not inside.any():
+        spans = [f"{points[c].min():.4g} to {points[c].max():.4g}" for c in ("rate", "value")]
+        raise BadInput(
+            f"no point lies within those bounds: rates run from {spans[0]}, distortions {spans[1]}"
+        )
 
-    The same label has the same look in every panel.
+
+def _series(points: pd.DataFrame) -> Series:
+    """Label and look of each (curve, sigma): a colour per interpretation, a marker per objective.
+
+    They are the same in every figure, but for curves that differ in a further setting.
     """
     order = [*SIGMAS, *sorted(set(points["sigma"]) - SIGMAS.keys())]
+    objectives = [*_OBJECTIVES, *sorted(set(points["objective"]) - _OBJECTIVES.keys())]
     firsts = points.drop_duplicates(["curve", "sigma"])
-    firsts = firsts.assign(rank=firsts["sigma"].map(order.index))
-    firsts = firsts.sort_values(["objective", "curve", "rank"], kind="stable")
+    firsts = firsts.assign(
+        rank=firsts["sigma"].map(order.index), group=firsts["objective"].map(objectives.index)
+    ).sort_values(["group", "curve", "rank"], kind="stable")
     settings = _settings(points)
-    labels = {
-        (point.curve, point.sigma): _label(point, settings[point.curve])
-        for point in firsts.itertuples()
+    shapes = dict.fromkeys((objective, "") for objective in objectives)
+    shapes |= dict.fromkeys((p.objective, settings[p.curve]) for p in firsts.itertuples())
+    places = {shape: place for place, shape in enumerate(shapes)}
+    return {
+        (p.curve, p.sigma): {
+            "label": _label(p, settings[p.curve]),
+            **series_look(p.rank, places[p.objective, settings[p.curve]]),
+        }
+        for p in firsts.itertuples()
     }
-    places = {label: place for place, label in enumerate(dict.fromkeys(labels.values()))}
-    return {key: {"label": label, **look(places[label])} for key, label in labels.items()}
 
 
 def _settings(points: pd.DataFrame) -> dict[str, str]:
@@ -113,13 +136,18 @@ def _settings(points: pd.DataFrame) -> dict[str, str]:
 
 def _label(point: Any, settings: str) -> str:
     objective = _OBJECTIVES.get(point.objective, point.objective)
-    sigma = f", {_SIGMAS.get(point.sigma, point.sigma)}" if point.sigma else ""
+    plain = pd.isna(point.train_sigma2) or point.train_sigma2 == 0.5
+    names = {
+        "": "",
+        "half": r", $\sigma^2=1/2$",
+        "beta-half": r", $\sigma^2=\beta/2$" if plain else r", $\sigma^2=\beta C$",
+    }
+    sigma = names.get(point.sigma, f", {point.sigma}")
     return f"{objective} ({settings}){sigma}" if settings else f"{objective}{sigma}"
 
 
-def _draw(
-    axes: Axes, points: pd.DataFrame, series: dict[tuple[str, str], dict[str, object]]
-) -> None:
+def _draw(axes: Axes, points: pd.DataFrame, series: Series) -> None:
+    axes.set_xlabel(r"rate  $E\,KL(q(z|x)\,\|\,p(z))$  (nats / image)")
     for key, properties in series.items():
         line = points[(points["curve"] == key[0]) & (points["sigma"] == key[1])].sort_values("beta")
         if line.empty:
@@ -133,8 +161,12 @@ def _draw(
             linewidth=1.2,
             elinewidth=0.8,
             capsize=2,
-            **properties,  # type: ignore[arg-type]
+            **properties,
         )
+    for _, readings in points.groupby(["curve", "beta"]):
+        if len(readings) > 1:
+            low, high = readings["value"].min(), readings["value"].max()
+            axes.vlines(readings["rate"].mean(), low, high, color="0.75", linewidth=0.6, zorder=0)
 
 
 def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
@@ -143,21 +175,46 @@ def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
     return [line[name] - line[f"{name}_low"], line[f"{name}_high"] - line[name]]
 
 
+def _bound(axes: Axes, points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None) -> None:
+    axes.margins(x=0.07)
+    if ylim:
+        axes.set_ylim(*ylim)
+    else:
+        _bend(axes, points)
+    if xlim:
+        axes.set_xlim(*xlim)
+
+
 def _steady(points: pd.DataFrame) -> pd.DataFrame:
     """The points without the reading that grows without bound as beta goes to 0."""
     steady = points[points["sigma"] != "beta-half"]
     return points if steady.empty else steady
 
 
-def _scale(axes: Axes, points: pd.DataFrame) -> None:
-    usual = _steady(points)["value"].abs().max()
-    if points["value"].abs().max() <= 5 * usual:
+def _bend(axes: Axes, points: pd.DataFrame) -> None:
+    """Makes the axis logarithmic above the steady readings, where others lie far above them."""
+    low, bend, high = points["value"].min(), _steady(points)["value"].max(), points["value"].max()
+    span = bend - low
+    if high - bend <= span or span <= 0:
         return
-    axes.set_yscale("symlog", linthresh=usual, linscale=2.5)
-    axes.axhline(usual, color="0.6", linewidth=0.7, linestyle=":")
+    slope = _LOG_PART / np.log1p((high - bend) / span)
+
+    def forward(value: Floats) -> Floats:
+        linear = (np.asarray(value) - low) / span
+        bent = 1 + slope * np.log1p(np.maximum(linear - 1, 0))
+        return np.asarray(np.where(linear <= 1, linear, bent))
+
+    def inverse(height: Floats) -> Floats:
+        above = np.maximum(np.asarray(height) - 1, 0)
+        linear = np.where(above > 0, 1 + np.expm1(above / slope), height)
+        return np.asarray(low + span * linear)
+
+    axes.set_yscale("function", functions=(forward, inverse))
+    axes.set_ylim(low - 0.06 * span, float(inverse(np.array(1.06 + _LOG_PART))))
+    axes.axhline(bend, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
     axes.annotate(
         "logarithmic above",
-        (1, usual),
+        (1, bend),
         xycoords=("axes fraction", "data"),
         xytext=(-3, 3),
         textcoords="offset points",
@@ -165,49 +222,65 @@ def _scale(axes: Axes, points: pd.DataFrame) -> None:
         fontsize=7,
         color="0.4",
     )
-    ticks = MaxNLocator(6).tick_values(points["value"].min(), usual)
-    decades = 10.0 ** np.arange(np.ceil(np.log10(usual)), np.ceil(np.log10(points["value"].max())))
-    axes.yaxis.set_major_locator(FixedLocator([*ticks[ticks <= usual], *decades]))
+    ticks = MaxNLocator(6).tick_values(low, bend)
+    decades = 10.0 ** np.arange(-3, 16)
+    kept = [*ticks[(ticks >= low - 0.06 * span) & (ticks <= bend)]]
+    kept += [*decades[(decades > bend + 0.3 * span) & (decades <= 1.2 * high)]][-3:]
+    axes.yaxis.set_major_locator(FixedLocator(kept))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}".replace("-", "\N{MINUS SIGN}"))
-    )
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
 
 
-def _zoom(axes: Axes, points: pd.DataFrame) -> None:
-    right = points["rate"].max() * _LOW_RATE
-    inside = _steady(points)
-    inside = inside[inside["rate"] <= right]
-    if inside.empty or right <= 0:
+def _tick(value: float, place: int | None) -> str:
+    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _low_rates(points: pd.DataFrame) -> float | None:
+    """The highest rate of the right panel; None where it would show nothing or nothing new."""
+    right = float(points["rate"].max()) * _LOW_RATE
+    models = _steady(points).drop_duplicates(["curve", "beta"])
+    inside = models["rate"] <= right
+    return right if 3 <= inside.sum() < len(models) else None
+
+
+def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series) -> None:
+    right = _low_rates(points)
+    if right is None:
+        axes.set_axis_off()
         return
-    low, high = inside["value"].min(), inside["value"].max()
-    margin = 0.12 * (high - low) or 1.0
+    _draw(axes, points, series)
+    axes.set_title("the same at low rates")
+    steady = _steady(points)
+    values = steady.loc[steady["rate"] <= right, "value"]
+    margin = 0.12 * (values.max() - values.min()) or 1.0
     axes.set_xlim(-0.07 * right, right)
-    axes.set_ylim(low - margin, high + margin)
+    axes.set_ylim(values.min() - margin, values.max() + margin)
 
 
-def _label_betas(
-    axes: Axes, points: pd.DataFrame, series: dict[tuple[str, str], dict[str, object]]
-) -> None:
+def _label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
     """Writes beta along each curve; points too close to tell apart share a label.
 
-    Labels go below the lowest reading of the first curve and above the highest of the second.
+    Labels go below the lowest reading of the first curve and above the highest steady one of the
+    second.
     """
-    curves = [curve for _, curve in points.groupby("curve", sort=False)]
-    for index, curve in enumerate(curves):
+    if not axes.axison:
+        return
+    for index, (_, curve) in enumerate(points.groupby("curve", sort=False)):
         below = index % 2 == 0
-        by_beta = curve.groupby("beta")["value"]
+        by_beta = _steady(curve).groupby("beta")["value"]
+        if below:
+            by_beta = curve.groupby("beta")["value"]
         line = curve.loc[by_beta.idxmin() if below else by_beta.idxmax()].sort_values("beta")
-        colour = series[line["curve"].iloc[0], line["sigma"].mode().iloc[0]]["color"]
         for low, high, x, y in _clusters(axes, line):
             axes.annotate(
                 f"{low:g}" if low == high else f"{low:g}–{high:g}",
                 (x, y),
-                xytext=(0, -11 if below else 6),
+                xytext=(0, -12 if below else 6),
                 textcoords="offset points",
-                fontsize=6.5,
+                fontsize=7.5,
                 ha="center",
-                color=colour,
+                color="0.15",
+                path_effects=[withStroke(linewidth=2, foreground="white")],
             )
 
 

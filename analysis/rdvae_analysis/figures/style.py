@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.files import write_atomic
 
-# Nine of them to ten colours, so that no pair comes twice in ninety series.
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", "*")
+# Nine of the one to four of the other: no pair comes twice in 36 shapes.
+_MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
+_LINES = ("-", "--", ":", "-.")
 _RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # fonts are embedded as text that can be edited
     "svg.fonttype": "none",
@@ -34,10 +35,18 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def look(index: int) -> dict[str, object]:
-    """Colour (told apart by the colour-blind) and marker of the index-th series."""
+def series_look(colour: int, shape: int) -> dict[str, Any]:
+    """Look of a series: a colour that the colour-blind tell apart, a marker and a line style.
+
+    Args:
+        colour, shape: numbers of the two things that the look tells, from 0.
+    """
     colours = sns.color_palette("colorblind")
-    return {"color": colours[index % len(colours)], "marker": _MARKERS[index % len(_MARKERS)]}
+    return {
+        "color": colours[colour % len(colours)],
+        "marker": _MARKERS[shape % len(_MARKERS)],
+        "linestyle": _LINES[shape % len(_LINES)],
+    }
 
 
 def save(figure: Figure, path: Path) -> None:

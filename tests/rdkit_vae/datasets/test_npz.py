@@ -63,6 +63,12 @@ def test_truncated_and_foreign_files(tmp_path: Path, cut: int) -> None:
         load_dataset(f"npz:{path}")
 
 
+def test_an_npy_file_is_no_npz(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", GREY)
+    with pytest.raises(BadData, match=r"x\.npy: not a readable \.npz"):
+        load_dataset(f"npz:{tmp_path / 'x.npy'}")
+
+
 def test_several_arrays_need_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", GREY, GREY)
     with pytest.raises(BadData, match="2 arrays"):

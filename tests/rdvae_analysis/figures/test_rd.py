@@ -6,7 +6,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, BadInput
 from rdvae_analysis import plot_rd
 from rdvae_analysis.curves import rd_points
 from rdvae_analysis.figures.rd import rd
@@ -65,15 +65,48 @@ def test_the_right_panel_is_the_low_rate_end(figure: Figure) -> None:
     assert low.get_xlim()[1] < full.get_xlim()[1] / 2
 
 
-def test_a_reading_that_runs_off_is_drawn_on_a_logarithmic_part(frame: pd.DataFrame) -> None:
-    assert rd(rd_points(frame)[0]).axes[0].get_yscale() == "symlog"
+def test_there_is_no_right_panel_where_it_would_show_nothing_new(frame: pd.DataFrame) -> None:
+    assert len(plot_rd(frame[frame["beta"] > 0.5]).axes) == 1
+    assert len(plot_rd(frame[frame["beta"] < 0.5]).axes) == 1
+
+
+def test_a_reading_that_runs_off_bends_the_axis_and_stays_on_it(frame: pd.DataFrame) -> None:
+    points, _ = rd_points(frame)
+    axes = rd(points).axes[0]
+    assert axes.get_yscale() == "function"
+    bottom, top = axes.get_ylim()
+    assert bottom < points["value"].min() < points["value"].max() < top
     assert rd(rd_points(frame, sigmas=["shared"])[0]).axes[0].get_yscale() == "linear"
 
 
+def test_the_bent_axis_is_linear_below_and_undone_by_its_inverse(frame: pd.DataFrame) -> None:
+    points, _ = rd_points(frame)
+    scale = rd(points).axes[0].yaxis.get_transform()
+    bend = points.loc[points["sigma"] != "beta-half", "value"].max()
+    values = np.linspace(points["value"].min(), points["value"].max(), 200)
+    heights = scale.transform(values)
+    assert (np.diff(heights) > 0).all()
+    np.testing.assert_allclose(scale.inverted().transform(heights), values, rtol=1e-9)
+    below = heights[values <= bend]
+    np.testing.assert_allclose(np.diff(below), np.diff(below)[0], rtol=1e-9)
+
+
+def test_ticks_are_apart(figure: Figure) -> None:
+    axes = figure.axes[0]
+    heights = axes.transAxes.inverted().transform(
+        axes.transData.transform([(0, tick) for tick in axes.get_yticks()])
+    )[:, 1]
+    assert np.diff(heights).min() > 0.03
+    assert len(heights) >= 4
+
+
 def test_bounds_are_the_users(frame: pd.DataFrame) -> None:
-    axes = rd(rd_points(frame)[0], xlim=(0, 12), ylim=(-5, 50)).axes[0]
+    figure = rd(rd_points(frame)[0], xlim=(0, 12), ylim=(-5, 50))
+    (axes,) = figure.axes
     assert axes.get_xlim() == (0, 12)
     assert axes.get_ylim() == (-5, 50)
+    with pytest.raises(BadInput, match="rates run from"):
+        rd(rd_points(frame)[0], xlim=(500, 600))
 
 
 def test_each_dataset_has_its_row(frame: pd.DataFrame) -> None:
@@ -94,7 +127,7 @@ def test_two_curves_of_one_objective_are_told_apart(frame: pd.DataFrame) -> None
     assert "constant variance (wxyz), shared" in labels
 
 
-def test_a_label_has_one_look_in_all_panels_and_no_other_label_has_it(frame: pd.DataFrame) -> None:
+def test_no_two_labels_share_a_look(frame: pd.DataFrame) -> None:
     parts = [
         frame.assign(
             dataset=f"data{i % 2}",
@@ -104,16 +137,22 @@ def test_a_label_has_one_look_in_all_panels_and_no_other_label_has_it(frame: pd.
         )
         for i in range(6)
     ]
-    figure = plot_rd(pd.concat(parts))
     looks: dict[str, set[object]] = {}
-    for axes in figure.axes:
+    for axes in plot_rd(pd.concat(parts)).axes:
         for container in axes.containers:
             line = container.lines[0]
-            looks.setdefault(str(container.get_label()), set()).add(
-                (line.get_color(), line.get_marker())
-            )
+            look = (line.get_color(), line.get_marker(), line.get_linestyle())
+            looks.setdefault(str(container.get_label()), set()).add(look)
     assert all(len(found) == 1 for found in looks.values())
     assert len({next(iter(found)) for found in looks.values()}) == len(looks) == 36
+
+
+def test_a_reading_keeps_its_look_from_figure_to_figure(frame: pd.DataFrame) -> None:
+    whole = _series(plot_rd(frame))
+    part = _series(plot_rd(frame, sigmas=["shared"], objectives=["optimal"]))
+    (label,) = part
+    for get in ("get_color", "get_marker", "get_linestyle"):
+        assert getattr(part[label].lines[0], get)() == getattr(whole[label].lines[0], get)()
 
 
 def test_a_single_point_is_drawn(frame: pd.DataFrame) -> None:
