@@ -30,7 +30,7 @@ class Estimate:
 def estimate(trials: Sequence[Trial], images: Images, *, jobs: int, device: str) -> Estimate:
     """Times a few steps and a small evaluation of the first trial, and extrapolates to all."""
     torch.set_num_threads(1)
-    trial = replace(trials[0], learning_rate=1e-9)  # as fast, and never diverges
+    trial = replace(trials[0], beta=1.0, learning_rate=1e-9)  # as fast, and never diverges
     training = Training(trial, images, device)
     per_step = _seconds_per_step(training)
     per_image = _seconds_per_image(training, device)

@@ -58,6 +58,11 @@ def _log_integral(half_sse: Array, dims: int, s: tuple[float, float]) -> Array:
     for a, b in ((left, peak), (peak, right)):
         values = log_integrand((a + b) / 2 + (b - a) / 2 * _NODES)  # (m, nodes)
         total += np.exp(values - top) @ _WEIGHTS * ((b - a) / 2)[:, 0]
+    # At an end of the range the integrand may fall too steeply for nodes to be told apart: then it
+    # is exp(top - slope |u - peak|) to within 1/slope.
+    slope = np.abs(2 * half_sse * np.exp(-2 * peak) - dims)[:, 0]
+    steep = slope > 1e10
+    total[steep] = 1 / slope[steep]
     return np.asarray(top[:, 0] + np.log(total))
 
 

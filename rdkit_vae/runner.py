@@ -1,5 +1,6 @@
 """One trial from start to end: train, write each checkpoint, evaluate it, write its rows."""
 
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ def _commit_checkpoint(
     facts = {**about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
     write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
     scores = score(statistics, SIGMAS, trial)
+    if not all(math.isfinite(s.elbo) for s in scores):
+        raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
     return result_rows(trial, scores, **at, checkpoint_sha256=sha256)
 
 

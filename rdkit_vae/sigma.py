@@ -230,7 +230,7 @@ def _score(
         distortion_se=_standard_error(distortion),
         elbo_se=_standard_error(statistics.kl + distortion),
         mse=mse,
-        psnr=-10 * math.log10(mse) if mse > 0 else math.inf,
+        psnr=math.inf if mse == 0 else -10 * math.log10(mse),
         bits_per_dim=-elbo / (statistics.dims * math.log(2)),
         floored=float(np.mean(np.asarray(raw) < floor)) if chosen.fitted else 0.0,
         sigma2_floor=floor if chosen.fitted else None,

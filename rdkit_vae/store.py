@@ -82,8 +82,8 @@ COLUMNS: Mapping[str, Column] = {
     "dims": _column("int64", "D, values in an image"),
     "checkpoint_sha256": _column("string", "hash of the checkpoint file that was scored"),
     "status": _column("string", "ok, diverged or crashed; numbers are null unless ok"),
-    "code_version": _column("string", "version of rdvae and hash of its source"),
-    "created_at": _column("string", "time of the evaluation, UTC, ISO 8601"),
+    "code_version": _column("string", "version of rdvae that made the row, and hash of its source"),
+    "created_at": _column("string", "when the row was made, UTC, ISO 8601"),
 }
 
 

@@ -19,7 +19,6 @@ from rdkit_vae.store import (
     OK,
     SCHEMA,
     Sweep,
-    about_of,
     code_version,
     failed_rows,
     now,
@@ -99,7 +98,8 @@ def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
     nested = ("settings", "data")
     flat = {key: value for key, value in description.items() if key not in (*nested, "run_ids")}
     for name in nested:
-        flat |= description.get(name) or {}
+        part = description.get(name)
+        flat |= part if isinstance(part, dict) else {name: part}
     return flat
 
 
@@ -118,8 +118,8 @@ def state_of(sweep: Sweep, run_id: str) -> str:
     for failed in (DIVERGED, CRASHED):
         if failed in statuses:
             return failed
-    epochs = about_of(table)["trial"]["epochs"]
-    return OK if max(table["epoch"].to_pylist(), default=0) == epochs else LEFT
+    last = zip(table["epoch"].to_pylist(), table["epochs"].to_pylist(), strict=True)
+    return OK if any(epoch == epochs for epoch, epochs in last) else LEFT
 
 
 def run_sweep(
@@ -191,7 +191,7 @@ class _ProgressFile:
                 "epochs": trial.epochs,
                 "loss": event.loss,
             }
-        if time.monotonic() - self._written > 1:
+        if event.kind == "ended" or time.monotonic() - self._written > 1:
             write_json(self._path, {"updated_at": now(), "running": self._running})
             self._written = time.monotonic()
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import ARCHITECTURES, VAE, Shape
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
@@ -51,17 +50,13 @@ class Training:
         """Prepares the first step.
 
         Raises:
-            BadInput: the images are not the trial's, or fewer than a batch where all must be full.
+            BadInput: the images are not the trial's, or too few for its batches.
         """
         self.trial = bind(trial, images.sha256)
         self.images = images
         self.device = torch.device(device)
         self.protocol = PROTOCOLS[trial.protocol]
-        if self.protocol.drop_last and len(images.train) < trial.batch_size:
-            raise BadInput(
-                f"protocol {trial.protocol} needs a full batch: batch_size {trial.batch_size} is "
-                f"more than the {len(images.train)} training images"
-            )
+        trial.check_images(len(images.train))
         model = build_model(trial, images.shape).to(self.device)
         # The faster layout for convolutions.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

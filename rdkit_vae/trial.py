@@ -115,18 +115,23 @@ class Trial:
         one_of(self.objective, OBJECTIVES, "objective")
         one_of(self.protocol, PROTOCOLS, "protocol")
         one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
-        for name in ("beta", "sigma2_floor", "learning_rate"):
-            _check(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "positive")
+        for name in ("latents", "epochs", "batch_size", "draws", "seed"):
+            _check(name, getattr(self, name), type(getattr(self, name)) is int, "a whole number")
         for name in ("latents", "epochs", "batch_size", "draws"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "in 0..2^32-1")
+        for name in ("beta", "sigma2_floor", "learning_rate", "train_sigma2"):
+            value = getattr(self, name)
+            if value is None and name == "train_sigma2":
+                continue
+            number = isinstance(value, int | float) and 0 < value < math.inf
+            _check(name, value, number, "positive")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 are the same trial
         if ARCHITECTURES[self.architecture].normalises_batches and self.batch_size < 2:
             raise BadInput(f"{self.architecture} normalises over batches: batch_size must be >= 2")
         if (self.train_sigma2 is not None) != OBJECTIVES[self.objective].has_sigma2:
             wants = "needs a" if self.train_sigma2 is None else "has no constant"
             raise BadInput(f"objective {self.objective} {wants} train_sigma2")
-        if self.train_sigma2 is not None:
-            _check("train_sigma2", self.train_sigma2, 0 < self.train_sigma2 < math.inf, "positive")
         if self.checkpoints != tuple(sorted({*self.checkpoints, self.epochs})):
             raise BadInput(
                 f"checkpoints must rise and end at epoch {self.epochs}, got {self.checkpoints}"
@@ -135,6 +140,25 @@ class Trial:
     def setting(self, dims: int) -> Setting:
         """What the loss needs to know, for images of `dims` values."""
         return Setting(beta=self.beta, dims=dims, sigma2=self.train_sigma2, floor=self.sigma2_floor)
+
+    def check_images(self, n_images: int) -> None:
+        """Refuses a number of training images that the batches do not suit.
+
+        Raises:
+            BadInput: no batch would be full where all must be, or one would be too small.
+        """
+        steps = self.steps_per_epoch(n_images)
+        if steps == 0:
+            raise BadInput(
+                f"protocol {self.protocol} takes full batches only: batch_size {self.batch_size} "
+                f"is more than the {n_images} training images"
+            )
+        smallest = self.batch_size if PROTOCOLS[self.protocol].drop_last else n_images // steps
+        if ARCHITECTURES[self.architecture].normalises_batches and smallest < 2:
+            raise BadInput(
+                f"{self.architecture} normalises over batches: batch_size {self.batch_size} "
+                f"leaves a batch of one of {n_images} images; choose another"
+            )
 
     def steps_per_epoch(self, n_images: int) -> int:
         """Optimiser steps that an epoch of so many training images takes."""
@@ -178,9 +202,9 @@ class Trial:
         return f"{self.objective}-{_hash(same)}"
 
 
-def _check(name: str, value: float, holds: bool, want: str) -> None:
+def _check(name: str, value: object, holds: bool, want: str) -> None:
     if not holds:
-        raise BadInput(f"{name} must be {want}, got {value}")
+        raise BadInput(f"{name} must be {want}, got {value!r}")
 
 
 def _hash(values: Mapping[str, Any]) -> str:

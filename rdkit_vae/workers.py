@@ -1,6 +1,6 @@
 """Trials on a pool of processes: one trial and one thread each, and none takes another down."""
 
-import multiprocessing
+import contextlib
 import os
 import signal
 import traceback
@@ -13,10 +13,9 @@ from typing import Any
 
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import RdvaeError
+from rdkit_vae.processes import SPAWN, live_as_child, safe_path
 from rdkit_vae.store import CRASHED, Sweep
 from rdkit_vae.trial import Trial
-
-_POOL = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Event:
 class _Worker:
     process: SpawnProcess
     connection: "Connection[Any, Any]"
-    trial: Trial | None = None
+    trial: Trial
 
 
 def run_trials(
@@ -60,51 +59,52 @@ def run_trials(
     waiting = deque(trials)
     workers: list[_Worker] = []
     try:
-        while waiting or any(worker.trial for worker in workers):
+        while waiting or workers:
             while waiting and len(workers) < jobs:
-                workers.append(_start(images, sweep, device))
-            for worker in workers:
-                if worker.trial is None and waiting:
-                    worker.trial = waiting.popleft()
-                    worker.connection.send(worker.trial.to_dict())
-                    yield Event(run_id=worker.trial.run_id, kind="started")
+                workers.append(_start(images, sweep, device, waiting.popleft()))
+                yield Event(run_id=workers[-1].trial.run_id, kind="started")
             for ready in wait([worker.connection for worker in workers]):
                 worker = next(worker for worker in workers if worker.connection is ready)
-                event = _next_event(worker)
-                if event.kind == "ended":
-                    worker.trial = None
-                if not worker.process.is_alive():
-                    workers.remove(worker)
+                event, alive = _next_event(worker)
                 yield event
+                if event.kind != "ended":
+                    continue
+                if alive and waiting:
+                    worker.trial = waiting.popleft()
+                    yield Event(run_id=worker.trial.run_id, kind="started")
+                    _give(worker)
+                else:
+                    workers.remove(worker)
+                    _stop([worker])
     finally:
         _stop(workers)
 
 
-def _start(images: dict[str, Any], sweep: Sweep, device: str) -> _Worker:
-    here, there = _POOL.Pipe()
-    process = _POOL.Process(target=_work, args=(there, images, sweep, device), daemon=True)
-    # A new interpreter would look for modules in the working directory first.
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
+def _start(images: dict[str, Any], sweep: Sweep, device: str, trial: Trial) -> _Worker:
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=_work, args=(there, images, sweep, device), daemon=True)
+    with safe_path():
         process.start()
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
     there.close()
-    return _Worker(process=process, connection=here)
+    worker = _Worker(process=process, connection=here, trial=trial)
+    _give(worker)
+    return worker
 
 
-def _next_event(worker: _Worker) -> Event:
-    assert worker.trial is not None  # an idle worker sends nothing
+def _give(worker: _Worker) -> None:
+    with contextlib.suppress(OSError):  # it has died: the end of its connection will say so
+        worker.connection.send(worker.trial.to_dict())
+
+
+def _next_event(worker: _Worker) -> tuple[Event, bool]:
+    """What a worker says next, and whether it lives. All that it said comes before its end."""
     run_id = worker.trial.run_id
     try:
-        return Event(run_id=run_id, **worker.connection.recv())
+        return Event(run_id=run_id, **worker.connection.recv()), True
     except (EOFError, OSError):
         worker.process.join()
-        return Event(
-            run_id=run_id, kind="ended", status=CRASHED, summary=_death(worker.process.exitcode)
-        )
+        summary = _death(worker.process.exitcode)
+        return Event(run_id=run_id, kind="ended", status=CRASHED, summary=summary), False
 
 
 def _death(exitcode: int | None) -> str:
@@ -126,7 +126,7 @@ def _work(
     connection: "Connection[Any, Any]", images: dict[str, Any], sweep: Sweep, device: str
 ) -> None:
     """A worker's life: trials come in, events go out, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    live_as_child()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 

@@ -12,7 +12,7 @@ from rdkit_vae.errors import BadData
 from rdkit_vae.store import COLUMNS, read_results
 
 _OTHER_KINDS = {"statistics", "checkpoints"}  # folders of a sweep that hold no results
-_IDENTITY = ["run_id", "epoch", "split", "sigma"]
+_IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
 
 
 class LoadWarning(UserWarning):

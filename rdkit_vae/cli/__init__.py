@@ -72,6 +72,8 @@ def main() -> None:
         # The reader of a pipe has left; what Python would still flush has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        code = _complain(str(error), RdvaeError.exit_code)
     sys.exit(code)
 
 

@@ -113,6 +113,8 @@ def _rows(
     sha256 = sha256_of(path)
     stored = _stored(path, sha256)
     statistics, about = stored or _evaluated(path, find, device)
+    if not all(measured.finite for measured in statistics.values()):
+        raise BadData(f"{path}: its evaluation is not finite; the model has diverged")
     trial = Trial.from_dict(about["trial"])
     scores = score(statistics, sigmas, trial)
     at = {"epoch": about["epoch"], "step": about["step"]}

@@ -31,31 +31,35 @@ def command(folder: Path) -> None:
 
 def _print(root: Path) -> None:
     from rdkit_vae.files import is_locked, read_json
-    from rdkit_vae.store import Sweep
+    from rdkit_vae.store import CRASHED, DIVERGED, OK, Sweep
     from rdkit_vae.sweep import LEFT, state_of
 
     sweep = Sweep(root)
     try:
-        run_ids = read_json(sweep.description)["run_ids"]
-    except (BadData, KeyError) as error:
-        click.echo(f"{root}: unreadable ({error})")
+        run_ids = read_json(sweep.description).get("run_ids")
+        if not isinstance(run_ids, list):
+            raise BadData(f"{sweep.description}: names no runs")
+    except BadData as error:
+        click.echo(f"rdvae: left out {error}", err=True)
         return
-    states = {run_id: state_of(sweep, run_id) for run_id in run_ids}
-    count = Counter(states.values())
     running = _running(sweep) if is_locked(sweep.root) else {}
-    left = count[LEFT] - len(running)
+    states = {str(run_id): state_of(sweep, str(run_id)) for run_id in run_ids}
+    for run_id in running:
+        if states.get(run_id) in (LEFT, CRASHED):  # one that crashed is being tried again
+            states[run_id] = "running"
+    count = Counter(states.values())
     click.echo(
-        f"{root}: {count['ok']} of {len(run_ids)} done, {len(running)} running, "
-        f"{count['diverged'] + count['crashed']} failed, {left} left"
+        f"{root}: {count[OK]} of {len(run_ids)} done, {count['running']} running, "
+        f"{count[DIVERGED] + count[CRASHED]} failed, {count[LEFT]} left"
     )
     for run_id, state in states.items():
-        if run_id in running:
+        if state == "running":
             facts = running[run_id]
             click.echo(
                 f"  running   {run_id}: epoch {facts['epoch']} of {facts['epochs']}, "
                 f"loss {facts['loss']:.4g}"
             )
-        elif state not in ("ok", LEFT):
+        elif state not in (OK, LEFT):
             click.echo(f"  {state:9} {run_id}")
 
 

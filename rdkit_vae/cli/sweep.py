@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,10 +160,10 @@ def command(
     from rdkit_vae.store import Sweep
 
     images = _load(dataset, data_dir, settings["image_size"])
+    trials = [bind(trial, images.sha256) for trial in trials]
+    trials[0].check_images(len(images.train))
     run = _estimate if dry_run else _run
-    sys.exit(
-        run([bind(trial, images.sha256) for trial in trials], images, Sweep(folder), jobs, device)
-    )
+    sys.exit(run(trials, images, Sweep(folder), jobs, device))
 
 
 def _once(values: Any, what: str) -> tuple[Any, ...]:
@@ -245,6 +246,7 @@ def _run(
     from rdkit_vae.store import CRASHED, OK
     from rdkit_vae.sweep import LEFT, choose_device, choose_jobs, opened, run_sweep, state_of
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
     console = Console()
     device = choose_device(device)
     jobs = choose_jobs(jobs, device)
@@ -290,11 +292,12 @@ def _greet(
 
 def _conclude(sweep: "Sweep", states: dict[str, str]) -> None:
     """Prints the table of ELBOs, and what is not in it."""
-    from rdvae_analysis.load import load_results
+    from rdvae_analysis.load import scan
     from rdvae_analysis.tables import elbo_table, to_text
 
-    table, notes = elbo_table(load_results(sweep.root))
-    for note in notes:
+    frame, notes = scan(sweep.root)
+    table, left_out = elbo_table(frame)
+    for note in [*notes, *left_out]:
         click.echo(f"rdvae: {note}", err=True)
     if table.empty:
         click.echo(f"no trial of {len(states)} was finished")

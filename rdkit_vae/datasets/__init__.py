@@ -87,15 +87,14 @@ def _load_npz(request: Request) -> "Images":
 IDX_IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 
 
-def _find_below(*wanted: str) -> Callable[[Request], Path | None]:
+def _find_below(*wanted: str, zipped: bool = False) -> Callable[[Request], Path | None]:
     """Looks in each root and in its subfolder of the dataset's name for all of `wanted`."""
+    suffixes = ("", ".gz") if zipped else ("",)
 
     def find(request: Request) -> Path | None:
         for root in request.roots:
             for folder in (root / request.name, root):
-                if all(
-                    (folder / name).exists() or (folder / f"{name}.gz").exists() for name in wanted
-                ):
+                if all(any((folder / f"{w}{end}").exists() for end in suffixes) for w in wanted):
                     return folder
         return None
 
@@ -120,13 +119,13 @@ DATASETS: Mapping[str, Source] = {
         about="70,000 handwritten digits, 28x28",
         get="put the IDX files (gzipped or not) in a folder; name it by --data-dir or RDVAE_DATA",
         load=_load_idx,
-        find=_find_below(*IDX_IMAGES.values()),
+        find=_find_below(*IDX_IMAGES.values(), zipped=True),
     ),
     "fashion-mnist": Source(
         about="70,000 pictures of clothing, 28x28",
         get="apt install dataset-fashion-mnist, or the IDX files as for mnist",
         load=_load_idx,
-        find=_find_below(*IDX_IMAGES.values()),
+        find=_find_below(*IDX_IMAGES.values(), zipped=True),
         extra_roots=(Path("/usr/share/datasets"),),
     ),
     "celeba": Source(
@@ -163,6 +162,8 @@ def source_of(name: str) -> Source:
         BadInput: no such dataset, or its PATH is missing.
     """
     kind, colon, path = name.partition(":")
+    if not name.isprintable() or len(name) > 1000:
+        raise BadInput(f"dataset {shown(name)}: not a name that can be written down")
     source = DATASETS.get(f"{kind}:PATH" if colon else kind)
     if source is None or (colon and not path):
         raise BadInput(f"unknown dataset {shown(name)}; known: {', '.join(DATASETS)}")

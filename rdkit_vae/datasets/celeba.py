@@ -36,17 +36,21 @@ def load(request: Request) -> Images:
             f"{places}; use --data-dir or set RDVAE_DATA"
         )
     partition = root / "list_eval_partition.txt"
-    listed = hashlib.sha256(partition.read_bytes()).hexdigest()
+    try:
+        text = partition.read_text("utf-8", "replace")
+    except OSError as error:
+        raise BadData(f"{partition}: cannot be read ({error.strerror})") from error
+    listed = hashlib.sha256(text.encode()).hexdigest()
     facts = _cached_facts(root)
     if facts is None or facts["partition_sha256"] != listed:
-        facts = _build(root, *_names(partition), listed, request)
+        facts = _build(root, *_names(partition, text), listed, request)
     return _mapped(root, facts, request)
 
 
-def _names(partition: Path) -> tuple[list[str], list[str]]:
+def _names(partition: Path, text: str) -> tuple[list[str], list[str]]:
     """File names of the train and the test partition, in the order of the list."""
     names: dict[str, list[str]] = {"0": [], "1": [], "2": []}
-    for number, line in enumerate(partition.read_text("utf-8", "replace").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue

@@ -5,6 +5,8 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,12 @@ from PIL import Image
 from rdkit_vae.datasets import Progress
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData
+from rdkit_vae.processes import SPAWN, live_as_child, safe_path
 
 _CHUNK = 256  # images a task: enough to hide the cost of passing it to a process
 _WORTH_A_POOL = 4 * _CHUNK
+_GREY = {"1", "L", "LA"}
+_COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +60,18 @@ def _decoded(chunks: list[Sequence[Path]], recipe: Recipe, total: int) -> Iterat
     if total < _WORTH_A_POOL:
         yield from (_decode_chunk(chunk, recipe) for chunk in chunks)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=SPAWN, initializer=live_as_child)
+    with safe_path(), pool:
         try:
             yield from pool.map(_decode_chunk, chunks, [recipe] * len(chunks))
+        except BrokenProcessPool as error:
+            raise BadData(
+                "a process that decodes images has died (out of memory? in a script, "
+                "loading belongs below: if __name__ == '__main__')"
+            ) from error
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
             raise
 
 
@@ -80,15 +91,8 @@ def _size(image: Pixels) -> str:
 
 
 def _decode_one(path: Path, recipe: Recipe) -> Pixels:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                image = file.convert(recipe.mode)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadData(f"{path}: not a readable image ({error})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadData(f"{path}: claims too many pixels to be decoded") from None
+    with _opened(path) as file:
+        image = file.convert(recipe.mode)
     if recipe.crop:
         image = _centre(image, recipe.crop)
     if recipe.size:
@@ -97,6 +101,24 @@ def _decode_one(path: Path, recipe: Recipe) -> Pixels:
         image = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file of 8 bits a channel; whatever is wrong with it becomes `BadData`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                if file.mode not in _GREY | _COLOUR:
+                    raise BadData(
+                        f"{path}: pixels of mode {file.mode} are not of 8 bits; convert it"
+                    )
+                yield file
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadData(f"{path}: not a readable image ({error})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BadData(f"{path}: claims too many pixels to be decoded") from None
 
 
 def _centre(image: Image.Image, side: int) -> Image.Image:
@@ -108,15 +130,10 @@ def mode_of(paths: Sequence[Path]) -> str:
     """`L` where every file is a grey image, else `RGB`; reads headers only.
 
     Raises:
-        BadData: a file is no image.
+        BadData: a file is no image of 8 bits a channel.
     """
+    grey = True
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                if file.mode not in ("1", "L", "LA"):
-                    return "RGB"
-        except (OSError, SyntaxError, ValueError) as error:
-            raise BadData(f"{path}: not a readable image ({error})") from None
-        except Image.DecompressionBombError:
-            raise BadData(f"{path}: claims too many pixels to be decoded") from None
-    return "L"
+        with _opened(path) as file:
+            grey = grey and file.mode in _GREY
+    return "L" if grey else "RGB"

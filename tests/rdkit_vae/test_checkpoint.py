@@ -90,6 +90,16 @@ def test_files_of_other_programs_are_refused(tmp_path: Path, content: Any) -> No
         load_checkpoint(tmp_path / "x.pt")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"epoch": None}, {"step": "x"}, {"shape": [1, -6, 6]}, {"shape": 5}, {"model": 3}]
+)
+def test_odd_contents_are_refused(written: tuple[Path, Training], changes: dict[str, Any]) -> None:
+    path, _ = written
+    _rewrite(path, **changes)
+    with pytest.raises(BadData, match="damaged checkpoint"):
+        load_checkpoint(path)
+
+
 def test_a_newer_version_asks_to_upgrade(written: tuple[Path, Training]) -> None:
     path, _ = written
     _rewrite(path, version=2)

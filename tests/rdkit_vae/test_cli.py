@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from rdkit_vae.cli import COMMANDS
 from rdkit_vae.grammar import SIGMAS
@@ -113,6 +114,9 @@ BAD = {
     "missing npz": ["--dataset", "npz:missing.npz"],
     "out is a file": ["--out", "/dev/null/x"],
     "unknown option": ["--momentum", "0.9"],
+    "batches that are never full": ["--protocol", "paper", "--batch-size", "2000"],
+    "a name that is too long": ["--dataset", "npz:" + "x" * 5000],
+    "a data folder that is too long": ["--dataset", "mnist", "--data-dir", "x" * 5000],
 }
 
 
@@ -242,6 +246,43 @@ def test_rescore_refuses_what_is_no_checkpoint(rdvae: Run, tmp_path: Path, conte
         assert done.stderr.startswith(f"rdvae: {path}")
 
 
+def test_a_model_of_no_numbers_is_refused(rdvae: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    content = torch.load(_checkpoint(sweep_folder), weights_only=True)
+    content["model"]["decoder.bias"] *= float("nan")
+    torch.save(content, tmp_path / "x.pt")
+    done = rdvae("rescore", tmp_path / "x.pt")
+    assert done.returncode == 2
+    assert "is not finite" in done.stderr
+
+
+def test_images_that_moved_are_named_by_the_user(rdvae: Run, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 6, 6), np.uint8)
+    np.savez(tmp_path / "here.npz", pixels)
+    arguments = ("--architecture", "linear", "--betas", "1", "--epochs", "1", "--out", "x")
+    done = rdvae("sweep", "--dataset", "npz:here.npz", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (checkpoint, *_) = (tmp_path / "x" / "checkpoints").rglob("*.pt")
+    checkpoint.rename(tmp_path / "moved.pt")
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    lost = rdvae("rescore", "moved.pt", cwd=tmp_path)
+    assert lost.returncode == 2
+    assert "--dataset" in lost.stderr
+    found = rdvae("rescore", "moved.pt", "--dataset", "npz:there.npz", cwd=tmp_path)
+    assert "evaluated now" in found.stdout
+    np.savez(tmp_path / "other.npz", pixels ^ 1)
+    other = rdvae("rescore", "moved.pt", "--dataset", "npz:other.npz", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "images have changed" in other.stderr
+
+
+def test_a_full_device_on_the_other_side_of_the_screen(rdvae: Run) -> None:
+    command = [sys.executable, "-m", "rdkit_vae", "datasets"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "No space left" in done.stderr.splitlines()[0]
+
+
 def test_a_damaged_statistics_file_is_named_and_done_without(
     rdvae: Run, sweep_folder: Path, tmp_path: Path
 ) -> None:
@@ -306,9 +347,14 @@ def test_results_name_the_machine_and_versions(sweep_folder: Path) -> None:
 
 
 def test_modules_in_the_working_directory_are_not_imported(rdvae: Run, tmp_path: Path) -> None:
-    for name in ("html", "random", "torch", "numpy", "pickle"):
+    for name in ("html", "random", "torch", "numpy", "pickle", "struct"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hostile module imported')")
+    images = tmp_path / "images"  # more than one process decodes
+    images.mkdir()
+    for i in range(1030):
+        Image.new("L", (4, 4), i % 256).save(images / f"{i}.png")
     arguments = ("sweep", "--betas", "1", "--architecture", "linear", "--epochs", "1")
+    arguments += ("--dataset", "folder:images")
     command = [shutil.which("rdvae", path=str(Path(sys.executable).parent)), *arguments]
     env = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
     done = subprocess.run(

@@ -1,17 +1,21 @@
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal
 
-from rdkit_vae import Trial, make_trial, train
+from rdkit_vae import Trial, evaluate, make_trial, score, seeds, train
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.inputs import Augmentation
+from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.training import Diverged, Training, learning_rate
+from rdkit_vae.training import Diverged, Training, build_model, learning_rate
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -65,6 +69,114 @@ def test_trials_of_one_seed_share_weights_order_and_noise(tiny: Images, tiny_tri
         assert torch.equal(a, b)
     for a, b in zip(one.batches(), other.batches(), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_two_epochs_against_a_recomputation(
+    objective: str, tiny: Images, tiny_trial: Trial
+) -> None:
+    """Draws, losses, schedule and AdamW written out once more, step by step."""
+    sigma2 = 0.3 if OBJECTIVES[objective].has_sigma2 else None
+    trial = replace(
+        tiny_trial, objective=objective, train_sigma2=sigma2, learning_rate=0.01, beta=0.7
+    )
+    training = Training(trial, tiny)
+    module = build_model(trial, tiny.shape)
+    model, weights = cast(VAE, module), list(module.parameters())
+    moments = [(torch.zeros_like(w), torch.zeros_like(w)) for w in weights]
+    step, total = 0, 4 * 3
+    for epoch in range(2):
+        noise = torch.Generator().manual_seed(seeds.integer(trial.seed, "noise", epoch))
+        losses = []
+        for batch in training.batches():
+            x = torch.tensor(tiny.train[batch] / 255, dtype=torch.float32)
+            mean, log_var = model.encode(x)
+            q = Normal(mean, torch.sqrt(torch.exp(log_var)))
+            z = q.mean + q.stddev * torch.randn(mean.shape, generator=noise)
+            kl = torch.distributions.kl_divergence(q, Normal(0.0, 1.0)).sum(1)
+            sse = ((x - model.decode(z)) ** 2).sum((1, 2, 3))
+            nll = sse / 0.6 if sigma2 else 18 * (torch.log(2 * torch.pi * sse / 36) + 1)
+            loss = (nll + 0.7 * kl).sum() / len(batch)
+            losses += [loss.item()] * len(batch)
+            gradients = torch.autograd.grad(loss, weights)
+            rate = 0.01 * (1 + math.cos(math.pi * step / total)) / 2
+            step += 1
+            with torch.no_grad():
+                for w, g, (m, v) in zip(weights, gradients, moments, strict=True):
+                    m += 0.1 * (g - m)
+                    v += 0.001 * (g * g - v)
+                    w -= rate * 1e-5 * w
+                    w -= rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+        training.run_epoch()
+        assert training.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert training.optimizer.param_groups[0]["weight_decay"] == 1e-5
+    for found, expected in zip(training.model.parameters(), weights, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_the_papers_protocol_trains_on_warped_images(
+    tiny: Images, tiny_trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    black = replace(tiny, train=np.zeros_like(tiny.train), sha256="")
+    expected = Training(tiny_trial, black)
+    expected.run_epoch()
+    erase = Augmentation(draw=lambda rng, n: np.zeros(n, np.float32), apply=lambda x, drawn: 0 * x)
+    monkeypatch.setattr("rdkit_vae.training.augmentation_of", lambda trial: erase)
+    found = Training(tiny_trial, tiny)
+    found.run_epoch()
+    assert found.loss == expected.loss
+
+
+def test_a_linear_vae_lands_on_its_closed_form() -> None:
+    """DESIGN 1, invariant 6: reverse water-filling over the eigenvalues of the sample covariance.
+
+    Source: Lucas et al. 2019, "Don't Blame the ELBO!".
+    """
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    x = 0.5 + rng.normal(size=(1000, 4)) * np.sqrt([0.06, 0.03, 0.004, 0.002]) @ basis.T
+    pixels = np.rint(x.clip(0, 1) * 255).astype(np.uint8).reshape(1000, 1, 2, 2)
+    images = Images(name="npz:gauss", train=pixels, test=pixels[:50], split_rule="")
+    eigenvalues = np.linalg.eigvalsh(np.cov(pixels.reshape(1000, 4).T / 255, bias=True))[::-1]
+    for beta in (0.01, 0.03):
+        trial = make_trial(
+            "npz:gauss",
+            architecture="linear",
+            objective="constant",
+            latents=3,
+            beta=beta,
+            epochs=300,
+            batch_size=50,
+            learning_rate=0.03,
+            train_images="all",
+        )
+        found = evaluate(train(trial, images), images, trial)["train"]
+        tau, kept = beta * 0.5, eigenvalues[:3]
+        rate = np.maximum(np.log(kept / tau) / 2, 0).sum()
+        sse = np.minimum(kept, tau).sum() + eigenvalues[3:].sum()
+        assert found.kl.mean() == pytest.approx(rate, rel=0.02)
+        assert found.sse.mean() == pytest.approx(sse, rel=0.02)
+
+
+def test_pairs_of_one_product_reach_the_same_weights_and_claim_other_likelihoods(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    """DESIGN 1, invariant 2 (Beta-Sigma VAE, Eq. 5): only beta x C is ever set."""
+    base = replace(tiny_trial, objective="constant", train_sigma2=0.5, beta=0.02)
+    pair = replace(base, train_sigma2=0.01, beta=1.0)
+    models = [train(trial, tiny) for trial in (base, pair)]
+    ours, theirs = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in models)
+    assert (ours - theirs).norm() < 1e-3 * ours.norm()
+    statistics = evaluate(models[0], tiny, base)
+    # The claims of the very same statistics, and by hand what lies between them.
+    claims = [
+        score({"test": replace(statistics["test"], own_sigma2=c)}, ["own"], base)[0].elbo
+        for c in (0.5, 0.01)
+    ]
+    mean_sse = statistics["test"].sse.mean()
+    between = mean_sse / 0.02 - mean_sse / 1.0 + 36 / 2 * math.log(0.01 / 0.5)
+    assert claims[0] - claims[1] == pytest.approx(between, rel=1e-10)
+    assert abs(between) > 5
 
 
 def test_an_epoch_sees_every_image_once(tiny: Images, tiny_trial: Trial) -> None:

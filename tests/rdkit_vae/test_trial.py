@@ -45,6 +45,18 @@ def test_every_setting_is_part_of_the_name() -> None:
     assert len(names | {base.run_id}) == len(Trial.__dataclass_fields__) + 1
 
 
+def test_one_and_one_point_zero_are_the_same_trial() -> None:
+    assert make_trial(beta=1).run_id == make_trial(beta=1.0).run_id
+
+
+def test_batches_must_suit_the_images() -> None:
+    make_trial(batch_size=2).check_images(40)
+    with pytest.raises(BadInput, match="leaves a batch of one of 41"):
+        make_trial(batch_size=2).check_images(41)
+    with pytest.raises(BadInput, match="full batches only"):
+        make_trial(protocol="paper", batch_size=42).check_images(41)
+
+
 def test_a_curve_joins_betas_and_seeds_only() -> None:
     base = make_trial()
     assert replace(base, beta=3.0, seed=5).curve == base.curve
@@ -60,6 +72,8 @@ def test_a_curve_joins_betas_and_seeds_only() -> None:
         ({"epochs": 0}, "epochs"),
         ({"epochs": "many"}, "epochs"),
         ({"seed": -1}, "seed"),
+        ({"draws": 2.5}, "draws must be a whole number, got 2.5"),
+        ({"latents": True}, "latents"),
         ({"batch_size": 1}, "normalises over batches"),
         ({"objective": "optimal", "train_sigma2": 0.1}, "no constant"),
         ({"objective": "constant", "train_sigma2": -1.0}, "train_sigma2 must be positive"),

@@ -72,7 +72,7 @@ def rd(
         rows = figure.subplots(len(groups), 1 + two, squeeze=False)
         for row, (dataset, part) in zip(rows, groups.items(), strict=True):
             _draw(row[0], part, series)
-            row[0].set_title(rf"{dataset}, {split} split; labels are $\beta$")
+            row[0].set_title(f"{_plain(dataset)}, {split} split; labels are " + r"$\beta$")
             row[0].set_ylabel(_AXES[distortion])
             _bound(row[0], part, xlim, ylim)
             if two:
@@ -82,6 +82,11 @@ def rd(
         handles = {handle.get_label(): handle for a in rows.flat for handle in a.containers}
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 + two)
     return figure
+
+
+def _plain(text: str) -> str:
+    """A name in which the typesetter reads nothing."""
+    return text.replace("$", r"\$")
 
 
 def _check_bounds(points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None) -> None:

@@ -64,6 +64,14 @@ def test_an_empty_folder_and_a_broken_image(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path}")
 
 
+def test_images_of_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> None:
+    for i in range(6):
+        deep = np.linspace(1000, 61_000, 36).reshape(6, 6).astype(np.uint16)
+        Image.fromarray(deep).save(tmp_path / f"{i}.png")
+    with pytest.raises(BadData, match="mode I;16"):
+        load_dataset(f"folder:{tmp_path}")
+
+
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     for i in range(6):
         Image.new("1", (14_000, 14_000)).save(tmp_path / f"{i}.png")
