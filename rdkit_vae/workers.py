@@ -81,9 +81,9 @@ def run_trials(
 
 
 def _start(images: dict[str, Any], sweep: Sweep, device: str, trial: Trial) -> _Worker:
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=_work, args=(there, images, sweep, device), daemon=True)
     with safe_path():
+        here, there = SPAWN.Pipe()
+        process = SPAWN.Process(target=_work, args=(there, images, sweep, device), daemon=True)
         process.start()
     there.close()
     worker = _Worker(process=process, connection=here, trial=trial)

@@ -22,6 +22,7 @@ COMMANDS = re.findall(r"^\$ rdvae (.*)\n((?:(?!```).*\n)*)", TEXT, re.MULTILINE)
 def clone(tmp_path: Path) -> Path:
     """The example sweep where the README expects it."""
     shutil.copytree(ROOT / "runs" / "example", tmp_path / "runs" / "example")
+    (tmp_path / "figures").mkdir()
     return tmp_path
 
 

@@ -60,8 +60,10 @@ def _decoded(chunks: list[Sequence[Path]], recipe: Recipe, total: int) -> Iterat
     if total < _WORTH_A_POOL:
         yield from (_decode_chunk(chunk, recipe) for chunk in chunks)
         return
-    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=SPAWN, initializer=live_as_child)
-    with safe_path(), pool:
+    with (
+        safe_path(),
+        ProcessPoolExecutor(os.cpu_count(), mp_context=SPAWN, initializer=live_as_child) as pool,
+    ):
         try:
             yield from pool.map(_decode_chunk, chunks, [recipe] * len(chunks))
         except BrokenProcessPool as error:
