@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.curves import rd_points
+from rdvae_analysis.figures.bend import bend_above
 from rdvae_analysis.figures.style import paper_style, series_look
 
 Bounds = tuple[float, float]
-Floats = npt.NDArray[np.float64]
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
 _OBJECTIVES = {"constant": "constant variance", "optimal": "BS-VAE"}
@@ -28,7 +26,6 @@ _AXES = {
 }
 _TELLING = ("architecture", "latents", "protocol", "train_sigma2")
 _LOW_RATE = 0.35  # the right panel shows this share of the rates
-_LOG_PART = 0.35  # height of the logarithmic part of an axis against its linear part
 _LABEL_POINTS = 18  # room that the label of a beta takes, in points
 
 
@@ -115,13 +112,13 @@ def _series(points: pd.DataFrame) -> Series:
     shapes = dict.fromkeys((objective, "") for objective in objectives)
     shapes |= dict.fromkeys((p.objective, settings[p.curve]) for p in firsts.itertuples())
     places = {shape: place for place, shape in enumerate(shapes)}
-    return {
-        (p.curve, p.sigma): {
-            "label": _label(p, settings[p.curve]),
-            **series_look(p.rank, places[p.objective, settings[p.curve]]),
-        }
-        for p in firsts.itertuples()
-    }
+    found = {}
+    for p in firsts.itertuples():
+        shape = places[p.objective, settings[p.curve]]
+        colour = p.rank if p.sigma else shape  # mse and psnr have no reading to tell
+        label = _label(p, settings[p.curve])
+        found[p.curve, p.sigma] = {"label": label, **series_look(colour, shape)}
+    return found
 
 
 def _settings(points: pd.DataFrame) -> dict[str, str]:
@@ -185,7 +182,8 @@ def _bound(axes: Axes, points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds |
     if ylim:
         axes.set_ylim(*ylim)
     else:
-        _bend(axes, points)
+        steady = _steady(points)["value"].max()
+        bend_above(axes, points["value"].min(), steady, points["value"].max())
     if xlim:
         axes.set_xlim(*xlim)
 
@@ -194,50 +192,6 @@ def _steady(points: pd.DataFrame) -> pd.DataFrame:
     """The points without the reading that grows without bound as beta goes to 0."""
     steady = points[points["sigma"] != "beta-half"]
     return points if steady.empty else steady
-
-
-def _bend(axes: Axes, points: pd.DataFrame) -> None:
-    """Makes the axis logarithmic above the steady readings, where others lie far above them."""
-    low, bend, high = points["value"].min(), _steady(points)["value"].max(), points["value"].max()
-    span = bend - low
-    if high - bend <= span or span <= 0:
-        return
-    slope = _LOG_PART / np.log1p((high - bend) / span)
-
-    def forward(value: Floats) -> Floats:
-        linear = (np.asarray(value) - low) / span
-        bent = 1 + slope * np.log1p(np.maximum(linear - 1, 0))
-        return np.asarray(np.where(linear <= 1, linear, bent))
-
-    def inverse(height: Floats) -> Floats:
-        above = np.maximum(np.asarray(height) - 1, 0)
-        linear = np.where(above > 0, 1 + np.expm1(above / slope), height)
-        return np.asarray(low + span * linear)
-
-    axes.set_yscale("function", functions=(forward, inverse))
-    axes.set_ylim(low - 0.06 * span, float(inverse(np.array(1.06 + _LOG_PART))))
-    axes.axhline(bend, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
-    axes.annotate(
-        "logarithmic above",
-        (1, bend),
-        xycoords=("axes fraction", "data"),
-        xytext=(-3, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=7,
-        color="0.4",
-    )
-    ticks = MaxNLocator(6).tick_values(low, bend)
-    decades = 10.0 ** np.arange(-3, 16)
-    kept = [*ticks[(ticks >= low - 0.06 * span) & (ticks <= bend)]]
-    kept += [*decades[(decades > bend + 0.3 * span) & (decades <= 1.2 * high)]][-3:]
-    axes.yaxis.set_major_locator(FixedLocator(kept))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
-
-
-def _tick(value: float, place: int | None) -> str:
-    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _low_rates(points: pd.DataFrame) -> float | None:
@@ -265,17 +219,16 @@ def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series) -> None:
 def _label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
     """Writes beta along each curve; points too close to tell apart share a label.
 
-    Labels go below the lowest reading of the first curve and above the highest steady one of the
-    second.
+    Labels go below the lowest reading of every other curve, and above the highest fitted reading of
+    those between.
     """
     if not axes.axison:
         return
     for index, (_, curve) in enumerate(points.groupby("curve", sort=False)):
         below = index % 2 == 0
-        by_beta = _steady(curve).groupby("beta")["value"]
-        if below:
-            by_beta = curve.groupby("beta")["value"]
-        line = curve.loc[by_beta.idxmin() if below else by_beta.idxmax()].sort_values("beta")
+        fitted = curve[~curve["sigma"].isin(["half", "beta-half"])]
+        values = (curve if below or fitted.empty else fitted).groupby("beta")["value"]
+        line = curve.loc[values.idxmin() if below else values.idxmax()].sort_values("beta")
         for low, high, x, y in _clusters(axes, line):
             axes.annotate(
                 f"{low:g}" if low == high else f"{low:g}–{high:g}",

@@ -147,6 +147,12 @@ def test_no_two_labels_share_a_look(frame: pd.DataFrame) -> None:
     assert len({next(iter(found)) for found in looks.values()}) == len(looks) == 36
 
 
+def test_objectives_differ_in_colour_where_no_reading_does(frame: pd.DataFrame) -> None:
+    series = _series(plot_rd(frame, distortion="psnr"))
+    assert list(series) == ["constant variance", "BS-VAE"]
+    assert len({container.lines[0].get_color() for container in series.values()}) == 2
+
+
 def test_a_reading_keeps_its_look_from_figure_to_figure(frame: pd.DataFrame) -> None:
     whole = _series(plot_rd(frame))
     part = _series(plot_rd(frame, sigmas=["shared"], objectives=["optimal"]))

@@ -1,0 +1,56 @@
+"""A y axis that is linear where most of the data lies, and logarithmic above."""
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+Floats = npt.NDArray[np.float64]
+
+_LOG_PART = 0.35  # height of the logarithmic part against the linear one
+
+
+def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
+    """Makes a y axis linear from `low` to `bend` and logarithmic from there to `high`.
+
+    Does nothing where the part above the bend is no longer than the one below.
+    """
+    span = bend - low
+    if high - bend <= span or span <= 0:
+        return
+    slope = _LOG_PART / np.log1p((high - bend) / span)
+
+    def forward(value: Floats) -> Floats:
+        linear = (np.asarray(value) - low) / span
+        bent = 1 + slope * np.log1p(np.maximum(linear - 1, 0))
+        return np.asarray(np.where(linear <= 1, linear, bent))
+
+    def inverse(height: Floats) -> Floats:
+        above = np.maximum(np.asarray(height) - 1, 0)
+        linear = np.where(above > 0, 1 + np.expm1(above / slope), height)
+        return np.asarray(low + span * linear)
+
+    axes.set_yscale("function", functions=(forward, inverse))
+    axes.set_ylim(low - 0.06 * span, float(inverse(np.array(1.06 + _LOG_PART))))
+    axes.axhline(bend, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
+    axes.annotate(
+        "logarithmic above",
+        (1, bend),
+        xycoords=("axes fraction", "data"),
+        xytext=(-3, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=7,
+        color="0.4",
+    )
+    ticks = np.asarray(MaxNLocator(6).tick_values(low, bend))
+    decades = 10.0 ** np.arange(-3, 16)
+    kept = [*ticks[(ticks >= low - 0.06 * span) & (ticks <= bend)]]
+    kept += [*decades[(decades > bend + 0.3 * span) & (decades <= 1.2 * high)]][-3:]
+    axes.yaxis.set_major_locator(FixedLocator(kept))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _tick(value: float, place: int | None) -> str:
+    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
