@@ -5,23 +5,38 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
 
-SPAWN = multiprocessing.get_context("spawn")
+_SPAWN = multiprocessing.get_context("spawn")
 
 
-@contextlib.contextmanager
-def safe_path() -> Iterator[None]:
-    """Within it, a new interpreter does not look for modules in the working directory."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+def start_child(
+    target: Callable[..., None], *args: Any
+) -> "tuple[BaseProcess, Connection[Any, Any]]":
+    """Starts `target(connection, *args)` in a process; returns it and our end of the connection.
+
+    The target calls `live_as_child` first.
+    """
+    with _safe_path(), _interrupts_held():
+        here, there = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=target, args=(there, *args), daemon=True)
+        process.start()
+    there.close()
+    return process, here
+
+
+def end_children(children: "Iterable[tuple[BaseProcess, Connection[Any, Any]]]") -> None:
+    """Ends children at once; files are whole or not at all, so any moment will do."""
+    children = list(children)
+    for process, connection in children:
+        connection.close()
+        process.terminate()
+    for process, _ in children:
+        process.join(timeout=5)
+        process.kill()
 
 
 def live_as_child() -> None:
@@ -35,3 +50,27 @@ def _follow_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Within it, a new interpreter does not look for modules in the working directory."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back for a moment; a child that starts in it never gets one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import RdvaeError
-from rdkit_vae.processes import SPAWN, live_as_child, safe_path
+from rdkit_vae.processes import end_children, live_as_child, start_child
 from rdkit_vae.store import CRASHED, Sweep
 from rdkit_vae.trial import Trial
 
@@ -39,7 +39,7 @@ class Event:
 
 @dataclass(kw_only=True)
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     connection: "Connection[Any, Any]"
     trial: Trial
 
@@ -81,12 +81,8 @@ def run_trials(
 
 
 def _start(images: dict[str, Any], sweep: Sweep, device: str, trial: Trial) -> _Worker:
-    with safe_path():
-        here, there = SPAWN.Pipe()
-        process = SPAWN.Process(target=_work, args=(there, images, sweep, device), daemon=True)
-        process.start()
-    there.close()
-    worker = _Worker(process=process, connection=here, trial=trial)
+    process, connection = start_child(_work, images, sweep, device)
+    worker = _Worker(process=process, connection=connection, trial=trial)
     _give(worker)
     return worker
 
@@ -114,12 +110,7 @@ def _death(exitcode: int | None) -> str:
 
 
 def _stop(workers: list[_Worker]) -> None:
-    for worker in workers:
-        worker.connection.close()
-        worker.process.terminate()  # files are whole or not at all, so any moment will do
-    for worker in workers:
-        worker.process.join(timeout=5)
-        worker.process.kill()
+    end_children((worker.process, worker.connection) for worker in workers)
 
 
 def _work(

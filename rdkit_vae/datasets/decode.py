@@ -1,14 +1,13 @@
 """Image files to pixels, on a pool of processes."""
 
-import multiprocessing
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +15,7 @@ from PIL import Image
 from rdkit_vae.datasets import Progress
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData
-from rdkit_vae.processes import SPAWN, live_as_child, safe_path
+from rdkit_vae.processes import end_children, live_as_child, start_child
 
 _CHUNK = 256  # images a task: enough to hide the cost of passing it to a process
 _WORTH_A_POOL = 4 * _CHUNK
@@ -60,21 +59,40 @@ def _decoded(chunks: list[Sequence[Path]], recipe: Recipe, total: int) -> Iterat
     if total < _WORTH_A_POOL:
         yield from (_decode_chunk(chunk, recipe) for chunk in chunks)
         return
-    with (
-        safe_path(),
-        ProcessPoolExecutor(os.cpu_count(), mp_context=SPAWN, initializer=live_as_child) as pool,
-    ):
+    count = min(os.cpu_count() or 1, len(chunks))
+    children = [start_child(_decode_share, chunks[i::count], recipe) for i in range(count)]
+    try:
+        for i in range(len(chunks)):
+            yield _received(children[i % count][1])
+    finally:
+        end_children(children)
+
+
+def _decode_share(
+    connection: "Connection[Any, Any]", chunks: list[Sequence[Path]], recipe: Recipe
+) -> None:
+    """Sends each chunk's pixels, or the words of what is wrong with it."""
+    live_as_child()
+    for chunk in chunks:
         try:
-            yield from pool.map(_decode_chunk, chunks, [recipe] * len(chunks))
-        except BrokenProcessPool as error:
-            raise BadData(
-                "a process that decodes images has died (out of memory? in a script, "
-                "loading belongs below: if __name__ == '__main__')"
-            ) from error
-        except BaseException:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
+            connection.send(_decode_chunk(chunk, recipe))
+        except BadData as error:
+            connection.send(str(error))
+            return
+
+
+def _received(connection: "Connection[Any, Any]") -> Pixels:
+    try:
+        message = connection.recv()
+    except (EOFError, OSError) as error:
+        raise BadData(
+            "a process that decodes images has died (out of memory? in a script, "
+            "loading belongs below: if __name__ == '__main__')"
+        ) from error
+    if isinstance(message, str):
+        raise BadData(message)
+    pixels: Pixels = message
+    return pixels
 
 
 def _decode_chunk(paths: Sequence[Path], recipe: Recipe) -> Pixels:

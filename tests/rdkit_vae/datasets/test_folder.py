@@ -48,6 +48,14 @@ def test_more_images_than_one_process_takes(tmp_path: Path) -> None:
     assert np.array_equal(images.train[0, 0], pixels[0])
 
 
+def test_a_broken_image_among_many_is_named(tmp_path: Path) -> None:
+    for i in range(1030):
+        _save(tmp_path / f"{i:05d}.png", side=2, seed=i)
+    (tmp_path / "00700.png").write_bytes(b"no picture")
+    with pytest.raises(BadData, match=r"00700\.png"):
+        load_dataset(f"folder:{tmp_path}")
+
+
 def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
     for i in range(6):
         _save(tmp_path / f"{i}.png", side=6 + i)
