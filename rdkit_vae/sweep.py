@@ -4,10 +4,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rdkit_vae.datasets.images import Images, share
 from rdkit_vae.errors import BadData, BadInput
@@ -29,15 +29,8 @@ from rdkit_vae.trial import Trial
 from rdkit_vae.workers import Event, run_trials
 
 LEFT = "left"  # beside the statuses of results: not ended yet
+TO_RUN = (LEFT, CRASHED)  # what ended otherwise is not run again
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-
-
-class Display(Protocol):
-    """Where a sweep shows what happens."""
-
-    def __call__(self, event: Event) -> None:
-        """Takes note of an event."""
-        ...
 
 
 def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
@@ -123,21 +116,17 @@ def state_of(sweep: Sweep, run_id: str) -> str:
 
 
 def run_sweep(
-    trials: Sequence[Trial],
+    left: Sequence[Trial],
     images: Images,
     sweep: Sweep,
     *,
     jobs: int,
     device: str,
-    display: Display,
+    display: Callable[[Event], None],
 ) -> dict[str, str]:
-    """Runs the trials that are left, and returns the state of every one by run_id.
-
-    A trial that has ended is not run again, unless it crashed.
-    """
-    states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
-    left = [trial for trial in trials if states[trial.run_id] in (LEFT, CRASHED)]
-    by_id = {trial.run_id: trial for trial in trials}
+    """Runs trials, shows each event, and returns the states that they ended in by run_id."""
+    states: dict[str, str] = {}
+    by_id = {trial.run_id: trial for trial in left}
     log = _ProgressFile(sweep)
     with tempfile.TemporaryDirectory(prefix="rdvae-") as folder:
         events = run_trials(
@@ -163,7 +152,7 @@ def run_sweep(
 
 def _record_crash(sweep: Sweep, trial: Trial, summary: str) -> None:
     """Adds rows of status `crashed` to what the trial had reached, unless that was its end."""
-    if state_of(sweep, trial.run_id) not in (LEFT, CRASHED):
+    if state_of(sweep, trial.run_id) not in TO_RUN:
         return
     path, rows = sweep.results(trial.run_id), []
     with suppress(BadData):

@@ -1,5 +1,6 @@
 """`rdvae sweep`."""
 
+import os
 import re
 import shutil
 import signal
@@ -158,12 +159,14 @@ def command(
     _check_writable(folder)
 
     from rdkit_vae.store import Sweep
+    from rdkit_vae.sweep import choose_device, choose_jobs
 
     images = _load(dataset, data_dir, settings["image_size"])
     trials = [bind(trial, images.sha256) for trial in trials]
     trials[0].check_images(len(images.train))
+    device = choose_device(device)
     run = _estimate if dry_run else _run
-    sys.exit(run(trials, images, Sweep(folder), jobs, device))
+    sys.exit(run(trials, images, Sweep(folder), choose_jobs(jobs, device), device))
 
 
 def _once(values: Any, what: str) -> tuple[Any, ...]:
@@ -179,12 +182,13 @@ def _default_out(dataset: str, architecture: str) -> str:
     return f"runs/{name}-{architecture}"
 
 
-def _check_writable(folder: Path) -> None:
-    import os
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first one above it that is there."""
+    return next(f for f in (folder.absolute(), *folder.absolute().parents) if f.exists())
 
-    nearest = folder.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
+
+def _check_writable(folder: Path) -> None:
+    nearest = _nearest(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise click.BadParameter(f"{nearest} cannot be written", param_hint="--out")
 
@@ -205,19 +209,16 @@ def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images
         return load_dataset(dataset, data_dir=data_dir, image_size=image_size, progress=progress)
 
 
-def _estimate(
-    trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int | None, device: str
-) -> int:
+def _estimate(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, device: str) -> int:
     from rdkit_vae.calibrate import estimate
     from rdkit_vae.progress import duration
-    from rdkit_vae.sweep import LEFT, check_same, choose_device, choose_jobs, state_of
+    from rdkit_vae.sweep import TO_RUN, check_same, state_of
 
-    device = choose_device(device)
-    jobs = choose_jobs(jobs, device)
     check_same(sweep, trials, images)
-    for trial in trials:
-        click.echo(f"{state_of(sweep, trial.run_id):8} {trial.run_id}")
-    left = [trial for trial in trials if state_of(sweep, trial.run_id) == LEFT]
+    states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
+    for run_id, state in states.items():
+        click.echo(f"{state:8} {run_id}")
+    left = [trial for trial in trials if states[trial.run_id] in TO_RUN]
     if not left:
         click.echo(f"{len(trials)} trials, none left to run in {sweep.root}")
         return 0
@@ -229,36 +230,29 @@ def _estimate(
         f"about {duration(about.seconds)} on {jobs} x {device}, "
         f"about {about.bytes / 1e6:.0f} MB of disk"
     )
-    nearest = next(
-        folder for folder in (sweep.root, *sweep.root.absolute().parents) if folder.exists()
-    )
-    free = shutil.disk_usage(nearest).free
+    free = shutil.disk_usage(_nearest(sweep.root)).free
     if about.bytes > free:
         click.echo(f"rdvae: only {free / 1e6:.0f} MB are free there", err=True)
     return 0
 
 
-def _run(
-    trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int | None, device: str
-) -> int:
+def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, device: str) -> int:
     from rich.console import Console
 
-    from rdkit_vae.store import CRASHED, OK
-    from rdkit_vae.sweep import LEFT, choose_device, choose_jobs, opened, run_sweep, state_of
+    from rdkit_vae.progress import SweepProgress
+    from rdkit_vae.store import OK
+    from rdkit_vae.sweep import TO_RUN, opened, run_sweep, state_of
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
     console = Console()
-    device = choose_device(device)
-    jobs = choose_jobs(jobs, device)
     with opened(sweep, trials, images):
         states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
-        finished = [run_id for run_id, state in states.items() if state not in (LEFT, CRASHED)]
+        finished = [run_id for run_id, state in states.items() if state not in TO_RUN]
+        left = [trial for trial in trials if states[trial.run_id] in TO_RUN]
         _greet(console, trials, finished, images, sweep, f"{jobs} x {device}")
-        from rdkit_vae.progress import SweepProgress
-
         try:
             with SweepProgress(trials, finished, console) as display:
-                states = run_sweep(trials, images, sweep, jobs=jobs, device=device, display=display)
+                states |= run_sweep(left, images, sweep, jobs=jobs, device=device, display=display)
         except KeyboardInterrupt:
             click.echo(
                 "rdvae: stopped; the same command goes on from the last checkpoints", err=True
