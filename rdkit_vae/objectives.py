@@ -7,36 +7,45 @@ its posterior from the prior, in nats; both of shape (B,). Losses are minimised,
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Variance = Union["Tensor", float, None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a loss depends on beside the images.
+    """What a loss depends on beside the images and the model.
 
     Attributes:
         beta: weight of the rate.
         dims: D, values in an image.
-        sigma2: the decoder variance C of `constant`, in squared pixels; None elsewhere.
         floor: least variance that a fitted one may take, in squared pixels.
     """
 
     beta: float
     dims: int
-    sigma2: float | None
     floor: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A registry entry: the loss, and what it needs of the user."""
+    """A registry entry: the loss, and where its decoder variance comes from.
+
+    Attributes:
+        about: one line for the user.
+        loss: (B,) from sse, kl, the decoder variance (the constant, the one that the model carries,
+            or None where the loss finds its own) and the setting. Its mean is minimised.
+        has_sigma2: takes a constant decoder variance.
+        variance: the part of the model that gives the variance, a name in `models.variance`.
+    """
 
     about: str
-    loss: Callable[["Tensor", "Tensor", Setting], "Tensor"]
-    has_sigma2: bool = False  # takes a constant decoder variance
+    loss: Callable[["Tensor", "Tensor", Variance, Setting], "Tensor"]
+    has_sigma2: bool = False
+    variance: str | None = None
 
 
 def gaussian_nll(sse: "Tensor", sigma2: "Tensor", dims: int) -> "Tensor":
@@ -49,18 +58,38 @@ def kl_divergence(mean: "Tensor", log_var: "Tensor") -> "Tensor":
     return (mean.square() + log_var.expm1() - log_var).sum(dim=1) / 2
 
 
-def constant(sse: "Tensor", kl: "Tensor", setting: Setting) -> "Tensor":
+def constant(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
     """beta-VAE with a constant variance C: sse/(2C) + beta KL (Beta-Sigma VAE, Eq. 3-5). (B,)"""
-    assert setting.sigma2 is not None  # `Trial` sees to it
-    return sse / (2 * setting.sigma2) + setting.beta * kl
+    assert sigma2 is not None  # `Trial` sees to it
+    return sse / (2 * sigma2) + setting.beta * kl
 
 
-def optimal(sse: "Tensor", kl: "Tensor", setting: Setting) -> "Tensor":
+def optimal(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
     """BS-VAE: the optimal variance sse/D of each image (Beta-Sigma VAE, Eq. 6). (B,)
 
     Above the floor the first term is (D/2)[log(2 pi sse/D) + 1].
     """
-    sigma2 = (sse / setting.dims).clamp_min(setting.floor)
+    fitted = (sse / setting.dims).clamp_min(setting.floor)
+    return gaussian_nll(sse, fitted, setting.dims) + setting.beta * kl
+
+
+def optimal_batch(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
+    """The optimal variance of the batch, mean sse/D, for all its images. (B,)
+
+    Source: sigma-VAE, Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated
+    Decoders", with a weight beta.
+    """
+    fitted = (sse.mean() / setting.dims).clamp_min(setting.floor)
+    return gaussian_nll(sse, fitted, setting.dims) + setting.beta * kl
+
+
+def learned(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
+    """A variance that is trained: sse/(2 s2) + (D/2) log(2 pi s2) + beta KL. (B,)
+
+    s2 of shape () or (B,): Sigma_x(z) = s2(z) I (Beta-Sigma VAE, section 2).
+    """
+    assert sigma2 is not None
+    assert not isinstance(sigma2, float)
     return gaussian_nll(sse, sigma2, setting.dims) + setting.beta * kl
 
 
@@ -73,5 +102,19 @@ OBJECTIVES: Mapping[str, Objective] = {
     "optimal": Objective(
         about="BS-VAE: the optimal variance of each image, + beta KL",
         loss=optimal,
+    ),
+    "optimal-batch": Objective(
+        about="sigma-VAE: the optimal variance of each batch, + beta KL",
+        loss=optimal_batch,
+    ),
+    "learned": Objective(
+        about="one trained variance, + beta KL",
+        loss=learned,
+        variance="shared",
+    ),
+    "learned-image": Objective(
+        about="a trained variance s2(z) from a head on z, + beta KL",
+        loss=learned,
+        variance="image",
     ),
 }

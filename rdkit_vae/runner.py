@@ -1,5 +1,6 @@
 """One trial from start to end: train, write each checkpoint, evaluate it, write its rows."""
 
+import copy
 import math
 import platform
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def run_trial(
     trial = training.trial
     rows = _resume(training, sweep)
     about = {"trial": trial.to_dict(), "environment": environment(device)}
-    results = sweep.results(trial.run_id)
+    results, finite = sweep.results(trial.run_id), None
     try:
         while training.epoch < trial.epochs:
             training.run_epoch()
@@ -76,9 +77,14 @@ def run_trial(
             if training.epoch in trial.checkpoints:
                 rows += _commit_checkpoint(training, sweep, device, about)
                 write_results(results, rows, about)
+                finite = None
+            else:
+                finite = copy.deepcopy(training.state())
     except Diverged as error:
-        epoch, step = training.epoch, training.step
-        rows += failed_rows(trial, list(SIGMAS), epoch=epoch, step=step, status=DIVERGED)
+        at = {"epoch": training.epoch, "step": training.step}
+        if finite is not None:
+            rows += _commit_last_finite(training, finite, sweep, device, about)
+        rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED)
         write_results(results, rows, about)
         return Outcome(status=DIVERGED, summary=str(error))
     return Outcome(status=OK, summary=_summary(rows))
@@ -98,7 +104,18 @@ def _commit_checkpoint(
     scores = score(statistics, SIGMAS, trial)
     if not all(math.isfinite(s.elbo) for s in scores):
         raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
-    return result_rows(trial, scores, **at, checkpoint_sha256=sha256)
+    return result_rows(trial, scores, statistics, **at, checkpoint_sha256=sha256)
+
+
+def _commit_last_finite(
+    training: Training, state: dict[str, Any], sweep: Sweep, device: str, about: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Commits the state that a diverged training was last whole in, if it can be evaluated."""
+    training.restore(state)
+    try:
+        return _commit_checkpoint(training, sweep, device, about)
+    except Diverged:
+        return []
 
 
 def _resume(training: Training, sweep: Sweep) -> list[dict[str, Any]]:

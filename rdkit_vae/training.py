@@ -12,6 +12,7 @@ from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import ARCHITECTURES, VAE, Shape
+from rdkit_vae.models.variance import VARIANCES, variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
 from rdkit_vae.trial import PROTOCOLS, Trial, bind
 
@@ -21,10 +22,17 @@ class Diverged(Exception):
 
 
 def build_model(trial: Trial, shape: Shape) -> nn.Module:
-    """The trial's network with the initial weights of its seed, on the CPU."""
+    """The trial's network with the initial weights of its seed, on the CPU.
+
+    Where the objective trains a decoder variance, that is the submodule `variance`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer(trial.seed, "weights"))
-        return ARCHITECTURES[trial.architecture].build(shape, trial.latents)
+        model = ARCHITECTURES[trial.architecture].build(shape, trial.latents)
+        kind = OBJECTIVES[trial.objective].variance
+        if kind is not None:
+            model.variance = VARIANCES[kind](trial.latents, trial.sigma2_floor)
+    return model
 
 
 def learning_rate(trial: Trial, step: int, total: int) -> float:
@@ -114,7 +122,9 @@ class Training:
         draw = torch.randn(mean.shape, generator=noise, device=self.device)
         z = mean + (log_var / 2).exp() * draw  # (B, L)
         sse = (x - model.decode(z)).square().flatten(1).sum(dim=1)  # (B,)
-        loss = self._loss(sse, kl_divergence(mean, log_var), self._setting).mean()
+        trained = variance_of(self.model, z)
+        sigma2 = self.trial.train_sigma2 if trained is None else trained
+        loss = self._loss(sse, kl_divergence(mean, log_var), sigma2, self._setting).mean()
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(f"loss is {value} at epoch {self.epoch + 1}, step {self.step + 1}")

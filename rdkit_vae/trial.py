@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from decimal import Decimal
 from typing import Any
 
 from rdkit_vae.datasets import source_of
@@ -139,7 +140,7 @@ class Trial:
 
     def setting(self, dims: int) -> Setting:
         """What the loss needs to know, for images of `dims` values."""
-        return Setting(beta=self.beta, dims=dims, sigma2=self.train_sigma2, floor=self.sigma2_floor)
+        return Setting(beta=self.beta, dims=dims, floor=self.sigma2_floor)
 
     def check_images(self, n_images: int) -> None:
         """Refuses a number of training images that the batches do not suit.
@@ -198,8 +199,15 @@ class Trial:
     @property
     def curve(self) -> str:
         """Names the curve that the trial is a point of: all trials alike but for beta and seed."""
-        same = {key: value for key, value in self.to_dict().items() if key not in ("beta", "seed")}
-        return f"{self.objective}-{_hash(same)}"
+        return f"{self.objective}-{self._hash_without('beta', 'seed')}"
+
+    @property
+    def setup(self) -> str:
+        """Names what can be compared: all trials alike but for objective, beta, C and seed."""
+        return self._hash_without("beta", "seed", "objective", "train_sigma2")
+
+    def _hash_without(self, *names: str) -> str:
+        return _hash({key: value for key, value in self.to_dict().items() if key not in names})
 
 
 def _check(name: str, value: object, holds: bool, want: str) -> None:
@@ -263,9 +271,7 @@ def grid(
     Raises:
         BadInput: as `make_trial`, too many trials, or a variance that no objective takes.
     """
-    count = len(betas) * len(objectives) * len(seeds)
-    if count > MOST_TRIALS:
-        raise BadInput(f"{count:,} trials are more than the {MOST_TRIALS:,} that a sweep takes")
+    _check_count(len(betas) * len(objectives) * len(seeds))
     takes = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].has_sigma2]
     if train_sigma2 is not None and not takes:
         raise BadInput(f"train_sigma2 has no use: no constant variance in {', '.join(objectives)}")
@@ -281,6 +287,53 @@ def grid(
         for beta in betas
         for objective in objectives
     ]
+
+
+def pairs(
+    *,
+    betas: Sequence[float],
+    seeds: Sequence[int],
+    train_sigma2: float | None = None,
+    **settings: Any,
+) -> list[Trial]:
+    """Lines of constant beta x C: for every beta and seed the pair (beta, C), then (beta/10, 10 C)
+    and (10 beta, C/10).
+
+    All of a line have the objective `constant` and reach the same weights (Beta-Sigma VAE, Eq. 5
+    and Fig. 2A), while each claims another likelihood.
+
+    Args:
+        betas, seeds: the axes.
+        train_sigma2: C.
+        **settings: as `make_trial`, without an objective.
+
+    Raises:
+        BadInput: as `make_trial`, or too many trials.
+    """
+    _check_count(3 * len(betas) * len(seeds))
+    c = DEFAULT_SIGMA2 if train_sigma2 is None else train_sigma2
+    return [
+        make_trial(
+            objective="constant",
+            beta=_shifted(beta, decades),
+            train_sigma2=_shifted(c, -decades),
+            seed=seed,
+            **settings,
+        )
+        for seed in seeds
+        for beta in betas
+        for decades in (0, -1, 1)
+    ]
+
+
+def _shifted(value: float, decades: int) -> float:
+    # As decimals: 0.1 x 0.1 is then the 0.01 that a user would type.
+    return float(Decimal(repr(value)).scaleb(decades))
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_TRIALS:
+        raise BadInput(f"{count:,} trials are more than the {MOST_TRIALS:,} that a sweep takes")
 
 
 def bind(trial: Trial, data_sha256: str) -> Trial:

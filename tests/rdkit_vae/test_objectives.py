@@ -1,20 +1,26 @@
 import math
+from typing import cast
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from rdkit_vae import objectives
+from rdkit_vae import make_trial, objectives
+from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives import OBJECTIVES, Setting
+from rdkit_vae.training import build_model
+
+SETTING = Setting(beta=0.7, dims=12, floor=1e-6)
 
 
-def _setting(name: str, beta: float = 0.7, sigma2: float = 0.2) -> Setting:
-    return Setting(
-        beta=beta, dims=12, sigma2=sigma2 if OBJECTIVES[name].has_sigma2 else None, floor=1e-6
-    )
+def _loss(name: str, sse: Tensor, kl: Tensor, setting: Setting = SETTING) -> Tensor:
+    """With a decoder variance of 0.2 where the objective is given one."""
+    sigma2 = 0.2 if OBJECTIVES[name].has_sigma2 else torch.full_like(sse, 0.2)
+    return OBJECTIVES[name].loss(sse, kl, sigma2, setting)
 
 
-def _pair() -> tuple[torch.Tensor, torch.Tensor]:
+def _pair() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.rand(2, 8, generator=generator, dtype=torch.float64).add(0.1).unbind(0)  # type: ignore[return-value]
 
@@ -22,8 +28,7 @@ def _pair() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_rate_counts_beta_times(name: str) -> None:
     sse, kl = _pair()
-    loss = OBJECTIVES[name].loss
-    difference = loss(sse, kl + 1, _setting(name)) - loss(sse, kl, _setting(name))
+    difference = _loss(name, sse, kl + 1) - _loss(name, sse, kl)
     assert difference.shape == sse.shape
     torch.testing.assert_close(difference, torch.full_like(sse, 0.7))
 
@@ -31,49 +36,111 @@ def test_the_rate_counts_beta_times(name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_larger_error_costs_more(name: str) -> None:
     sse, kl = _pair()
-    loss = OBJECTIVES[name].loss
-    assert (loss(2 * sse, kl, _setting(name)) > loss(sse, kl, _setting(name))).all()
+    assert (_loss(name, 2 * sse, kl) > _loss(name, sse, kl)).all()
 
 
 def test_constant_is_eq_3() -> None:
     sse, kl = _pair()
-    expected = sse / (2 * 0.2) + 0.7 * kl
-    torch.testing.assert_close(objectives.constant(sse, kl, _setting("constant")), expected)
+    torch.testing.assert_close(_loss("constant", sse, kl), sse / (2 * 0.2) + 0.7 * kl)
 
 
 def test_optimal_is_eq_6() -> None:
     sse, kl = _pair()
     expected = 12 / 2 * ((2 * math.pi * sse / 12).log() + 1) + 0.7 * kl
-    torch.testing.assert_close(objectives.optimal(sse, kl, _setting("optimal")), expected)
+    torch.testing.assert_close(_loss("optimal", sse, kl), expected)
+
+
+def test_optimal_batch_is_eq_6_on_the_mean_over_batch_and_pixels() -> None:
+    sse, kl = _pair()
+    expected = 12 / 2 * ((2 * math.pi * sse.mean() / 12).log() + 1) + 0.7 * kl.mean()
+    torch.testing.assert_close(_loss("optimal-batch", sse, kl).mean(), expected)
+
+
+@pytest.mark.parametrize("name", ["learned", "learned-image"])
+def test_learned_is_minus_the_log_density_at_its_variance(name: str) -> None:
+    sse, kl = _pair()
+    sigma2 = torch.rand(8, dtype=torch.float64) + 0.1
+    found = OBJECTIVES[name].loss(sse, kl, sigma2, SETTING)
+    residual = torch.zeros(8, 12, dtype=torch.float64)
+    residual[:, 0] = sse.sqrt()
+    density = Independent(Normal(residual, sigma2.sqrt()[:, None]), 1)
+    torch.testing.assert_close(found, 0.7 * kl - density.log_prob(torch.zeros_like(residual)))
+
+
+def test_no_variance_beats_the_batch_one_and_that_never_beats_one_an_image() -> None:
+    sse, kl = _pair()
+    image, batch = (_loss(name, sse, kl).mean() for name in ("optimal", "optimal-batch"))
+    assert image < batch
+    for factor in (0.5, 0.99, 1.01, 2):
+        other = objectives.gaussian_nll(sse, factor * sse.mean() / 12, 12) + 0.7 * kl
+        assert batch < other.mean()
 
 
 def test_the_optimal_variance_is_the_best_one() -> None:
     sse, kl = _pair()
-    best = objectives.optimal(sse, kl, _setting("optimal"))
+    best = _loss("optimal", sse, kl)
     for factor in (0.5, 0.99, 1.01, 2):
         other = objectives.gaussian_nll(sse, factor * sse / 12, 12) + 0.7 * kl
         assert (best < other).all()
 
 
-def test_optimal_stays_finite_at_a_perfect_reconstruction() -> None:
+@pytest.mark.parametrize("name", ["optimal", "optimal-batch"])
+def test_a_perfect_reconstruction_is_finite(name: str) -> None:
     sse = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    loss = objectives.optimal(sse, torch.zeros(3), _setting("optimal")).sum()
+    loss = _loss(name, sse, torch.zeros(3)).sum()
     loss.backward()
     assert loss.isfinite()
     assert sse.grad is not None
     assert sse.grad.isfinite().all()
 
 
-def test_eq_5_beta_and_variance_are_one_number() -> None:
+def _terms(architecture: str, seed: int) -> tuple[Tensor, Tensor, list[nn.Parameter]]:
+    """sse and kl of a random network in float64 on random images, and its parameters."""
+    trial = make_trial("digits", architecture=architecture, latents=3, seed=seed)
+    module = build_model(trial, (1, 8, 8)).double()
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(6, 1, 8, 8, generator=generator, dtype=torch.float64)
+    model = cast(VAE, module)
+    mean, log_var = model.encode(x)
+    noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+    decoded = model.decode(mean + (log_var / 2).exp() * noise)
+    sse = (x - decoded).square().flatten(1).sum(1)
+    return sse, objectives.kl_divergence(mean, log_var), list(module.parameters())
+
+
+def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    found = torch.autograd.grad(loss, parameters, retain_graph=True)
+    return torch.cat([part.flatten() for part in found])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("beta", "c"), [(0.01, 0.5), (3.0, 0.02), (100.0, 1.0), (1e-4, 7.0)])
+def test_eq_5_beta_and_variance_are_one_number(architecture: str, beta: float, c: float) -> None:
     """The gradient of L_beta at variance C is beta times that of -ELBO at variance beta C."""
-    for beta, c in ((0.01, 0.5), (3.0, 0.02), (100.0, 1.0)):
-        sse, kl = (value.requires_grad_() for value in _pair())
-        weighted = objectives.constant(sse, kl, _setting("constant", beta, c)).sum()
-        negative_elbo = (objectives.gaussian_nll(sse, torch.tensor(beta * c), 12) + kl).sum()
-        left = torch.autograd.grad(weighted, (sse, kl))
-        right = torch.autograd.grad(negative_elbo, (sse, kl))
-        for a, b in zip(left, right, strict=True):
-            torch.testing.assert_close(a, beta * b, rtol=1e-7, atol=0)
+    sse, kl, parameters = _terms(architecture, seed=int(beta * 100))
+    setting = Setting(beta=beta, dims=64, floor=1e-6)
+    weighted = _gradient(OBJECTIVES["constant"].loss(sse, kl, c, setting).mean(), parameters)
+    variance = torch.tensor(beta * c, dtype=torch.float64)
+    negative_elbo = (objectives.gaussian_nll(sse, variance, 64) + kl).mean()
+    expected = beta * _gradient(negative_elbo, parameters)
+    assert expected.norm() > 0
+    assert (weighted - expected).norm() < 1e-11 * expected.norm()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("beta", [0.01, 1.0, 50.0])
+def test_a_shared_variance_has_the_gradients_of_beta_const(architecture: str, beta: float) -> None:
+    """DESIGN 1, invariant 3: beta_const = 2 beta s2*, up to the factor 1/(2 s2*) of the loss."""
+    sse, kl, parameters = _terms(architecture, seed=5)
+    setting = Setting(beta=beta, dims=64, floor=1e-6)
+    ours = _gradient(OBJECTIVES["optimal-batch"].loss(sse, kl, None, setting).mean(), parameters)
+    s2 = sse.mean().item() / 64
+    constant = Setting(beta=2 * beta * s2, dims=64, floor=1e-6)
+    theirs = _gradient(OBJECTIVES["constant"].loss(sse, kl, 0.5, constant).mean(), parameters)
+    assert (ours - theirs / (2 * s2)).norm() < 1e-11 * ours.norm()
+    # A variance for each image weights the images otherwise.
+    other = _gradient(OBJECTIVES["optimal"].loss(sse, kl, None, setting).mean(), parameters)
+    assert (other - ours).norm() > 1e-4 * ours.norm()
 
 
 def test_gaussian_nll_against_torch() -> None:

@@ -95,7 +95,7 @@ def test_two_epochs_against_a_recomputation(
             z = q.mean + q.stddev * torch.randn(mean.shape, generator=noise)
             kl = torch.distributions.kl_divergence(q, Normal(0.0, 1.0)).sum(1)
             sse = ((x - model.decode(z)) ** 2).sum((1, 2, 3))
-            nll = sse / 0.6 if sigma2 else 18 * (torch.log(2 * torch.pi * sse / 36) + 1)
+            nll = _nll(objective, sse, module, z)
             loss = (nll + 0.7 * kl).sum() / len(batch)
             losses += [loss.item()] * len(batch)
             gradients = torch.autograd.grad(loss, weights)
@@ -112,6 +112,48 @@ def test_two_epochs_against_a_recomputation(
     assert training.optimizer.param_groups[0]["weight_decay"] == 1e-5
     for found, expected in zip(training.model.parameters(), weights, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def _nll(
+    objective: str, sse: torch.Tensor, module: torch.nn.Module, z: torch.Tensor
+) -> torch.Tensor:
+    if objective == "constant":
+        return sse / 0.6
+    if objective in ("optimal", "optimal-batch"):
+        fitted = sse if objective == "optimal" else sse.mean()
+        return 18 * (torch.log(2 * torch.pi * fitted / 36) + 1) + 0 * sse
+    variance = module.variance
+    if objective == "learned":
+        s2 = 1e-6 + torch.exp(10 * variance.scaled_log)
+    else:
+        s2 = 1e-6 + torch.exp(variance.head(z).squeeze(1))
+    return sse / (2 * s2) + 18 * torch.log(2 * torch.pi * s2)
+
+
+def test_the_network_starts_alike_whatever_the_objective(tiny_trial: Trial) -> None:
+    plain = build_model(tiny_trial, (1, 6, 6)).state_dict()
+    for objective in ("learned", "learned-image"):
+        found = build_model(replace(tiny_trial, objective=objective), (1, 6, 6)).state_dict()
+        assert set(found) > set(plain)
+        assert all(torch.equal(found[name], value) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("objective", [n for n, entry in OBJECTIVES.items() if entry.variance])
+@pytest.mark.parametrize("beta", [1e-4, 1.0, 1e3])
+def test_a_trained_variance_is_stable_over_seven_decades(
+    objective: str, beta: float, digits: Images
+) -> None:
+    trial = make_trial(
+        "digits", architecture="mlp", latents=8, objective=objective, beta=beta, epochs=40, draws=2
+    )
+    statistics = evaluate(train(trial, digits), digits, trial)
+    own, fitted = (
+        {row.split: row for row in score(statistics, [sigma], trial)}["train"]
+        for sigma in ("own", "shared")
+    )
+    # What was trained is what fits: the reading of training is no worse than a wrong one.
+    assert own.elbo > fitted.elbo - 3
+    assert 0.5 < own.sigma2 / fitted.sigma2 < 2
 
 
 def test_the_papers_protocol_trains_on_warped_images(

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from rdkit_vae import Trial, make_trial
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.trial import PROTOCOLS, bind, grid
+from rdkit_vae.trial import PROTOCOLS, bind, grid, pairs
 
 
 @pytest.mark.parametrize("dataset", [name.replace("PATH", "x") for name in DATASETS])
@@ -122,3 +123,28 @@ def test_a_trial_is_bound_to_its_images() -> None:
 def test_a_damaged_configuration_is_refused(damage: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         Trial.from_dict({**make_trial().to_dict(), **damage})
+
+
+def test_pairs_lie_on_lines_of_constant_beta_times_c() -> None:
+    trials = pairs(betas=(0.1, 3.0), seeds=(0, 7))
+    assert [(t.beta, t.train_sigma2) for t in trials[:3]] == [(0.1, 0.5), (0.01, 5.0), (1.0, 0.05)]
+    assert len({t.run_id for t in trials}) == 12
+    for i in range(0, 12, 3):
+        line = trials[i : i + 3]
+        products = [t.beta * (t.train_sigma2 or math.nan) for t in line]
+        assert products == pytest.approx([products[0]] * 3, rel=1e-15)
+        assert len({t.seed for t in line}) == 1
+        assert len({t.setup for t in line}) == 1
+    assert {t.objective for t in trials} == {"constant"}
+
+
+def test_a_setup_is_all_but_objective_beta_variance_and_seed() -> None:
+    one = make_trial(objective="constant", beta=1.0, seed=0)
+    same = (
+        make_trial(objective="optimal", beta=3.0, seed=4),
+        replace(one, train_sigma2=0.1),
+        make_trial(objective="learned"),
+    )
+    assert {trial.setup for trial in same} == {one.setup}
+    for other in (replace(one, latents=3), replace(one, draws=1), replace(one, sigma2_floor=1e-4)):
+        assert other.setup != one.setup

@@ -1,0 +1,59 @@
+"""Decoder variances that are trained with a network: z to s2, never below a floor.
+
+s2 = floor + exp(.) rather than a clamp, whose gradient would vanish below the floor for good.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+# Adam moves a parameter by about the learning rate a step, whatever its gradient. log s2 has
+# further to go than a weight, so its parameter counts tenfold.
+_STRIDE = 10.0
+_WIDTH = 64
+
+
+class SharedVariance(nn.Module):
+    """One variance for all images; 1 before training."""
+
+    def __init__(self, latents: int, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+        self.scaled_log = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, L) latents to (B,) variances in squared pixels."""
+        return (self.floor + (_STRIDE * self.scaled_log).exp()).expand(len(z))
+
+
+class ImageVariance(nn.Module):
+    """s2(z), one number an image (Beta-Sigma VAE, section 2); 1 everywhere before training."""
+
+    def __init__(self, latents: int, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+        last = nn.Linear(_WIDTH, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.Linear(latents, _WIDTH), nn.SiLU(), last)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, L) latents to (B,) variances in squared pixels."""
+        log: Tensor = self.head(z)
+        return self.floor + log[:, 0].exp()
+
+
+VARIANCES: Mapping[str, type[SharedVariance] | type[ImageVariance]] = {
+    "shared": SharedVariance,
+    "image": ImageVariance,
+}
+
+
+def variance_of(model: nn.Module, z: Tensor) -> Tensor | None:
+    """(B,) variances that a model carries, at (B, L) latents; None if it carries none."""
+    variance = getattr(model, "variance", None)
+    if variance is None:
+        return None
+    sigma2: Tensor = variance(z)
+    return sigma2
