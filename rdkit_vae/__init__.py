@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation import evaluate as evaluate
-    from rdkit_vae.sigma import Statistics as Statistics
     from rdkit_vae.sigma import score as score
+    from rdkit_vae.statistics import Statistics as Statistics
     from rdkit_vae.training import train as train
     from rdkit_vae.trial import Trial as Trial
     from rdkit_vae.trial import make_trial as make_trial
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "RdvaeError": "errors",
-    "Statistics": "sigma",
+    "Statistics": "statistics",
     "Trial": "trial",
     "evaluate": "evaluation",
     "load_checkpoint": "checkpoint",

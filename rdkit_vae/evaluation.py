@@ -1,5 +1,7 @@
 """The pass that makes the statistics: encoder once, decoder for K draws, sums in float64."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -8,11 +10,14 @@ from torch import Tensor, nn
 
 from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
+from rdkit_vae.discrete import discretized_nll
 from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import VAE
+from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import kl_divergence
-from rdkit_vae.sigma import Statistics
+from rdkit_vae.rate import split_rate
+from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial
 
 SPLITS = ("train", "test")
@@ -63,10 +68,29 @@ def evaluated_images(
     return np.linspace(0, n - 1, len(images.test)).round().astype(np.int64)
 
 
-@torch.inference_mode()
-def _evaluate_split(
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """One batch of an evaluation: B images, K draws of L latents each.
+
+    Attributes:
+        x: (B, C, H, W) images.
+        mean, log_var: (B, L) of the posterior.
+        noise, z: (B, K, L) standard normal, and the draws that it makes.
+        decoded: (B, K, C, H, W) decoder means.
+    """
+
+    x: Tensor
+    mean: Tensor
+    log_var: Tensor
+    noise: Tensor
+    z: Tensor
+    decoded: Tensor
+
+
+def _passes(
     model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
-) -> Statistics:
+) -> Iterator[_Pass]:
+    """The batches of a split, with the trial's draws."""
     pixels, chosen = images.split(split), evaluated_images(images, split, trial)
     index = SPLITS.index(split)
     draws = seeds.generator(trial.seed, "draws", index)
@@ -76,7 +100,7 @@ def _evaluate_split(
         if augmentation
         else None
     )
-    parts = []
+    vae = cast(VAE, model)
     for start in range(0, len(chosen), batch_size):
         batch = chosen[start : start + batch_size]
         x = to_unit(pixels[batch], images.levels, torch.device(device))
@@ -84,29 +108,108 @@ def _evaluate_split(
             drawn = torch.from_numpy(warps[start : start + batch_size])
             x = augmentation.apply(x, drawn.to(device))
         shape = (len(batch), trial.draws, trial.latents)
-        noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32))
-        parts.append(_measure(cast(VAE, model), x, noise.to(device)))
+        noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
+        mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
+        if mean.shape[1] != trial.latents:
+            raise BadInput(f"the model has {mean.shape[1]} latents, the trial {trial.latents}")
+        z = mean[:, None] + (log_var[:, None] / 2).exp() * noise
+        decoded = torch.unflatten(vae.decode(z.flatten(0, 1)), 0, z.shape[:2])
+        yield _Pass(x=x, mean=mean, log_var=log_var, noise=noise, z=z, decoded=decoded)
+
+
+@torch.inference_mode()
+def _evaluate_split(
+    model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
+) -> Statistics:
+    parts, posteriors, variances = [], [], []
+    for done in _passes(model, images, split, trial, device, batch_size):
+        parts.append(_measure(done))
+        posteriors.append((done.mean, done.log_var, done.z[:, 0]))
+        variance = variance_of(model, done.z.flatten(0, 1))
+        if variance is not None:
+            variances.append(torch.unflatten(variance.double(), 0, done.z.shape[:2]).cpu())
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
     return Statistics(
-        image=chosen,
+        image=evaluated_images(images, split, trial),
         kl=kl,
         sse=sse,
         log_ratio=log_ratio,
         dims=images.dims,
-        own_sigma2=trial.train_sigma2,
+        levels=images.levels,
+        own_sigma2=_own_sigma2(trial, torch.cat(variances).numpy() if variances else None),
+        split_of_rate=split_rate(mean, log_var, z),
     )
 
 
-def _measure(model: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """kl (B,), sse (B, K) and log p(z) - log q(z|x) (B, K), float64, for noise of (B, K, L)."""
-    mean, log_var = model.encode(x.contiguous(memory_format=torch.channels_last))
-    if mean.shape[1] != noise.shape[2]:
-        raise BadInput(f"the model has {mean.shape[1]} latents, the trial {noise.shape[2]}")
-    z = mean[:, None] + (log_var[:, None] / 2).exp() * noise  # (B, K, L)
-    decoded = torch.unflatten(model.decode(z.flatten(0, 1)), 0, z.shape[:2])  # (B, K, C, H, W)
-    sse = (x[:, None] - decoded).double().square().flatten(2).sum(dim=2)
+def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
+    """The variance of training: one number where it is the same everywhere."""
+    if trained is None:
+        return trial.train_sigma2
+    return float(trained.flat[0]) if np.ptp(trained) == 0 else trained
+
+
+def _measure(done: _Pass) -> tuple[Tensor, Tensor, Tensor]:
+    """kl (B,), sse (B, K) and log p(z) - log q(z|x) (B, K), float64."""
+    sse = (done.x[:, None] - done.decoded).double().square().flatten(2).sum(dim=2)
+    noise, z, log_var = done.noise.double(), done.z.double(), done.log_var.double()
     # The 2 pi of the two densities cancel.
-    log_ratio = (noise.double().square() + log_var.double()[:, None] - z.double().square()).sum(
-        2
-    ) / 2
-    return kl_divergence(mean.double(), log_var.double()), sse, log_ratio
+    log_ratio = (noise.square() + log_var[:, None] - z.square()).sum(dim=2) / 2
+    return kl_divergence(done.mean.double(), log_var), sse, log_ratio
+
+
+def evaluate_discretized(
+    model: nn.Module,
+    images: Images,
+    trial: Trial,
+    sigma2: Mapping[str, Mapping[str, "float | Array"]],
+    *,
+    device: str = "cpu",
+) -> dict[str, dict[str, Array]]:
+    """The pass that sees pixels: -log P(x|z) of the discretised Gaussian, for the trial's draws.
+
+    Args:
+        model, images, trial, device: as `evaluate` took them.
+        sigma2: variances by split and name, one number or (n, K) each, in squared pixels.
+
+    Returns:
+        By split and name, (n, K) in nats, summed over the D pixels.
+
+    Raises:
+        BadInput: as `evaluate`; or the images that are evaluated are warped, so that they are no
+            longer on their grey levels.
+    """
+    if augmentation_of(trial):
+        raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
+    model.eval()
+    size = max(1, _DECODED_AT_ONCE // trial.draws)
+    return {
+        split: _discretized_split(model, images, split, trial, device, size, named)
+        for split, named in sigma2.items()
+    }
+
+
+@torch.inference_mode()
+def _discretized_split(
+    model: nn.Module,
+    images: Images,
+    split: str,
+    trial: Trial,
+    device: str,
+    batch_size: int,
+    sigma2: Mapping[str, "float | Array"],
+) -> dict[str, Array]:
+    n, done = len(evaluated_images(images, split, trial)), 0
+    variances = {
+        name: torch.from_numpy(np.broadcast_to(value, (n, trial.draws)).copy())
+        for name, value in sigma2.items()
+    }
+    found: dict[str, list[Tensor]] = {name: [] for name in sigma2}
+    for part in _passes(model, images, split, trial, device, batch_size):
+        x, mean = part.x.double().flatten(1)[:, None], part.decoded.double().flatten(2)
+        for name, values in variances.items():
+            variance = values[done : done + len(x), :, None].to(device)  # (B, K, 1)
+            nll = discretized_nll(x, mean, variance, images.levels)  # (B, K, D)
+            found[name].append(nll.sum(dim=2).cpu())
+        done += len(x)
+    return {name: torch.cat(parts).numpy() for name, parts in found.items()}

@@ -20,7 +20,13 @@ SIGMAS = {
     "own": "the variance the model was trained with, where it has one",
     "mixture": "log-uniform mixture over s in [1e-3, 1]; its closest single variance is sse/D",
 }
-CONSTANT = "constant:"
+# And those that are computed only where they are named.
+ON_REQUEST = {
+    "shared-oracle": "mean sse/D of the split that is scored; optimistic",
+    "mixture:A..B": "the mixture over s in [A, B]",
+    "constant:V": "any V > 0, in squared pixels",
+}
+CONSTANT, MIXTURE = "constant:", "mixture:"
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MOST_POINTS = 10_000
@@ -77,12 +83,30 @@ def parse_sigma(text: str) -> str:
     """Checks the name of an interpretation and returns it in canonical form.
 
     Raises:
-        BadInput: the name is unknown, or the V of `constant:V` is not a positive number.
+        BadInput: the name is unknown, or a number in it is not positive or out of order.
     """
     name = text.strip()
     if name.startswith(CONSTANT):
         return f"{CONSTANT}{positive(name.removeprefix(CONSTANT), name)!r}"
-    return one_of(name, [*SIGMAS, "constant:V"], "sigma")
+    if name.startswith(MIXTURE):
+        low, high = mixture_range(name)
+        return f"{MIXTURE}{low!r}..{high!r}"
+    return one_of(name, [*SIGMAS, *ON_REQUEST], "sigma")
+
+
+def mixture_range(name: str) -> tuple[float, float]:
+    """The A and B of `mixture:A..B`.
+
+    Raises:
+        BadInput: not two positive numbers, the smaller first.
+    """
+    first, dots, last = name.removeprefix(MIXTURE).partition("..")
+    if not dots:
+        raise BadInput(f"{name}: must be mixture:A..B, such as mixture:1e-3..1")
+    low, high = positive(first, name), positive(last, name)
+    if low >= high:
+        raise BadInput(f"{name}: the range must run from the smaller to the larger number")
+    return low, high
 
 
 def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:

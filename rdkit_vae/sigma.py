@@ -10,47 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import CONSTANT, parse_sigma
-from rdkit_vae.mixture import mixture_nll
-
-Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """What an evaluation pass leaves of one checkpoint on one split.
-
-    Attributes:
-        image: (n,) position of each image in its split.
-        kl: (n,) KL(q(z|x) || N(0, I)) in closed form, nats.
-        sse: (n, K) sum over the D values of (x - mu(z))^2, squared pixels.
-        log_ratio: (n, K) log p(z) - log q(z|x), nats.
-        dims: D.
-        own_sigma2: the variance that the model was trained with, squared pixels; None: it has none.
-    """
-
-    image: npt.NDArray[np.int64]
-    kl: Array
-    sse: Array
-    log_ratio: Array
-    dims: int
-    own_sigma2: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.sse.ndim != 2 or 0 in self.sse.shape:
-            raise BadInput(f"statistics: sse must be (n, K) and not empty, got {self.sse.shape}")
-        if self.log_ratio.shape != self.sse.shape or not (
-            self.kl.shape == self.image.shape == self.sse.shape[:1]
-        ):
-            raise BadInput("statistics: image, kl, sse and log_ratio disagree in shape")
-
-    @property
-    def finite(self) -> bool:
-        """Whether every number in it is."""
-        return all(bool(np.isfinite(a).all()) for a in (self.kl, self.sse, self.log_ratio))
+from rdkit_vae.grammar import CONSTANT, MIXTURE, mixture_range, parse_sigma
+from rdkit_vae.mixture import MIXTURE_S, mixture_nll
+from rdkit_vae.statistics import Array, Statistics, standard_error
 
 
 class Trained(Protocol):
@@ -77,7 +41,9 @@ class Score:
     Attributes:
         split, sigma: what was scored, and how.
         sigma2: the variance, squared pixels; its mean where it differs by image or draw.
+        s_min, s_max: range of the mixture, pixels; None where there is none.
         is_density: whether p(x|z) is normalised, so that its ELBO bounds a log-likelihood.
+        caveat: what a reader must know before comparing it; "" if nothing.
         rate, distortion, elbo: nats per image; elbo = -(rate + distortion).
         rate_se, distortion_se, elbo_se: standard errors over images, given the fitted variance.
             NaN for a single image.
@@ -91,7 +57,10 @@ class Score:
     split: str
     sigma: str
     sigma2: float
+    s_min: float | None
+    s_max: float | None
     is_density: bool
+    caveat: str
     rate: float
     distortion: float
     elbo: float
@@ -113,23 +82,42 @@ class Interpretation:
     """A registry entry.
 
     Attributes:
-        is_density: whether p(x|z) is normalised.
         sigma2: the variance of a split's images, one number or (n, K), from its statistics, the
             training and the statistics of the train split (None: not there). It gives None where
-            the interpretation does not apply to the model.
+            the interpretation does not apply to the model; NaN where there is no single variance.
         fitted: the variance is fitted to images, so the floor applies.
-        nll: -log p(x|z) of shape (n, K) from (sse, sigma2, D).
+        caveat: what a reader must know before comparing it.
+        is_density: whether p(x|z) is normalised.
+        scales: s_min and s_max of a mixture over scales, pixels, in place of a variance.
     """
 
-    is_density: bool
     sigma2: Callable[[Statistics, Trained, Statistics | None], "Array | float | None"]
     fitted: bool = False
-    nll: Callable[[Array, "Array | float", int], Array]
+    caveat: str = ""
+    is_density: bool = True
+    scales: tuple[float, float] | None = None
+
+    def nll(self, sse: Array, sigma2: "Array | float", dims: int) -> Array:
+        """-log p(x|z), nats, of the shape of sse."""
+        if self.scales:
+            return mixture_nll(sse, dims, self.scales)
+        return gaussian_nll(sse, sigma2, dims)
 
 
 def gaussian_nll(sse: Array, sigma2: "Array | float", dims: int) -> Array:
     """-log N(x; mu, sigma2 I) = sse/(2 sigma2) + (D/2) log(2 pi sigma2), nats."""
     return sse / (2 * sigma2) + dims / 2 * np.log(2 * np.pi * np.asarray(sigma2))
+
+
+def dequantized_nll(sse: Array, sigma2: "Array | float", dims: int, levels: int) -> Array:
+    """E_u of -log N(x + u; mu, sigma2 I), per volume of a bin, nats: a likelihood of pixels.
+
+    u is uniform over the bin of x, which is w = 1/(levels - 1) wide in every pixel. The expectation
+    is exact: u adds D w^2/12 to the squared error. It bounds from above the -log of the mass of
+    the bin (Theis et al. 2016, "A note on the evaluation of generative models", section 3.1).
+    """
+    width = 1 / (levels - 1)
+    return gaussian_nll(sse + dims * width**2 / 12, sigma2, dims) - dims * math.log(width)
 
 
 def _half(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
@@ -150,37 +138,113 @@ def _shared(statistics: Statistics, trained: Trained, train: Statistics | None) 
     return float(train.sse.mean()) / train.dims
 
 
-def _own(statistics: Statistics, trained: Trained, train: Statistics | None) -> float | None:
+def _shared_oracle(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
+    return float(statistics.sse.mean()) / statistics.dims
+
+
+def _own(
+    statistics: Statistics, trained: Trained, train: Statistics | None
+) -> "Array | float | None":
     return statistics.own_sigma2
 
 
-def _none(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
-    return math.nan  # a mixture has no single variance
+def _mixture(scales: tuple[float, float]) -> Interpretation:
+    return Interpretation(sigma2=lambda *_: math.nan, scales=scales)
 
 
 INTERPRETATIONS: Mapping[str, Interpretation] = {
-    "half": Interpretation(is_density=True, sigma2=_half, nll=gaussian_nll),
-    "beta-half": Interpretation(is_density=True, sigma2=_beta_half, nll=gaussian_nll),
-    "optimal": Interpretation(is_density=False, sigma2=_optimal, nll=gaussian_nll, fitted=True),
-    "shared": Interpretation(is_density=True, sigma2=_shared, nll=gaussian_nll, fitted=True),
-    "own": Interpretation(is_density=True, sigma2=_own, nll=gaussian_nll),
-    "mixture": Interpretation(
-        is_density=True, sigma2=_none, nll=lambda sse, _, dims: mixture_nll(sse, dims)
+    "half": Interpretation(sigma2=_half),
+    "beta-half": Interpretation(sigma2=_beta_half),
+    "optimal": Interpretation(
+        sigma2=_optimal, fitted=True, is_density=False, caveat="not a density: it looks at x"
+    ),
+    "shared": Interpretation(sigma2=_shared, fitted=True),
+    "own": Interpretation(sigma2=_own),
+    "mixture": _mixture(MIXTURE_S),
+    "shared-oracle": Interpretation(
+        sigma2=_shared_oracle, fitted=True, caveat="optimistic: fitted on the images it scores"
     ),
 }
 
 
 def interpretation(sigma: str) -> Interpretation:
-    """The entry for a name, `constant:V` included.
+    """The entry for a name, `constant:V` and `mixture:A..B` included.
 
     Raises:
-        BadInput: unknown name, or V not positive.
+        BadInput: unknown name, or numbers that are not positive or out of order.
     """
     name = parse_sigma(sigma)
-    if not name.startswith(CONSTANT):
-        return INTERPRETATIONS[name]
-    value = float(name.removeprefix(CONSTANT))
-    return Interpretation(is_density=True, sigma2=lambda *_: value, nll=gaussian_nll)
+    if name.startswith(CONSTANT):
+        value = float(name.removeprefix(CONSTANT))
+        return Interpretation(sigma2=lambda *_: value)
+    if name.startswith(MIXTURE):
+        return _mixture(mixture_range(name))
+    return INTERPRETATIONS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A split under one interpretation, image by image and draw by draw.
+
+    Attributes:
+        split, sigma: what was read, and how.
+        how: the interpretation.
+        statistics: of the split.
+        sigma2: the variance, floor applied: one number or (n, K), squared pixels.
+        nll: (n, K) -log p(x|z), nats.
+        floored: share of pairs whose variance was raised to the floor.
+    """
+
+    split: str
+    sigma: str
+    how: Interpretation
+    statistics: Statistics
+    sigma2: "Array | float"
+    nll: Array
+    floored: float
+
+
+def readings(
+    statistics: Mapping[str, Statistics], sigmas: Iterable[str], trained: Trained
+) -> list[Reading]:
+    """Reads every split under every interpretation that applies to the model.
+
+    Args:
+        statistics: by split; `shared` takes its variance from the one named `train`.
+        sigmas: names of interpretations; one that does not apply (`own` of a model without a
+            variance) gives nothing.
+        trained: the trial, or whatever else knows beta, variance and floor.
+
+    Raises:
+        BadInput: unknown interpretation, or `shared` without statistics of the train split.
+    """
+    names = list(sigmas)
+    train = statistics.get("train")
+    found = (
+        _read(split, sigma, measured, trained, train)
+        for split, measured in statistics.items()
+        for sigma in names
+    )
+    return [reading for reading in found if reading is not None]
+
+
+def _read(
+    split: str, sigma: str, statistics: Statistics, trained: Trained, train: Statistics | None
+) -> Reading | None:
+    how, floor = interpretation(sigma), trained.sigma2_floor
+    raw = how.sigma2(statistics, trained, train)
+    if raw is None:
+        return None
+    sigma2 = np.maximum(raw, floor) if how.fitted else raw
+    return Reading(
+        split=split,
+        sigma=parse_sigma(sigma),
+        how=how,
+        statistics=statistics,
+        sigma2=sigma2,
+        nll=how.nll(statistics.sse, sigma2, statistics.dims),
+        floored=float(np.mean(np.asarray(raw) < floor)) if how.fitted else 0.0,
+    )
 
 
 def score(
@@ -188,59 +252,36 @@ def score(
 ) -> list[Score]:
     """Scores every split under every interpretation that applies to the model.
 
-    Args:
-        statistics: by split; `shared` takes its variance from the one named `train`.
-        sigmas: names of interpretations; one that does not apply (`own` of a model without a
-            variance) gives no score.
-        trained: the trial, or whatever else knows beta, variance and floor.
-
-    Raises:
-        BadInput: unknown interpretation, or `shared` without statistics of the train split.
+    Args and errors are those of `readings`.
     """
-    names = list(sigmas)
-    scores = (
-        _score(split, sigma, measured, trained, statistics.get("train"))
-        for split, measured in statistics.items()
-        for sigma in names
-    )
-    return [score for score in scores if score is not None]
+    return [_score(reading, trained) for reading in readings(statistics, sigmas, trained)]
 
 
-def _score(
-    split: str, sigma: str, statistics: Statistics, trained: Trained, train: Statistics | None
-) -> Score | None:
-    chosen, floor = interpretation(sigma), trained.sigma2_floor
-    raw = chosen.sigma2(statistics, trained, train)
-    if raw is None:
-        return None
-    sigma2 = np.maximum(raw, floor) if chosen.fitted else raw
-    # (n,): each image's mean over its draws
-    distortion = chosen.nll(statistics.sse, sigma2, statistics.dims).mean(axis=1)
+def _score(reading: Reading, trained: Trained) -> Score:
+    statistics, how = reading.statistics, reading.how
+    distortion = reading.nll.mean(axis=1)  # (n,): each image's mean over its draws
     rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims
     elbo = -(rate + float(distortion.mean()))
     return Score(
-        split=split,
-        sigma=parse_sigma(sigma),
-        sigma2=float(np.mean(sigma2)),
-        is_density=chosen.is_density,
+        split=reading.split,
+        sigma=reading.sigma,
+        sigma2=float(np.mean(reading.sigma2)),
+        s_min=how.scales[0] if how.scales else None,
+        s_max=how.scales[1] if how.scales else None,
+        is_density=how.is_density,
+        caveat=how.caveat,
         rate=rate,
         distortion=float(distortion.mean()),
         elbo=elbo,
-        rate_se=_standard_error(statistics.kl),
-        distortion_se=_standard_error(distortion),
-        elbo_se=_standard_error(statistics.kl + distortion),
+        rate_se=standard_error(statistics.kl),
+        distortion_se=standard_error(distortion),
+        elbo_se=standard_error(statistics.kl + distortion),
         mse=mse,
         psnr=math.inf if mse == 0 else -10 * math.log10(mse),
         bits_per_dim=-elbo / (statistics.dims * math.log(2)),
-        floored=float(np.mean(np.asarray(raw) < floor)) if chosen.fitted else 0.0,
-        sigma2_floor=floor if chosen.fitted else None,
+        floored=reading.floored,
+        sigma2_floor=trained.sigma2_floor if how.fitted else None,
         n_images=statistics.sse.shape[0],
         n_draws=statistics.sse.shape[1],
         dims=statistics.dims,
     )
-
-
-def _standard_error(per_image: Array) -> float:
-    if len(per_image) < 2:
-        return math.nan
-    return float(per_image.std(ddof=1) / math.sqrt(len(per_image)))

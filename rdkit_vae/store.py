@@ -22,69 +22,16 @@ from typing import Any
 import numpy as np
 
 from rdkit_vae import __version__
+from rdkit_vae.bounds import BoundScore
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import write_atomic
-from rdkit_vae.sigma import Score, Statistics
+from rdkit_vae.schema import BOUNDS, COLUMNS, SCHEMA, Column
+from rdkit_vae.sigma import Score
+from rdkit_vae.statistics import RateSplit, Statistics
 from rdkit_vae.trial import Trial
 
-SCHEMA = 1
-RESULTS_KIND, STATISTICS_KIND = b"rdvae-results", b"rdvae-statistics"
+RESULTS_KIND, STATISTICS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-statistics", b"rdvae-bounds"
 OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column of the results: its Arrow type, unit and meaning, which stand in the file too."""
-
-    type: str
-    unit: str
-    meaning: str
-
-
-def _column(type_: str, meaning: str, unit: str = "") -> Column:
-    return Column(type=type_, unit=unit, meaning=meaning)
-
-
-_NATS, _PIXEL2 = "nats / image", "squared pixel"
-COLUMNS: Mapping[str, Column] = {
-    "run_id": _column("string", "name of the trial; ends in a hash of its full configuration"),
-    "curve": _column("string", "names all trials that are alike but for beta and seed"),
-    "dataset": _column("string", "name of the dataset"),
-    "architecture": _column("string", "name of the network"),
-    "latents": _column("int64", "dimensions of z"),
-    "objective": _column("string", "training objective"),
-    "beta": _column("double", "weight of the rate in training; never in elbo"),
-    "train_sigma2": _column("double", "constant decoder variance of training, if any", _PIXEL2),
-    "seed": _column("int64", "of weights, data order, noise and draws"),
-    "protocol": _column("string", "how training and evaluation were run"),
-    "epoch": _column("int64", "epochs done", "epochs"),
-    "epochs": _column("int64", "epochs of the whole training", "epochs"),
-    "step": _column("int64", "optimiser steps done", "steps"),
-    "split": _column("string", "train or test"),
-    "sigma": _column("string", "interpretation of the decoder variance in scoring"),
-    "sigma2": _column("double", "decoder variance; its mean where it differs by image", _PIXEL2),
-    "sigma2_floor": _column(
-        "double", "least value of a fitted variance; null: not fitted", _PIXEL2
-    ),
-    "floored": _column("double", "share of (image, draw) pairs whose variance is that floor"),
-    "is_density": _column("bool", "p(x|z) is normalised: the ELBO bounds a log-likelihood"),
-    "rate": _column("double", "E KL(q(z|x) || N(0, I)), closed form", _NATS),
-    "distortion": _column("double", "E[sse/(2 sigma2) + (D/2) log(2 pi sigma2)]", _NATS),
-    "elbo": _column("double", "-(rate + distortion)", _NATS),
-    "rate_se": _column("double", "standard error of rate over images", _NATS),
-    "distortion_se": _column("double", "standard error of distortion over images", _NATS),
-    "elbo_se": _column("double", "standard error of elbo over images", _NATS),
-    "mse": _column("double", "E[sse]/D", "squared pixel / value"),
-    "psnr": _column("double", "-10 log10(mse)", "dB"),
-    "bits_per_dim": _column("double", "-elbo / (D ln 2), density of x in [0, 1]^D", "bits / value"),
-    "n_images": _column("int64", "images evaluated"),
-    "n_draws": _column("int64", "posterior draws per image"),
-    "dims": _column("int64", "D, values in an image"),
-    "checkpoint_sha256": _column("string", "hash of the checkpoint file that was scored"),
-    "status": _column("string", "ok, diverged or crashed; numbers are null unless ok"),
-    "code_version": _column("string", "version of rdvae that made the row, and hash of its source"),
-    "created_at": _column("string", "when the row was made, UTC, ISO 8601"),
-}
 
 
 @dataclass(frozen=True)
@@ -150,11 +97,36 @@ def now() -> str:
 
 
 def result_rows(
-    trial: Trial, scores: Iterable[Score], *, epoch: int, step: int, checkpoint_sha256: str
+    trial: Trial,
+    scores: Iterable[Score],
+    statistics: Mapping[str, Statistics],
+    *,
+    epoch: int,
+    step: int,
+    checkpoint_sha256: str,
 ) -> list[dict[str, Any]]:
-    """The rows of one checkpoint that was scored."""
+    """The rows of one checkpoint that was scored, from the statistics of its splits."""
+    base = _identity(trial, epoch, step, OK) | {"checkpoint_sha256": checkpoint_sha256}
+    splits = {split: _rate_columns(found.split_of_rate) for split, found in statistics.items()}
+    return [base | asdict(score) | splits[score.split] for score in scores]
+
+
+def bound_rows(
+    trial: Trial,
+    scores: Iterable[BoundScore],
+    *,
+    epoch: int,
+    step: int,
+    checkpoint_sha256: str,
+) -> list[dict[str, Any]]:
+    """The bounds of one checkpoint, with what every row says of it."""
     base = _identity(trial, epoch, step, OK) | {"checkpoint_sha256": checkpoint_sha256}
     return [base | asdict(score) for score in scores]
+
+
+def _rate_columns(split: RateSplit | None) -> dict[str, Any]:
+    names = ("mutual_information", "mutual_information_se", "marginal_kl", "active_units")
+    return {} if split is None else {name: getattr(split, name) for name in names}
 
 
 def failed_rows(
@@ -166,9 +138,11 @@ def failed_rows(
 
 
 def _identity(trial: Trial, epoch: int, step: int, status: str) -> dict[str, Any]:
+    """What every row says of its trial and checkpoint."""
     return {
         "run_id": trial.run_id,
         "curve": trial.curve,
+        "setup": trial.setup,
         "dataset": trial.dataset,
         "architecture": trial.architecture,
         "latents": trial.latents,
@@ -188,24 +162,45 @@ def _identity(trial: Trial, epoch: int, step: int, status: str) -> dict[str, Any
 
 def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
     """Writes the results of one trial; `about` (JSON) goes into the file's metadata."""
+    _write_rows(path, rows, COLUMNS, RESULTS_KIND, about)
+
+
+def write_bounds(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Writes bounds, with the columns of `BOUNDS`."""
+    _write_rows(path, rows, BOUNDS, BOUNDS_KIND, about)
+
+
+def _write_rows(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Column],
+    kind: bytes,
+    about: Mapping[str, Any],
+) -> None:
     import pyarrow as pa
 
     fields = [
         pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
-        for name, column in COLUMNS.items()
+        for name, column in columns.items()
     ]
-    schema = pa.schema(fields, metadata=_metadata(RESULTS_KIND, about))
+    schema = pa.schema(fields, metadata=_metadata(kind, about))
     arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
     _write_table(path, pa.Table.from_arrays(arrays, schema=schema))
 
 
 def read_results(path: Path) -> Any:
-    """Reads one results file as an Arrow table.
+    """Reads one results file as an Arrow table; columns younger than the file are null.
 
     Raises:
         BadData: it is damaged, not rdvae's, or of a newer schema.
     """
+    import pyarrow as pa
+
     table = _read_table(path, RESULTS_KIND)
+    schema = int(table.schema.metadata[b"schema"])
+    for name, column in COLUMNS.items():
+        if column.since > schema and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), column.type))
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
@@ -229,11 +224,10 @@ def write_statistics(
         columns["kl"].append(np.repeat(measured.kl, k))
         columns["sse"].append(measured.sse.ravel())
         columns["log_ratio"].append(measured.log_ratio.ravel())
-    facts = {
-        **about,
-        "dims": {split: measured.dims for split, measured in statistics.items()},
-        "own_sigma2": {split: measured.own_sigma2 for split, measured in statistics.items()},
-    }
+        if isinstance(measured.own_sigma2, np.ndarray):
+            columns.setdefault("own_sigma2", []).append(measured.own_sigma2.ravel())
+    splits = {split: _facts_of(measured) for split, measured in statistics.items()}
+    facts = {**about, "splits": splits}
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
     table = pa.table(arrays).replace_schema_metadata(_metadata(STATISTICS_KIND, facts))
     _write_table(path, table)
@@ -249,29 +243,53 @@ def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
     about = about_of(table)
     try:
         columns = {name: table[name].to_numpy() for name in table.column_names}
+        splits = about.get("splits") or _splits_of_schema_1(about)
         statistics = {
-            split: _statistics_of(columns, split, about["dims"][split], about["own_sigma2"][split])
-            for split in about["dims"]
+            split: _statistics_of(columns, split, facts) for split, facts in splits.items()
         }
-    except (KeyError, ValueError, BadInput) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, BadInput) as error:
         raise BadData(f"{path}: damaged ({error})") from error
     return statistics, about
 
 
-def _statistics_of(
-    columns: Mapping[str, Any], split: str, dims: int, own_sigma2: float | None
-) -> Statistics:
+def _facts_of(measured: Statistics) -> dict[str, Any]:
+    """What is not a number per image and draw."""
+    split, own = measured.split_of_rate, measured.own_sigma2
+    return {
+        "dims": measured.dims,
+        "levels": measured.levels,
+        "own_sigma2": None if isinstance(own, np.ndarray) else own,
+        "split_of_rate": split and {k: np.asarray(v).tolist() for k, v in asdict(split).items()},
+    }
+
+
+def _splits_of_schema_1(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    unknown = {"levels": None, "split_of_rate": None}
+    return {
+        split: {"dims": dims, "own_sigma2": about["own_sigma2"][split], **unknown}
+        for split, dims in about["dims"].items()
+    }
+
+
+def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]) -> Statistics:
     rows = np.flatnonzero(columns["split"] == split)
     draws = int(columns["draw"][rows].max()) + 1
     shape = (len(rows) // draws, draws)
+    rate, own = facts["split_of_rate"], columns.get("own_sigma2")
     return Statistics(
         image=columns["image"][rows].reshape(shape)[:, 0],
         kl=columns["kl"][rows].reshape(shape)[:, 0],
         sse=columns["sse"][rows].reshape(shape),
         log_ratio=columns["log_ratio"][rows].reshape(shape),
-        dims=dims,
-        own_sigma2=own_sigma2,
+        dims=facts["dims"],
+        levels=facts["levels"],
+        own_sigma2=facts["own_sigma2"] if own is None else own[rows].reshape(shape),
+        split_of_rate=rate and RateSplit(**{k: _array(v) for k, v in rate.items()}),
     )
+
+
+def _array(value: Any) -> Any:
+    return np.array(value) if isinstance(value, list) else value
 
 
 def about_of(table: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from rdkit_vae.datasets.images import Images, share
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.schema import SCHEMA
 from rdkit_vae.store import (
     CRASHED,
     DIVERGED,
     OK,
-    SCHEMA,
     Sweep,
     code_version,
     failed_rows,
@@ -43,7 +43,7 @@ def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
         "betas": list(dict.fromkeys(trial.beta for trial in trials)),
         "objectives": list(dict.fromkeys(trial.objective for trial in trials)),
         "seeds": list(dict.fromkeys(trial.seed for trial in trials)),
-        "train_sigma2": next((t.train_sigma2 for t in trials if t.train_sigma2), None),
+        "train_sigma2": list(dict.fromkeys(t.train_sigma2 for t in trials if t.train_sigma2)),
         "data": images.facts(),
         "run_ids": [trial.run_id for trial in trials],
     }

@@ -11,7 +11,7 @@ import pytest
 
 from rdkit_vae import Trial, load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.sigma import Statistics
+from rdkit_vae.statistics import Statistics
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.store import COLUMNS, read_results
+from rdkit_vae.schema import COLUMNS
+from rdkit_vae.store import read_results
 
 _OTHER_KINDS = {"statistics", "checkpoints"}  # folders of a sweep that hold no results
 _IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
@@ -20,7 +21,7 @@ class LoadWarning(UserWarning):
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """All results at or below a path as one tidy table, with the columns of `store.COLUMNS`.
+    """All results at or below a path as one tidy table, with the columns of `schema.COLUMNS`.
 
     Warns with `LoadWarning` of each file that is left out.
 

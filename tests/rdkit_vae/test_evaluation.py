@@ -4,13 +4,15 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch.distributions import Normal
 
 from rdkit_vae import Trial, evaluate, seeds, train
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.evaluation import evaluated_images
+from rdkit_vae.evaluation import evaluate_discretized, evaluated_images
 from rdkit_vae.models import ARCHITECTURES, VAE
+from rdkit_vae.training import build_model
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -106,3 +108,54 @@ def test_the_papers_protocol_warps_the_test_split_by_its_seed(
     )
     assert np.array_equal(warped, again)
     assert not np.allclose(plain, warped)
+
+
+def test_a_trained_variance_is_what_the_head_says(tiny: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, objective="learned-image", epochs=30, checkpoints=(30,))
+    module = train(trial, tiny)
+    found = evaluate(module, tiny, trial)["test"].own_sigma2
+    assert isinstance(found, np.ndarray)
+    assert found.shape == (10, 5)
+    noise = seeds.generator(trial.seed, "draws", 1).standard_normal((10, 5, 3), np.float32)
+    with torch.no_grad():
+        mean, log_var = cast(VAE, module).encode(torch.from_numpy(tiny.test / 255.0).float())
+        z = mean[:, None] + (log_var / 2).exp()[:, None] * torch.from_numpy(noise)
+        expected = module.variance(z.flatten(0, 1)).reshape(10, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert len(np.unique(found)) > 10
+
+
+def test_one_trained_variance_is_one_number(tiny: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, objective="learned")
+    module = train(trial, tiny)
+    found = evaluate(module, tiny, trial)
+    sigma2 = module.variance(torch.zeros(1, 3)).item()
+    assert found["train"].own_sigma2 == found["test"].own_sigma2 == pytest.approx(sigma2)
+
+
+def test_pixels_one_by_one(tiny: Images, tiny_trial: Trial) -> None:
+    """The mass of every bin by scipy, for the very draws of the evaluation."""
+    module = train(tiny_trial, tiny)
+    spread = np.random.default_rng(0).uniform(0.01, 0.1, (10, 5))
+    found = evaluate_discretized(
+        module, tiny, tiny_trial, {"test": {"one": 0.04, "each": spread}, "train": {}}
+    )
+    assert found["train"] == {}
+    noise = seeds.generator(tiny_trial.seed, "draws", 1).standard_normal((10, 5, 3), np.float32)
+    edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 255, [np.inf]])
+    model = cast(VAE, module.double())
+    with torch.no_grad():
+        mean, log_var = model.encode(torch.from_numpy(tiny.test / 255.0))
+        z = mean[:, None] + (log_var / 2).exp()[:, None] * torch.from_numpy(noise).double()
+        decoded = model.decode(z.flatten(0, 1)).reshape(10, 5, 36).numpy()
+    pixels = tiny.test.reshape(10, 1, 36)
+    for name, sigma2 in (("one", np.full((10, 5), 0.04)), ("each", spread)):
+        density = norm(decoded, np.sqrt(sigma2)[..., None])
+        mass = density.cdf(edges[pixels + 1]) - density.cdf(edges[pixels])
+        np.testing.assert_allclose(found["test"][name], -np.log(mass).sum(axis=2), rtol=1e-4)
+
+
+def test_warped_images_have_no_grey_levels(tiny: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, dataset="mnist", protocol="paper")
+    with pytest.raises(BadInput, match="grey levels"):
+        evaluate_discretized(build_model(trial, (1, 6, 6)), tiny, trial, {})

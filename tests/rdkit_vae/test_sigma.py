@@ -7,16 +7,18 @@ from scipy import stats
 
 from rdkit_vae import make_trial
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.grammar import ON_REQUEST, SIGMAS
 from rdkit_vae.mixture import MIXTURE_S
-from rdkit_vae.sigma import INTERPRETATIONS, Statistics, score
+from rdkit_vae.sigma import INTERPRETATIONS, score
+from rdkit_vae.statistics import Statistics
 
 Stats = dict[str, Statistics]
-EVERY = [*SIGMAS, "constant:0.03"]
+EVERY = [*SIGMAS, "shared-oracle", "constant:0.03", "mixture:0.1..3"]
 
 
 def test_the_registry_has_the_names_that_users_type() -> None:
-    assert list(INTERPRETATIONS) == list(SIGMAS)
+    named = [name for name in ON_REQUEST if ":" not in name]
+    assert list(INTERPRETATIONS) == [*SIGMAS, *named]
 
 
 @pytest.mark.parametrize("sigma", EVERY)
@@ -40,6 +42,37 @@ def test_fixed_variances_against_scipy(statistics: Stats, sigma: str, sigma2: fl
     assert row.sigma2 == pytest.approx(sigma2, rel=1e-15)
     assert row.distortion == pytest.approx(nll.mean(), rel=1e-12)
     assert row.rate == pytest.approx(test.kl.mean(), rel=1e-14)
+
+
+def test_own_may_differ_by_image_and_draw(statistics: Stats) -> None:
+    test = statistics["test"]
+    own = np.random.default_rng(4).uniform(0.02, 0.3, test.sse.shape)
+    row = score({"test": replace(test, own_sigma2=own)}, ["own"], make_trial())[0]
+    nll = test.sse / (2 * own) + 9 / 2 * np.log(2 * np.pi * own)
+    assert row.distortion == pytest.approx(nll.mean(), rel=1e-13)
+    assert row.sigma2 == pytest.approx(own.mean(), rel=1e-13)
+    with pytest.raises(BadInput, match="own_sigma2"):
+        replace(test, own_sigma2=own[:3])
+
+
+def test_the_oracle_is_the_best_constant_on_its_own_split_and_says_so(statistics: Stats) -> None:
+    rows = score(statistics, ["shared-oracle", "shared"], make_trial())
+    told = {(row.split, row.sigma): row for row in rows}
+    for split, measured in statistics.items():
+        oracle = told[split, "shared-oracle"]
+        assert oracle.sigma2 == pytest.approx(measured.sse.mean() / 9, rel=1e-13)
+        assert oracle.elbo >= told[split, "shared"].elbo
+        assert oracle.is_density
+        assert oracle.caveat.startswith("optimistic")
+    assert told["test", "shared"].caveat == ""
+    assert told["train", "shared"].elbo == pytest.approx(told["train", "shared-oracle"].elbo)
+
+
+def test_the_result_tells_the_range_of_the_mixture(statistics: Stats) -> None:
+    rows = score(statistics, ["mixture", "mixture:0.1..3", "half"], make_trial())
+    assert [(row.s_min, row.s_max) for row in rows[:3]] == [MIXTURE_S, (0.1, 3.0), (None, None)]
+    assert rows[1].elbo > rows[0].elbo  # a narrower range about the data loses less
+    assert [row.sigma for row in rows[:3]] == ["mixture", "mixture:0.1..3.0", "half"]
 
 
 def test_beta_half_takes_the_constant_of_training(statistics: Stats) -> None:
@@ -101,7 +134,7 @@ def test_own_gives_no_row_for_a_model_without_a_variance(statistics: Stats) -> N
     assert [row.sigma for row in score(bare, ["own", "half"], make_trial())] == ["half"]
 
 
-@pytest.mark.parametrize("sigma", EVERY)
+@pytest.mark.parametrize("sigma", [name for name in EVERY if name != "shared-oracle"])
 def test_standard_errors_are_over_images(statistics: Stats, sigma: str) -> None:
     row = score(statistics, [sigma], make_trial())[-1]
     one_by_one = [

@@ -1,5 +1,6 @@
+import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import Trial, score, store
+from rdkit_vae import Trial, make_trial, score, store
 from rdkit_vae.errors import BadData
-from rdkit_vae.sigma import Statistics
-from rdkit_vae.store import COLUMNS
+from rdkit_vae.schema import COLUMNS
+from rdkit_vae.statistics import RateSplit, Statistics
 
 Stats = dict[str, Statistics]
 
 
 def _rows(trial: Trial, statistics: Stats) -> list[dict[str, object]]:
     scores = score(statistics, ["half", "optimal", "shared"], trial)
-    return store.result_rows(trial, scores, epoch=4, step=12, checkpoint_sha256="ab")
+    return store.result_rows(trial, scores, statistics, epoch=4, step=12, checkpoint_sha256="ab")
 
 
 def test_statistics_come_back_bit_for_bit(tmp_path: Path, statistics: Stats) -> None:
@@ -30,6 +31,39 @@ def test_statistics_come_back_bit_for_bit(tmp_path: Path, statistics: Stats) -> 
         assert (again[split].dims, again[split].own_sigma2) == (9, 0.07)
         for name in ("image", "kl", "sse", "log_ratio"):
             np.testing.assert_array_equal(getattr(again[split], name), getattr(expected, name))
+
+
+def test_a_variance_by_image_and_a_split_rate_come_back(tmp_path: Path, statistics: Stats) -> None:
+    path, rng = tmp_path / "s.parquet", np.random.default_rng(0)
+    rate = RateSplit(
+        unit_variance=rng.uniform(size=3),
+        unit_rate=rng.uniform(size=3),
+        mutual_information=0.7,
+        mutual_information_se=0.01,
+    )
+    full = {
+        split: replace(s, own_sigma2=rng.uniform(size=s.sse.shape), levels=17, split_of_rate=rate)
+        for split, s in statistics.items()
+    }
+    store.write_statistics(path, full, {})
+    again, _ = store.read_statistics(path)
+    for split, expected in full.items():
+        found = again[split]
+        np.testing.assert_array_equal(found.own_sigma2, expected.own_sigma2)
+        assert found.levels == 17
+        assert found.split_of_rate is not None
+        np.testing.assert_array_equal(found.split_of_rate.unit_variance, rate.unit_variance)
+        assert found.split_of_rate.marginal_kl == rate.marginal_kl
+    rows = store.result_rows(
+        make_trial(),
+        score(full, ["half"], make_trial()),
+        full,
+        **{"epoch": 1, "step": 1},
+        checkpoint_sha256="",
+    )
+    for row in rows:
+        assert row["mutual_information"] + row["marginal_kl"] == pytest.approx(rate.unit_rate.sum())
+        assert row["active_units"] == (rate.unit_variance > 0.01).sum()
 
 
 def test_results_in_pandas_are_the_scores(
@@ -44,7 +78,7 @@ def test_results_in_pandas_are_the_scores(
     expected = asdict(score(statistics, ["shared"], tiny_trial)[1])
     row = frame[(frame["sigma"] == "shared") & (frame["split"] == "test")].iloc[0]
     for name, value in expected.items():
-        assert row[name] == value
+        assert row[name] == value or (value is None and pd.isna(row[name]))
     assert row["run_id"] == tiny_trial.run_id
     assert math.isnan(row["train_sigma2"])
 
@@ -94,11 +128,39 @@ def test_what_is_no_results_file_is_named(
 def test_a_newer_schema_asks_to_upgrade(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SCHEMA", 2)
+    monkeypatch.setattr(store, "SCHEMA", 3)
     store.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     monkeypatch.undo()
     with pytest.raises(BadData, match=r"newer rdvae.*upgrade"):
         store.read_results(tmp_path / "a.parquet")
+
+
+def test_an_older_schema_is_read_with_nulls(
+    tmp_path: Path, tiny_trial: Trial, statistics: Stats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = {name: column for name, column in COLUMNS.items() if column.since == 1}
+    assert len(old) < len(COLUMNS)
+    with monkeypatch.context() as past:
+        past.setattr(store, "SCHEMA", 1)
+        past.setattr(store, "COLUMNS", old)
+        store.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+    frame = store.read_results(tmp_path / "a.parquet").to_pandas()
+    assert list(frame) == list(COLUMNS)
+    assert frame["setup"].isna().all()
+    assert frame["elbo"].notna().all()
+
+
+def test_statistics_of_the_first_schema_are_read(tmp_path: Path, statistics: Stats) -> None:
+    path = tmp_path / "s.parquet"
+    store.write_statistics(path, statistics, {})
+    table = pq.read_table(path)
+    about = {"dims": {"train": 9, "test": 9}, "own_sigma2": {"train": None, "test": 0.5}}
+    metadata = {b"kind": b"rdvae-statistics", b"schema": b"1", b"about": json.dumps(about).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    again, _ = store.read_statistics(path)
+    np.testing.assert_array_equal(again["test"].sse, statistics["test"].sse)
+    assert (again["train"].own_sigma2, again["test"].own_sigma2) == (None, 0.5)
+    assert again["test"].split_of_rate is None
 
 
 def test_statistics_are_no_results(tmp_path: Path, statistics: Stats) -> None:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.store import COLUMNS
+from rdkit_vae.schema import COLUMNS
 from rdvae_analysis import load_results
 from rdvae_analysis.load import LoadWarning, scan
 

@@ -1,0 +1,199 @@
+"""Lower bounds of log p(x) from stored statistics: the ELBO, and IWAE-K for K up to the draws.
+
+Any reading of the variance gives -log p(x|z) of shape (n, K), so the bounds take that, whatever
+likelihood it is of: continuous, discretised or dequantised.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rdkit_vae.errors import BadInput
+from rdkit_vae.sigma import Reading, dequantized_nll
+from rdkit_vae.statistics import Array, standard_error
+
+CONTINUOUS, DISCRETIZED, DEQUANTIZED = "continuous", "discretized", "dequantized"
+
+_ALL_SUBSETS = 12  # up to so many draws every subset of them is taken
+_ORDERS = 8  # random orders, and all their rotations, that stand for the subsets of more draws
+_AT_ONCE = 2**21  # numbers that are held while subsets are summed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A lower bound of the mean log-likelihood of a split.
+
+    Attributes:
+        k: draws that the bound takes; None: the ELBO with its closed-form rate.
+        value, se: nats per image, with the standard error over images given the fitted variance.
+    """
+
+    k: int | None
+    value: float
+    se: float
+
+
+def elbo(nll: Array, kl: Array) -> Bound:
+    """-E[nll] - KL of (n, K) -log p(x|z) and (n,) divergences."""
+    per_image = nll.mean(axis=1) + kl
+    return Bound(k=None, value=-float(per_image.mean()), se=standard_error(per_image))
+
+
+def iwae(nll: Array, log_ratio: Array) -> list[Bound]:
+    """IWAE-k = E log (1/k) sum_j p(x|z_j) p(z_j) / q(z_j|x) for every k from 1 to the K draws.
+
+    For each image the mean over all subsets of k of its K draws is taken. So no draw is wasted, and
+    the bounds rise with k on these very numbers, not only in expectation. Beyond 12 draws, random
+    subsets stand for all of them, and the means over images are moved, by no more than it takes,
+    to where they rise.
+
+    Source: Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders", Eq. 8-9.
+
+    Args:
+        nll: (n, K) -log p(x|z), nats, of a normalised density.
+        log_ratio: (n, K) log p(z) - log q(z|x), nats.
+    """
+    from scipy.optimize import isotonic_regression  # only here, for it loads slowly
+
+    log_weights = log_ratio - nll
+    over = _over_all_subsets if log_weights.shape[1] <= _ALL_SUBSETS else _over_orders
+    per_image = over(log_weights)  # (n, K)
+    means = isotonic_regression(per_image.mean(axis=0)).x
+    return [
+        Bound(k=k + 1, value=float(mean), se=standard_error(per_image[:, k]))
+        for k, mean in enumerate(means)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundScore:
+    """A bound of one split under one interpretation; the fields are columns of `schema.BOUNDS`."""
+
+    split: str
+    sigma: str
+    sigma2: float
+    s_min: float | None
+    s_max: float | None
+    is_density: bool
+    caveat: str
+    likelihood: str
+    bound: str
+    k: int | None
+    value: float
+    value_se: float
+    bits_per_dim: float
+    n_images: int
+    n_draws: int
+    dims: int
+    levels: int | None
+
+
+def likelihoods(reading: Reading, masses: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+    """(n, K) -log p(x|z) by likelihood, as far as the reading has them.
+
+    Args:
+        reading: of a density.
+        masses: what `evaluate_discretized` gave, by split and interpretation. The dequantised
+            likelihood is added where the discretised one is there.
+    """
+    found = {CONTINUOUS: reading.nll}
+    mass, of = masses.get(reading.split, {}).get(reading.sigma), reading.statistics
+    if mass is not None and of.levels is not None:
+        found[DISCRETIZED] = mass
+        found[DEQUANTIZED] = dequantized_nll(of.sse, reading.sigma2, of.dims, of.levels)
+    return found
+
+
+def score_bounds(
+    readings: Iterable[Reading],
+    ks: Sequence[int] | None,
+    masses: Mapping[str, Mapping[str, Array]],
+) -> list[BoundScore]:
+    """The bounds of every reading under every likelihood that it has.
+
+    Args:
+        readings: of normalised densities.
+        ks: K of IWAE-K; None: the ELBO only.
+        masses: as `likelihoods`.
+
+    Raises:
+        BadInput: a reading that is no density, or more draws asked for than there are.
+    """
+    return [
+        _scored(reading, likelihood, bound)
+        for reading in readings
+        for likelihood, nll in likelihoods(_checked(reading, ks), masses).items()
+        for bound in _bounds(reading, nll, ks)
+    ]
+
+
+def _checked(reading: Reading, ks: Sequence[int] | None) -> Reading:
+    draws = reading.statistics.sse.shape[1]
+    if not reading.how.is_density:
+        raise BadInput(f"sigma {reading.sigma} is not a density: it bounds no likelihood")
+    for k in ks or ():
+        if not 1 <= k <= draws:
+            raise BadInput(f"K = {k}: {draws} draws are stored, so K can be 1 to {draws}")
+    return reading
+
+
+def _bounds(reading: Reading, nll: Array, ks: Sequence[int] | None) -> list[Bound]:
+    of = reading.statistics
+    found = [elbo(nll, of.kl)]
+    if ks is not None:
+        every = iwae(nll, of.log_ratio)
+        found += [every[k - 1] for k in ks]
+    return found
+
+
+def _scored(reading: Reading, likelihood: str, bound: Bound) -> BoundScore:
+    how, of = reading.how, reading.statistics
+    return BoundScore(
+        split=reading.split,
+        sigma=reading.sigma,
+        sigma2=float(np.mean(reading.sigma2)),
+        s_min=how.scales[0] if how.scales else None,
+        s_max=how.scales[1] if how.scales else None,
+        is_density=how.is_density,
+        caveat=how.caveat,
+        likelihood=likelihood,
+        bound="elbo" if bound.k is None else "iwae",
+        k=bound.k,
+        value=bound.value,
+        value_se=bound.se,
+        bits_per_dim=-bound.value / (of.dims * math.log(2)),
+        n_images=of.sse.shape[0],
+        n_draws=of.sse.shape[1],
+        dims=of.dims,
+        levels=of.levels,
+    )
+
+
+def _over_all_subsets(log_weights: Array) -> Array:
+    """(n, K) to (n, K): at [i, k-1] the mean over subsets of k draws of log (1/k) sum weights."""
+    n, draws = log_weights.shape
+    sizes = np.array([bin(subset).count("1") for subset in range(2**draws)])
+    means = np.empty((n, draws))
+    chunk = max(1, _AT_ONCE // 2**draws)
+    for start in range(0, n, chunk):
+        part = log_weights[start : start + chunk].T  # (K, m)
+        sums = np.full((1, part.shape[1]), -np.inf)  # of the subset that the row's bits name
+        for draw in part:
+            sums = np.concatenate([sums, np.logaddexp(sums, draw)])
+        for k in range(1, draws + 1):
+            means[start : start + chunk, k - 1] = sums[sizes == k].mean(axis=0) - math.log(k)
+    return means
+
+
+def _over_orders(log_weights: Array) -> Array:
+    """As `_over_all_subsets`, over the first k of random orders of the draws, all rotated."""
+    draws = log_weights.shape[1]
+    rng = np.random.default_rng(0)
+    total = np.zeros_like(log_weights)
+    for _ in range(_ORDERS):
+        order = rng.permutation(draws)
+        for shift in range(draws):
+            total += np.logaddexp.accumulate(log_weights[:, np.roll(order, shift)], axis=1)
+    return np.asarray(total / (_ORDERS * draws) - np.log(np.arange(1, draws + 1)))

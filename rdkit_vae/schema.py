@@ -1,0 +1,105 @@
+"""The columns of every table that rdvae writes, with their units and meanings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SCHEMA = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table: its Arrow type, unit and meaning, which stand in the file too.
+
+    Attributes:
+        since: the first schema that has it; in older files it reads as null.
+    """
+
+    type: str
+    unit: str
+    meaning: str
+    since: int
+
+
+def _column(type_: str, meaning: str, unit: str = "", *, since: int = 1) -> Column:
+    return Column(type=type_, unit=unit, meaning=meaning, since=since)
+
+
+_NATS, _PIXEL2 = "nats / image", "squared pixel"
+COLUMNS: Mapping[str, Column] = {
+    "run_id": _column("string", "name of the trial; ends in a hash of its full configuration"),
+    "curve": _column("string", "names all trials that are alike but for beta and seed"),
+    "setup": _column(
+        "string", "names all trials alike but for objective, beta, variance and seed", since=2
+    ),
+    "dataset": _column("string", "name of the dataset"),
+    "architecture": _column("string", "name of the network"),
+    "latents": _column("int64", "dimensions of z"),
+    "objective": _column("string", "training objective"),
+    "beta": _column("double", "weight of the rate in training; never in elbo"),
+    "train_sigma2": _column("double", "constant decoder variance of training, if any", _PIXEL2),
+    "seed": _column("int64", "of weights, data order, noise and draws"),
+    "protocol": _column("string", "how training and evaluation were run"),
+    "epoch": _column("int64", "epochs done", "epochs"),
+    "epochs": _column("int64", "epochs of the whole training", "epochs"),
+    "step": _column("int64", "optimiser steps done", "steps"),
+    "split": _column("string", "train or test"),
+    "sigma": _column("string", "interpretation of the decoder variance in scoring"),
+    "sigma2": _column("double", "decoder variance; its mean where it differs by image", _PIXEL2),
+    "sigma2_floor": _column(
+        "double", "least value of a fitted variance; null: not fitted", _PIXEL2
+    ),
+    "s_min": _column("double", "least scale of a mixture; null: no mixture", "pixel", since=2),
+    "s_max": _column("double", "largest scale of a mixture", "pixel", since=2),
+    "floored": _column("double", "share of (image, draw) pairs whose variance is that floor"),
+    "is_density": _column("bool", "p(x|z) is normalised: the ELBO bounds a log-likelihood"),
+    "caveat": _column("string", "what to know before comparing; empty: nothing", since=2),
+    "rate": _column("double", "E KL(q(z|x) || N(0, I)), closed form", _NATS),
+    "distortion": _column("double", "E[sse/(2 sigma2) + (D/2) log(2 pi sigma2)]", _NATS),
+    "elbo": _column("double", "-(rate + distortion)", _NATS),
+    "rate_se": _column("double", "standard error of rate over images", _NATS),
+    "distortion_se": _column("double", "standard error of distortion over images", _NATS),
+    "elbo_se": _column("double", "standard error of elbo over images", _NATS),
+    "mse": _column("double", "E[sse]/D", "squared pixel / value"),
+    "psnr": _column("double", "-10 log10(mse)", "dB"),
+    "bits_per_dim": _column("double", "-elbo / (D ln 2), density of x in [0, 1]^D", "bits / value"),
+    "mutual_information": _column(
+        "double", "I_q(x; z) of these images, at most log n_images", _NATS, since=2
+    ),
+    "mutual_information_se": _column("double", "its standard error over images", _NATS, since=2),
+    "marginal_kl": _column(
+        "double", "KL(q(z) || p(z)) = rate - mutual_information", _NATS, since=2
+    ),
+    "active_units": _column(
+        "int64", "units whose posterior mean varies by more than 0.01 over images", since=2
+    ),
+    "n_images": _column("int64", "images evaluated"),
+    "n_draws": _column("int64", "posterior draws per image"),
+    "dims": _column("int64", "D, values in an image"),
+    "checkpoint_sha256": _column("string", "hash of the checkpoint file that was scored"),
+    "status": _column("string", "ok, diverged or crashed; numbers are null unless ok"),
+    "code_version": _column("string", "version of rdvae that made the row, and hash of its source"),
+    "created_at": _column("string", "when the row was made, UTC, ISO 8601"),
+}
+
+_SHARED = (
+    *("run_id", "curve", "setup", "dataset", "architecture", "latents", "objective", "beta"),
+    *("train_sigma2", "seed", "protocol", "epoch", "epochs", "step", "split", "sigma", "sigma2"),
+    *("s_min", "s_max", "is_density", "caveat", "n_images", "n_draws", "dims"),
+    *("checkpoint_sha256", "code_version", "created_at"),
+)
+
+# Bounds of the log-likelihood beyond the results' ELBO: a row per interpretation, likelihood and K.
+BOUNDS: Mapping[str, Column] = {
+    **{name: COLUMNS[name] for name in _SHARED},
+    "likelihood": _column(
+        "string",
+        "continuous: density of x in [0, 1]^D; discretized: mass of the bins of the pixels; "
+        "dequantized: density under uniform noise over the bins, per bin",
+    ),
+    "bound": _column("string", "elbo or iwae"),
+    "k": _column("int64", "draws that IWAE takes; null: elbo"),
+    "value": _column("double", "lower bound of E log p(x)", _NATS),
+    "value_se": _column("double", "standard error of value over images", _NATS),
+    "bits_per_dim": _column("double", "-value / (D ln 2)", "bits / value"),
+    "levels": _column("int64", "grey levels of a pixel"),
+}
