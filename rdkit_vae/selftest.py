@@ -1,0 +1,145 @@
+"""Linear VAEs trained on Gaussian data, against what mathematics says that they must reach.
+
+The whole chain is under test: data, loss, optimiser, draws, evaluation, interpretations. What is
+optimal for a linear VAE depends on the covariance of its training images alone, and is exact.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.evaluation import evaluate
+from rdkit_vae.sigma import score
+from rdkit_vae.training import train
+from rdkit_vae.trial import Trial, make_trial
+from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum
+
+TOLERANCE = 0.01
+# Objectives with a closed form: the betas they are tried at, and the reading of their variance.
+CLOSED_FORMS = {
+    "constant": ((0.006, 0.03, 0.2), "own"),
+    "learned": ((0.25, 1.0, 2.0, 5.0), "own"),
+    "optimal-batch": ((0.25, 1.0, 2.0, 5.0), "shared"),
+}
+NO_CLOSED_FORM = {"optimal": ((0.25, 1.0, 2.0), "shared")}
+
+_SPECTRUM = (0.05, 0.025, 0.012, 0.006, 0.003, 0.002, 0.001, 0.0008)
+_SHAPE, _IMAGES, _LATENTS = (1, 2, 4), 512, 4
+_EPOCHS, _LEARNING_RATE, _DRAWS = 3000, 0.1, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number of a trained model beside the exact one; `unit` is `nats` or `squared pixel`."""
+
+    name: str
+    trained: float
+    exact: float
+    unit: str
+
+    @property
+    def error(self) -> float:
+        """Relative to the exact value; where that is less than a nat, relative to a nat."""
+        least = 1.0 if self.unit == "nats" else 0.0
+        return (self.trained - self.exact) / max(abs(self.exact), least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A trained linear VAE against its optimum.
+
+    Attributes:
+        objective, beta: what was trained.
+        has_closed_form: the objective's own optimum is known; else it is measured against the one
+            of a shared variance, from which it may differ.
+        active: latents that the optimum uses.
+        quantities: rate, distortion, elbo and s2.
+    """
+
+    objective: str
+    beta: float
+    has_closed_form: bool
+    active: int
+    quantities: tuple[Quantity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every quantity is within the tolerance, or none is owed."""
+        return not self.has_closed_form or all(abs(q.error) <= TOLERANCE for q in self.quantities)
+
+
+def gaussian_images() -> tuple[Images, Floats]:
+    """512 images of 2x4 Gaussian pixels of 8 bits, and the eigenvalues of their covariance."""
+    rng, dims = np.random.default_rng(0), len(_SPECTRUM)
+    basis = np.linalg.qr(rng.normal(size=(dims, dims)))[0]
+    x = 0.5 + rng.normal(size=(_IMAGES, dims)) * np.sqrt(_SPECTRUM) @ basis.T
+    pixels = np.rint(x.clip(0, 1) * 255).astype(np.uint8)
+    shaped = pixels.reshape(_IMAGES, *_SHAPE)
+    images = Images(name="npz:gaussian", train=shaped, test=shaped[:1], split_rule="made up")
+    return images, np.linalg.eigvalsh(np.cov(pixels.T / 255, bias=True))
+
+
+def selftest() -> Iterator[Check]:
+    """Trains and checks one model after the other, on one thread."""
+    images, eigenvalues = gaussian_images()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for objective, (betas, sigma) in {**CLOSED_FORMS, **NO_CLOSED_FORM}.items():
+            for beta in betas:
+                yield _check(_trial(objective, beta), images, eigenvalues, sigma)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trial(objective: str, beta: float) -> Trial:
+    # Full batches: the variance of `optimal-batch` is then that of the whole data.
+    return make_trial(
+        "npz:gaussian",
+        architecture="linear",
+        latents=_LATENTS,
+        objective=objective,
+        beta=beta,
+        epochs=_EPOCHS,
+        batch_size=_IMAGES,
+        learning_rate=_LEARNING_RATE,
+        checkpoints="last",
+        draws=_DRAWS,
+        train_images="all",
+    )
+
+
+def _check(trial: Trial, images: Images, eigenvalues: Floats, sigma: str) -> Check:
+    statistics = {"train": evaluate(train(trial, images), images, trial)["train"]}
+    found = score(statistics, [sigma], trial)[0]
+    exact = _optimum(trial, eigenvalues)
+    pairs = {
+        "rate": (found.rate, exact.rate, "nats"),
+        "distortion": (found.distortion, exact.distortion, "nats"),
+        "elbo": (found.elbo, exact.elbo, "nats"),
+        # With a constant variance there is no s2 to find: what is left to get right is mse.
+        "s2": (found.mse, exact.sse / images.dims, "squared pixel"),
+    }
+    if trial.train_sigma2 is None:
+        pairs["s2"] = (found.sigma2, exact.sigma2, "squared pixel")
+    return Check(
+        objective=trial.objective,
+        beta=trial.beta,
+        has_closed_form=trial.objective in CLOSED_FORMS,
+        active=exact.active,
+        quantities=tuple(
+            Quantity(name=name, trained=a, exact=b, unit=unit)
+            for name, (a, b, unit) in pairs.items()
+        ),
+    )
+
+
+def _optimum(trial: Trial, eigenvalues: Floats) -> Optimum:
+    if trial.train_sigma2 is None:
+        return shared_optimum(eigenvalues, latents=trial.latents, beta=trial.beta)
+    return linear_optimum(
+        eigenvalues, latents=trial.latents, beta=trial.beta, sigma2=trial.train_sigma2
+    )
