@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -133,6 +134,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (BadInput, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BadData(f"{path}: damaged checkpoint ({reason[:160]})") from error
+
+
+def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
+    """|a - b| / |a| over all the numbers of two networks of the same kind.
+
+    Raises:
+        BadInput: they have other weights.
+    """
+    pairs = [(a, other.state["model"].get(name)) for name, a in one.state["model"].items()]
+    if any(b is None or a.shape != b.shape for a, b in pairs):
+        raise BadInput(f"{one.trial.run_id} and {other.trial.run_id} are different networks")
+    numbers = [(a.double(), b.double()) for a, b in pairs if a.is_floating_point()]
+    difference = sum(float((a - b).square().sum()) for a, b in numbers)
+    return math.sqrt(difference / sum(float(a.square().sum()) for a, _ in numbers))
 
 
 def _checked(content: dict[str, Any], sha256: str) -> Checkpoint:

@@ -43,9 +43,12 @@ def to_text(table: pd.DataFrame) -> str:
     return str(text.to_string(index=False))
 
 
+_SIGNIFICANT = ("beta", "beta_const", "sigma2", "train_sigma2", "C", "product", "distance", "mse")
+
+
 def _number(value: float, column: str) -> str:
     if pd.isna(value):
         return "-"
-    if column in ("beta", "sigma2", "mse"):
+    if column in _SIGNIFICANT:
         return f"{value:.4g}"
-    return f"{value:.4f}" if column == "bits_per_dim" else f"{value:.2f}"
+    return f"{value:.4f}" if column in ("bits_per_dim", "spread_bits") else f"{value:.2f}"

@@ -14,7 +14,12 @@ COMMANDS = {
     "sweep": "train a grid of VAEs and score every checkpoint",
     "status": "what of a sweep is done, running, failed, left",
     "rescore": "score checkpoints under any interpretation of the variance",
+    "describe": "all that is known of one checkpoint: readings, bounds, where the rate goes",
     "plot-rd": "draw rate-distortion curves",
+    "consistency": "what the readings claim for the same weights, and BS-VAE at matched rate",
+    "lint": "which reported likelihoods are comparable, which are not, and why",
+    "decode-loss": "the beta and the variance that a loss really sets",
+    "selftest": "train linear VAEs and compare them with their closed forms",
 }
 INTERRUPTED = 130
 

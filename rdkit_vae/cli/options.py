@@ -1,14 +1,22 @@
 """Options and their parsing that several commands share."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import click
 
-from rdkit_vae.grammar import SIGMAS, merge_repeats, parse_sigma
+from rdkit_vae.grammar import SIGMAS, merge_repeats, parse_sigma, positive
 
 data_dir_option = click.option(
     "--data-dir",
     metavar="DIR",
     help="Folder that holds the files of mnist, fashion-mnist or celeba; else $RDVAE_DATA.",
 )
+
+
+def positive_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option that takes a positive number."""
+    return None if value is None else positive(value, param.opts[0])
 
 
 def sigmas_of(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -34,3 +42,14 @@ def bounds_of(text: str | None, option: str) -> tuple[float, float] | None:
     if not valid:
         raise click.BadParameter("must be LOW,HIGH, such as 0,40", param_hint=option)
     return low, high
+
+
+def check_suffixes(files: Iterable[str], suffixes: Sequence[str], option: str = "--out") -> None:
+    """Refuses a file to write whose format is not known.
+
+    Raises:
+        BadParameter: its name ends otherwise.
+    """
+    for name in files:
+        if Path(name).suffix not in suffixes:
+            raise click.BadParameter(f"{name} must end in {', '.join(suffixes)}", param_hint=option)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import bounds_of, sigmas_of
+from rdkit_vae.cli.options import bounds_of, check_suffixes, sigmas_of
 from rdkit_vae.grammar import one_of
 from rdkit_vae.objectives import OBJECTIVES
 
@@ -61,11 +61,7 @@ def command(
     chosen_sigmas = sigmas_of(sigmas)
     chosen_objectives = [one_of(name, OBJECTIVES, "objective") for name in objectives]
     x, y = bounds_of(xlim, "--xlim"), bounds_of(ylim, "--ylim")
-    for path in out:
-        if Path(path).suffix not in _SUFFIXES:
-            raise click.BadParameter(
-                f"{path} must end in {', '.join(_SUFFIXES)}", param_hint="--out"
-            )
+    check_suffixes(out, _SUFFIXES)
 
     from rdvae_analysis.curves import rd_points
     from rdvae_analysis.figures.rd import rd

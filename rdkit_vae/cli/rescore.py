@@ -1,39 +1,31 @@
 """`rdvae rescore`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from rdkit_vae.cli.options import data_dir_option, sigmas_of
-from rdkit_vae.errors import BadData, RdvaeError
-from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.trial import Trial, bind
-
-if TYPE_CHECKING:
-    from rdkit_vae.datasets.images import Images
-    from rdkit_vae.sigma import Statistics
+from rdkit_vae.cli.checkpoints import (
+    Measured,
+    Wanted,
+    discretized,
+    measured,
+    with_measuring_options,
+)
+from rdkit_vae.cli.options import check_suffixes, sigmas_of
+from rdkit_vae.grammar import ON_REQUEST, SIGMAS, whole
 
 _SUFFIXES = (".parquet", ".csv", ".json")
-_SHOWN = [
-    "split",
-    "sigma",
-    "density",
-    "sigma2",
-    "rate",
-    "distortion",
-    "elbo",
-    "elbo_se",
-    "bits_per_dim",
-]
+_SHOWN = ["split", "sigma", "density", "sigma2", "rate", "distortion", "elbo", "elbo_se"]
+_MOST_SHOWN = 6  # K of IWAE-K that fit on a screen
 
 
 @click.command(
     "rescore",
     epilog="Interpretations: "
-    + "; ".join(f"{name}: {formula}" for name, formula in SIGMAS.items())
-    + "; constant:V: any V > 0, in squared pixels.",
+    + "; ".join(f"{name}: {formula}" for name, formula in {**SIGMAS, **ON_REQUEST}.items())
+    + ".",
 )
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -43,13 +35,26 @@ _SHOWN = [
     multiple=True,
     default=("all",),
     show_default=True,
-    help="An interpretation, constant:V, or all; repeatable.",
+    help="An interpretation of those below, or all (not those with a number); repeatable.",
 )
-@data_dir_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
-    "--dataset", metavar="NAME", help="Where the images are now, if not where the sweep found them."
+    "--bound",
+    type=click.Choice(["elbo", "iwae"]),
+    default="elbo",
+    show_default=True,
+    help="iwae: also the tighter IWAE-K, for the interpretations that are densities.",
 )
+@click.option(
+    "--k", "ks", metavar="K,K,..", help="K of --bound iwae.  [default: every K up to the draws]"
+)
+@click.option(
+    "--discretized",
+    "pixels",
+    is_flag=True,
+    help="Also the likelihood of the pixels' grey levels, by the mass of their bins and under "
+    "uniform noise: bits per dimension that compare with other papers. Needs model and images.",
+)
+@with_measuring_options
 @click.option(
     "--out",
     metavar="FILE",
@@ -59,138 +64,164 @@ _SHOWN = [
 def command(
     checkpoints: tuple[Path, ...],
     sigmas: tuple[str, ...],
-    data_dir: str | None,
-    device: str,
-    dataset: str | None,
+    bound: str,
+    ks: str | None,
+    pixels: bool,
     out: tuple[str, ...],
+    **measuring: Any,
 ) -> None:
     """Score CHECKPOINTS under any interpretation of the decoder variance.
 
-    Statistics that the sweep stored are used where the checkpoint still is the one they were
-    measured on; else the checkpoint is evaluated anew.
+    Statistics that the sweep stored are used, without the model; a checkpoint that lies elsewhere
+    is evaluated. Only the bounds of a density bound a log-likelihood.
 
     \b
     rdvae rescore --sigma optimal --sigma shared runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae rescore --sigma constant:0.01 --out scores.csv runs/NAME/checkpoints/*/epoch=00025.pt
+    rdvae rescore --bound iwae --discretized --sigma shared --sigma mixture CHECKPOINT.pt
     """
-    chosen = sigmas_of(sigmas)
-    for name in out:
-        if Path(name).suffix not in _SUFFIXES:
-            raise click.BadParameter(
-                f"{name} must end in {', '.join(_SUFFIXES)}", param_hint="--out"
-            )
-    scored = [
-        _rows(path, chosen, lambda trial: _images(trial, dataset, data_dir), device)
-        for path in checkpoints
-    ]
+    chosen, wanted = sigmas_of(sigmas), Wanted(**measuring)
+    check_suffixes(out, _SUFFIXES)
+    if ks is not None and bound != "iwae":
+        raise click.UsageError("--k is of --bound iwae: give both, or neither")
+    only = None if ks is None else tuple(whole(k, "--k", least=1) for k in ks.split(","))
+    bounds, asked = bound == "iwae" or pixels, chosen
+    chosen = _densities(asked, "all" in sigmas) if bounds else asked
+    scored = []
+    for path in checkpoints:
+        found = measured(path, wanted)
+        rows = (
+            _bound_rows(found, chosen, bound, only, wanted if pixels else None)
+            if bounds
+            else _rows(found, chosen)
+        )
+        scored.append((found, rows))
+    for sigma in (name for name in asked if name not in chosen):
+        click.echo(f"rdvae: left out {sigma}: not a density, it bounds no likelihood", err=True)
     # The files come before the tables: they do not depend on who reads the screen.
     for name in out:
-        _write(Path(name), [row for rows, _ in scored for row in rows], chosen)
-    for path, (rows, source) in zip(checkpoints, scored, strict=True):
-        _print(path, rows, source)
+        _write(Path(name), [row for _, rows in scored for row in rows], chosen, bounds)
+    for found, rows in scored:
+        _print(found, rows, bounds)
     for name in out:
-        click.echo(f"wrote {sum(len(rows) for rows, _ in scored)} rows to {name}")
+        click.echo(f"wrote {sum(len(rows) for _, rows in scored)} rows to {name}")
 
 
-def _images(trial: "Trial", dataset: str | None, data_dir: str | None) -> "Images":
-    """The images that a trial was evaluated on, wherever they are now."""
-    from rdkit_vae.datasets import load_dataset
+def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
+    """The densities among interpretations.
 
-    name = dataset or trial.dataset
-    images = load_dataset(name, data_dir=data_dir, image_size=trial.image_size)
-    bind(trial, images.sha256)
-    return images
+    Raises:
+        UsageError: one that is none was named.
+    """
+    from rdkit_vae.sigma import interpretation
+
+    others = [sigma for sigma in sigmas if not interpretation(sigma).is_density]
+    if others and not from_all:
+        raise click.UsageError(
+            f"sigma {others[0]} is not a density: it bounds no likelihood, so neither --bound iwae "
+            "nor --discretized goes with it"
+        )
+    return tuple(sigma for sigma in sigmas if sigma not in others)
 
 
-def _rows(
-    path: Path, sigmas: Sequence[str], find: "Callable[[Trial], Images]", device: str
-) -> tuple[list[dict[str, Any]], str]:
-    """The rows of a checkpoint, and in words where their statistics come from."""
-    from rdkit_vae.files import sha256_of
+def _rows(of: Measured, sigmas: Sequence[str]) -> list[dict[str, Any]]:
     from rdkit_vae.sigma import score
     from rdkit_vae.store import result_rows
 
-    sha256 = sha256_of(path)
-    stored = _stored(path, sha256)
-    statistics, about = stored or _evaluated(path, find, device)
-    if not all(measured.finite for measured in statistics.values()):
-        raise BadData(f"{path}: its evaluation is not finite; the model has diverged")
-    trial = Trial.from_dict(about["trial"])
-    scores = score(statistics, sigmas, trial)
-    at = {"epoch": about["epoch"], "step": about["step"]}
-    rows = result_rows(trial, scores, **at, checkpoint_sha256=sha256)
-    return rows, "stored statistics" if stored else "evaluated now"
+    return result_rows(
+        of.trial,
+        score(of.statistics, sigmas, of.trial),
+        of.statistics,
+        epoch=of.epoch,
+        step=of.step,
+        checkpoint_sha256=of.sha256,
+    )
 
 
-def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, Any]] | None":
-    """The statistics beside a checkpoint, if they were measured on this very file."""
-    from rdkit_vae.store import read_statistics, statistics_beside
+def _bound_rows(
+    of: Measured,
+    sigmas: Sequence[str],
+    bound: str,
+    only: Sequence[int] | None,
+    pixels: Wanted | None,
+) -> list[dict[str, Any]]:
+    """The bounds of a checkpoint; with a pass over its pixels where `pixels` says how."""
+    from rdkit_vae.bounds import score_bounds
+    from rdkit_vae.sigma import readings
+    from rdkit_vae.store import bound_rows
 
-    beside = statistics_beside(path)
-    if not beside.exists():
-        return None
-    try:
-        statistics, about = read_statistics(beside)
-    except BadData as error:
-        click.echo(f"rdvae: {error}; evaluating the checkpoint instead", err=True)
-        return None
-    if about.get("checkpoint_sha256") != sha256:
-        click.echo(
-            f"rdvae: {path} is not the file that {beside} was measured on; evaluating it instead",
-            err=True,
-        )
-        return None
-    return statistics, about
-
-
-def _evaluated(
-    path: Path, find: "Callable[[Trial], Images]", device: str
-) -> "tuple[dict[str, Statistics], dict[str, Any]]":
-    from rdkit_vae.checkpoint import load_checkpoint
-    from rdkit_vae.evaluation import evaluate
-    from rdkit_vae.sweep import choose_device
-
-    checkpoint = load_checkpoint(path)
-    trial = checkpoint.trial
-    try:
-        images = find(trial)
-    except RdvaeError as error:
-        raise BadData(f"{path} needs its images: {error}; --dataset names another place") from error
-    device = choose_device(device)
-    statistics = evaluate(checkpoint.model().to(device), images, trial, device=device)
-    at = {"epoch": checkpoint.epoch, "step": checkpoint.step}
-    return statistics, {"trial": trial.to_dict(), **at}
+    found = readings(of.statistics, sigmas, of.trial)
+    every = tuple(range(1, of.statistics["test"].sse.shape[1] + 1))
+    masses: Mapping[str, Any] = {}
+    if pixels is not None:
+        variances: dict[str, dict[str, Any]] = {split: {} for split in of.statistics}
+        for reading in found:
+            if not reading.how.scales:  # a mixture has no one variance
+                variances[reading.split][reading.sigma] = reading.sigma2
+        masses = discretized(of, variances, pixels)
+    scores = score_bounds(found, (only or every) if bound == "iwae" else None, masses)
+    return bound_rows(of.trial, scores, epoch=of.epoch, step=of.step, checkpoint_sha256=of.sha256)
 
 
-def _print(path: Path, rows: list[dict[str, Any]], source: str) -> None:
+def _print(of: Measured, rows: list[dict[str, Any]], bounds: bool) -> None:
     import pandas as pd
 
     from rdvae_analysis.tables import to_text
 
-    click.echo(f"{path}")
+    click.echo(f"{of.path}")
     if not rows:
         click.echo("  no interpretation asked for applies to this model\n")
         return
     first = rows[0]
     click.echo(
         f"  {first['run_id']}, epoch {first['epoch']}; {first['n_images']} images a split, "
-        f"{first['n_draws']} draws, {source}; nats per image"
+        f"{first['n_draws']} draws, {of.source}; nats per image"
     )
     frame = pd.DataFrame(rows).rename(columns={"is_density": "density"})
     frame["density"] = frame["density"].map({True: "yes", False: "no"})
-    click.echo(to_text(frame[_SHOWN]) + "\n")
+    click.echo(to_text(_bounds_shown(frame) if bounds else frame[[*_SHOWN, "bits_per_dim"]]))
+    for line in _remarks(frame):
+        click.echo(line)
+    click.echo()
 
 
-def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str]) -> None:
+def _bounds_shown(frame: Any) -> Any:
+    """A row per split, interpretation and likelihood; the ELBO, then IWAE for some K, across."""
+    keys = ["split", "sigma", "likelihood"]
+    firsts = frame.groupby(keys, sort=False)
+    shown = firsts.agg(sigma2=("sigma2", "first"))
+    shown["elbo"] = frame[frame["k"].isna()].groupby(keys, sort=False)["value"].first()
+    ks = sorted({int(k) for k in frame["k"].dropna()})
+    powers = [k for k in ks if k == ks[-1] or k & (k - 1) == 0]
+    for k in ks if len(ks) <= _MOST_SHOWN else powers:
+        at = frame[frame["k"] == k].groupby(keys, sort=False)["value"]
+        shown[f"iwae-{k}"] = at.first()
+    last = firsts.agg(se=("value_se", "last"), bits_per_dim=("bits_per_dim", "last"))
+    return shown.join(last).reset_index()
+
+
+def _remarks(frame: Any) -> list[str]:
+    """What must be known to read the table: caveats, and the range of a mixture."""
+    firsts = frame.drop_duplicates("sigma")
+    told = [f"  {row.sigma}: {row.caveat}" for row in firsts.itertuples() if row.caveat]
+    mixed = firsts[firsts["s_min"].notna()]
+    return told + [
+        f"  {row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
+    ]
+
+
+def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
     from rdkit_vae.files import write_atomic
-    from rdkit_vae.store import COLUMNS, write_results
+    from rdkit_vae.schema import BOUNDS, COLUMNS
+    from rdkit_vae.store import write_bounds, write_results
 
     if path.suffix == ".parquet":
-        write_results(path, rows, {"rescored": list(sigmas)})
+        write = write_bounds if bounds else write_results
+        write(path, rows, {"rescored": list(sigmas)})
         return
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(BOUNDS if bounds else COLUMNS))
     if path.suffix == ".csv":
         write_atomic(path, frame.to_csv(index=False).encode())
     else:

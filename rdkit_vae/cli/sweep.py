@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdkit_vae.cli.options import data_dir_option
+from rdkit_vae.cli.options import data_dir_option, positive_option
 from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
-from rdkit_vae.grammar import positive as positive_number
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, Trial, bind, grid
+from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, Trial, bind, grid, pairs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from rdkit_vae.store import Sweep
 
 TRIALS_FAILED = 3
-
-
-def _positive(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    return None if value is None else positive_number(value, param.opts[0])
+DEFAULT_OBJECTIVES = "constant,optimal"
 
 
 def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -58,20 +54,26 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
 @click.option(
     "--objectives",
     metavar="NAMES",
-    default="constant,optimal",
-    show_default=True,
-    help="; ".join(f"{name}: {entry.about}" for name, entry in OBJECTIVES.items()),
+    help="; ".join(f"{name}: {entry.about}" for name, entry in OBJECTIVES.items())
+    + ".  [default: constant,optimal]",
+)
+@click.option(
+    "--pairs",
+    "paired",
+    is_flag=True,
+    help="Lines of constant beta x C instead: each beta with C, beta/10 with 10 C, 10 beta with "
+    "C/10, all of objective constant; for rdvae consistency.",
 )
 @click.option(
     "--train-sigma2",
     metavar="C",
-    callback=_positive,
+    callback=positive_option,
     help="Variance C of objective constant, in squared pixels of [0,1].  [default: 1/2]",
 )
 @click.option(
     "--sigma2-floor",
     metavar="F",
-    callback=_positive,
+    callback=positive_option,
     help="Least value of a fitted variance.  [default: 1e-6]",
 )
 @click.option(
@@ -97,7 +99,7 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
 )
 @click.option("--epochs", type=click.IntRange(1, 10**6), help="[default: by dataset]")
 @click.option("--batch-size", type=click.IntRange(1, 10**6), help="[default: by dataset]")
-@click.option("--lr", metavar="X", callback=_positive, help="Of AdamW.  [default: 1e-3]")
+@click.option("--lr", metavar="X", callback=positive_option, help="Of AdamW.  [default: 1e-3]")
 @click.option(
     "--checkpoints",
     metavar="WHEN",
@@ -125,8 +127,9 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
 @click.option("--dry-run", is_flag=True, help="List the trials, their time and disk; train none.")
 def command(
     betas: str,
-    objectives: str,
+    objectives: str | None,
     seeds: str,
+    paired: bool,
     lr: float | None,
     dataset: str,
     data_dir: str | None,
@@ -145,17 +148,23 @@ def command(
     rdvae sweep --betas 1e-4..1e3
     rdvae sweep --betas 0.01,0.1,1,10,100 --dataset mnist --data-dir ~/data --seeds 5
     rdvae sweep --betas 1e-2..1e2:9 --dataset folder:photos --image-size 64 --dry-run
+    rdvae sweep --betas 0.01,0.1,1 --pairs
     """
+    if paired and objectives is not None:
+        raise click.UsageError("--pairs are of objective constant: leave --objectives out")
     axes: dict[str, Any] = {
         "betas": _once(parse_betas(betas), "beta"),
-        "objectives": _once(
-            [one_of(name.strip(), OBJECTIVES, "objective") for name in objectives.split(",")],
-            "objective",
-        ),
         "seeds": _once(parse_seeds(seeds), "seed"),
     }
-    trials = grid(dataset=dataset, learning_rate=lr, **axes, **settings)
-    folder = Path(out or _default_out(dataset, settings["architecture"]))
+    if paired:
+        trials = pairs(dataset=dataset, learning_rate=lr, **axes, **settings)
+    else:
+        names = (objectives or DEFAULT_OBJECTIVES).split(",")
+        named = [one_of(name.strip(), OBJECTIVES, "objective") for name in names]
+        axes["objectives"] = _once(named, "objective")
+        trials = grid(dataset=dataset, learning_rate=lr, **axes, **settings)
+    name = _default_out(dataset, settings["architecture"]) + ("-pairs" if paired else "")
+    folder = Path(out or name)
     _check_writable(folder)
 
     from rdkit_vae.store import Sweep

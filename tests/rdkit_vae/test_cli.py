@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from rdkit_vae.cli import COMMANDS
+from rdkit_vae.cli.selftest import command as selftest_command
+from rdkit_vae.conventions import CONVENTIONS
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.schema import BOUNDS
+from rdkit_vae.store import Sweep, read_statistics
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"torch", "numpy", "pandas", "pyarrow", "matplotlib", "scipy", "seaborn", "rich"}
@@ -54,7 +61,10 @@ def _imported(*arguments: str | Path, **env: str) -> set[str]:
         ["sweep", "--architecture", "nope"],
         ["sweep", "--out", "/dev/null/x"],
         ["rescore", "--sigma", "nope", "x.pt"],
+        ["rescore", "--k", "3", "x.pt"],
         ["plot-rd", "runs", "--xlim", "3"],
+        ["decode-loss", "--kl", "nope", "--dims", "3"],
+        ["decode-loss", "--list"],
         ["nope"],
         ["datasets"],
     ],
@@ -77,8 +87,13 @@ def test_plotting_never_imports_torch(sweep_folder: Path, tmp_path: Path) -> Non
     assert (tmp_path / "rd.png").exists()
 
 
-def test_rescoring_stored_statistics_never_imports_torch(sweep_folder: Path) -> None:
-    imported = _imported("rescore", "--sigma", "all", _checkpoint(sweep_folder))
+@pytest.mark.parametrize(
+    "arguments",
+    [["rescore", "--sigma", "all"], ["rescore", "--bound", "iwae"], ["describe"], ["lint"]],
+)
+def test_stored_statistics_need_no_torch(sweep_folder: Path, arguments: list[str]) -> None:
+    target = sweep_folder if arguments == ["lint"] else _checkpoint(sweep_folder)
+    imported = _imported(*arguments, target)
     assert "pandas" in imported
     assert "torch" not in imported
 
@@ -114,6 +129,7 @@ BAD = {
     "missing npz": ["--dataset", "npz:missing.npz"],
     "out is a file": ["--out", "/dev/null/x"],
     "unknown option": ["--momentum", "0.9"],
+    "pairs of another objective": ["--pairs", "--objectives", "optimal"],
     "batches that are never full": ["--protocol", "paper", "--batch-size", "2000"],
     "a name that is too long": ["--dataset", "npz:" + "x" * 5000],
     "a data folder that is too long": ["--dataset", "mnist", "--data-dir", "x" * 5000],
@@ -218,7 +234,7 @@ def test_a_checkpoint_alone_is_evaluated_to_the_same_numbers(
         np.testing.assert_allclose(evaluated[name], stored[name], rtol=1e-6)
 
 
-def test_statistics_of_a_checkpoint_that_has_changed_are_not_used(
+def test_statistics_of_a_checkpoint_that_has_changed_are_refused(
     rdvae: Run, sweep_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
@@ -227,13 +243,177 @@ def test_statistics_of_a_checkpoint_that_has_changed_are_not_used(
     content = torch.load(checkpoint, weights_only=True)
     content["model"]["decoder.bias"] += 10
     torch.save(content, checkpoint)
-    done = rdvae("rescore", "--sigma", "half", "--out", tmp_path / "new.csv", checkpoint)
-    assert done.returncode == 0
-    assert "is not the file that" in done.stderr
+    arguments = ("rescore", "--sigma", "half", "--out", tmp_path / "new.csv", checkpoint)
+    done = rdvae(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "has changed since" in done.stderr
+    assert not (tmp_path / "new.csv").exists()
+    assert rdvae(*arguments, "--evaluate").returncode == 0
     new = pd.read_csv(tmp_path / "new.csv")
     rdvae("rescore", "--sigma", "half", "--out", tmp_path / "old.csv", _checkpoint(sweep_folder))
     # Every pixel is off by ten more.
     assert (new["mse"] - pd.read_csv(tmp_path / "old.csv")["mse"]).min() > 50
+
+
+CONTRADICTIONS = {
+    "K without iwae": (["--k", "2"], "--bound iwae"),
+    "more draws than there are": (["--bound", "iwae", "--k", "3"], "K can be 1 to 2"),
+    "K of zero": (["--bound", "iwae", "--k", "0"], "whole number"),
+    "a bound of no density": (["--bound", "iwae", "--sigma", "optimal"], "not a density"),
+    "pixels of no density": (["--discretized", "--sigma", "optimal"], "not a density"),
+    "no variance": (["--sigma", "constant:0"], "positive"),
+    "a negative variance": (["--sigma", "constant:-1"], "positive"),
+    "a mixture backwards": (["--sigma", "mixture:1..0.1"], "smaller to the larger"),
+    "an unknown bound": (["--bound", "best"], "--bound"),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_what_contradicts_is_one_line(
+    what: str, rdvae: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    arguments, reason = CONTRADICTIONS[what]
+    done = rdvae("rescore", *arguments, "--out", tmp_path / "x.csv", _checkpoint(sweep_folder))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert reason in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_bounds_in_parquet_follow_from_the_stored_statistics(
+    rdvae: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    checkpoint, out = _checkpoint(sweep_folder), tmp_path / "bounds.parquet"
+    done = rdvae("rescore", "--bound", "iwae", "--discretized", "--out", out, checkpoint)
+    assert done.returncode == 0, done.stderr
+    assert "left out optimal" in done.stderr
+    frame = pd.read_parquet(out)
+    assert list(frame) == list(BOUNDS)
+    assert set(frame["sigma"]) == set(SIGMAS) - {"optimal"}
+    run = checkpoint.parent.name
+    statistics, _ = read_statistics(Sweep(sweep_folder).statistics(run, 3))
+    test = statistics["test"]
+    nll = test.sse + 32 * np.log(np.pi)
+    weights = test.log_ratio - nll
+    chosen = frame[(frame["split"] == "test") & (frame["sigma"] == "half")]
+    values = {(r.likelihood, r.bound, r.k): r.value for r in chosen.itertuples() if r.k == r.k}
+    assert values["continuous", "iwae", 1] == pytest.approx(weights.mean(), rel=1e-12)
+    both = np.logaddexp(weights[:, 0], weights[:, 1]).mean() - np.log(2)
+    assert values["continuous", "iwae", 2] == pytest.approx(both, rel=1e-12)
+    elbos = chosen[chosen["bound"] == "elbo"].set_index("likelihood")["value"]
+    assert elbos["continuous"] == pytest.approx(-(nll.mean() + test.kl.mean()), rel=1e-12)
+    # 17 levels: a bin is 1/16 wide; its mass is below its density times its width, up to the ends.
+    assert elbos["continuous"] - 64 * np.log(16) < elbos["discretized"] + 64
+    assert elbos["dequantized"] < elbos["discretized"]
+    assert set(frame.loc[frame["sigma"] == "mixture", "likelihood"]) == {"continuous"}
+    assert (frame["bits_per_dim"] == -frame["value"] / (64 * np.log(2))).all()
+    assert "Parquet, but not rdvae-results" in rdvae("plot-rd", out).stderr
+
+
+def test_more_draws_are_measured_now(rdvae: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    out, checkpoint = tmp_path / "x.csv", _checkpoint(sweep_folder)
+    arguments = ("--bound", "iwae", "--k", "1,20", "--sigma", "shared", "--out", out)
+    done = rdvae("rescore", "--draws", "20", *arguments, checkpoint)
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_csv(out)
+    assert set(frame["n_draws"]) == {20}
+    assert set(frame["run_id"]) == {checkpoint.parent.name}
+    assert frame[frame["k"] == 20]["value"].gt(frame[frame["k"] == 1]["value"].to_numpy()).all()
+
+
+def test_describe_says_where_the_rate_goes(rdvae: Run, sweep_folder: Path) -> None:
+    checkpoint = _checkpoint(sweep_folder, "optimal")
+    done = rdvae("describe", checkpoint)
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(sweep_folder / "results" / f"{checkpoint.parent.name}.parquet")
+    row = frame[(frame["epoch"] == 3) & (frame["split"] == "test")].iloc[0]
+    information = f"{row['rate']:.2f} = {row['mutual_information']:.2f}"
+    assert information in done.stdout
+    assert f"log n = {np.log(359):.2f}" in done.stdout
+    assert f"{row['active_units']} of 4 units are active" in done.stdout
+    assert row["checkpoint_sha256"] in done.stdout
+
+
+def test_decode_loss_names_the_beta_and_the_reading(rdvae: Run) -> None:
+    done = rdvae("decode-loss", "--kl", "weight:0.00025", "--dims", "12288")
+    assert done.returncode == 0, done.stderr
+    assert "beta x s2 = 1.536" in done.stdout
+    assert "beta = 3.072" in done.stdout
+    assert "another objective than the one trained" in done.stdout
+    plain = rdvae("decode-loss", "--reconstruction", "sum", "--dims", "784")
+    assert "it is already -ELBO" in plain.stdout
+    listed = rdvae("decode-loss", "--list").stdout
+    for name in CONVENTIONS:
+        assert f"\n{name} " in f"\n{listed}"
+    for wrong in (["--convention", "x"], ["--convention", "sum-sum", "--kl", "mean"], []):
+        refused = rdvae("decode-loss", *wrong)
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+
+
+def test_lint_of_a_runs_folder_and_of_a_table(
+    rdvae: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    done = rdvae("lint", sweep_folder)
+    assert done.returncode == 1
+    for rule in ("different-split", "not-a-density", "variance-follows-beta", "different-readings"):
+        assert f"{rule} [" in done.stdout
+    pd.DataFrame({"model": ["a", "b"], "elbo": [1, 2], "variance": [0.1, 0.1]}).to_csv(
+        tmp_path / "t.csv"
+    )
+    fine = rdvae("lint", tmp_path / "t.csv")
+    assert fine.returncode == 0
+    assert "all claims are comparable" in fine.stdout
+    assert rdvae("lint", tmp_path / "none.csv").returncode == 2
+
+
+def test_pairs_and_their_consistency(rdvae: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    arguments = ("--architecture", "linear", "--latents", "4", "--epochs", "3", "--draws", "2")
+    sized = (*arguments, "--batch-size", "256")
+    done = rdvae("sweep", "--pairs", "--betas", "0.1", *sized, "--out", runs / "pairs")
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(sweep_folder, runs / "small")
+    done = rdvae("consistency", runs, "--out", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    for what in ("spread", "pairs"):
+        stem = f"consistency-{what}"
+        assert (tmp_path / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(tmp_path / "figures" / f"{stem}.csv"))
+    table = pd.read_csv(tmp_path / "figures" / "consistency-pairs.csv")
+    line = table[table["product"].round(6) == 0.05]
+    assert len(line) == 3
+    assert (line["distance"] < 0.02).all()
+    assert line["distance"].max() > 0
+    # The weights agree, and so does every fitted reading; what each claims for itself does not.
+    assert np.ptp(line["shared"]) < 0.1
+    assert np.ptp(line["own"]) > 100
+    nothing = rdvae("consistency", tmp_path / "figures")
+    assert nothing.returncode == 2
+    assert nothing.stderr.count("\n") == 1
+
+
+def test_selftest_lands_on_the_closed_forms(rdvae: Run) -> None:
+    done = rdvae("selftest")
+    assert done.returncode == 0, done.stdout
+    for objective in ("constant", "learned", "optimal-batch", "optimal"):
+        assert f"\n{objective} " in done.stdout
+    assert "all passed" in done.stdout
+    assert "OFF" not in done.stdout
+
+
+def test_selftest_fails_where_a_number_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss whose rate counts a tenth more than it says is caught."""
+    entry = OBJECTIVES["optimal-batch"]
+    wrong = replace(entry, loss=lambda sse, kl, s2, how: entry.loss(sse, 1.1 * kl, s2, how))
+    monkeypatch.setattr("rdkit_vae.training.OBJECTIVES", {**OBJECTIVES, "optimal-batch": wrong})
+    monkeypatch.setattr("rdkit_vae.selftest.CLOSED_FORMS", {"optimal-batch": ((0.25,), "shared")})
+    monkeypatch.setattr("rdkit_vae.selftest.NO_CLOSED_FORM", {})
+    done = CliRunner().invoke(selftest_command, standalone_mode=False)
+    assert done.return_value == 1
+    assert "OFF" in done.output
+    assert "1 models are off by more than 1%" in done.output
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut"])

@@ -13,12 +13,11 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.curves import rd_points
 from rdvae_analysis.figures.bend import bend_above
-from rdvae_analysis.figures.style import paper_style, series_look
+from rdvae_analysis.figures.style import OBJECTIVE_NAMES, objective_name, paper_style, series_look
 
 Bounds = tuple[float, float]
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
-_OBJECTIVES = {"constant": "constant variance", "optimal": "BS-VAE"}
 _AXES = {
     "nll": r"distortion  $E[-\log p(x|z)]$  (nats / image)",
     "mse": "mean squared error  (squared pixel)",
@@ -103,7 +102,7 @@ def _series(points: pd.DataFrame) -> Series:
     They are the same in every figure, but for curves that differ in a further setting.
     """
     order = [*SIGMAS, *sorted(set(points["sigma"]) - SIGMAS.keys())]
-    objectives = [*_OBJECTIVES, *sorted(set(points["objective"]) - _OBJECTIVES.keys())]
+    objectives = [*OBJECTIVE_NAMES, *sorted(set(points["objective"]) - OBJECTIVE_NAMES.keys())]
     firsts = points.drop_duplicates(["curve", "sigma"])
     firsts = firsts.assign(
         rank=firsts["sigma"].map(order.index), group=firsts["objective"].map(objectives.index)
@@ -137,7 +136,7 @@ def _settings(points: pd.DataFrame) -> dict[str, str]:
 
 
 def _label(point: Any, settings: str) -> str:
-    objective = _OBJECTIVES.get(point.objective, point.objective)
+    objective = objective_name(point.objective)
     plain = pd.isna(point.train_sigma2) or point.train_sigma2 == 0.5
     names = {
         "": "",

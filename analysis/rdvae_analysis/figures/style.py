@@ -8,9 +8,21 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rdkit_vae.files import write_atomic
+from rdkit_vae.grammar import SIGMAS
+
+OBJECTIVE_NAMES = {
+    "constant": "constant variance",
+    "optimal": "BS-VAE",
+    "optimal-batch": "one variance a batch",
+    "learned": "learned variance",
+    "learned-image": "learned variance of z",
+}
+_READING_NAMES = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta/2$"}
 
 # Nine of the one to four of the other: no pair comes twice in 36 shapes.
 _MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
@@ -47,6 +59,29 @@ def series_look(colour: int, shape: int) -> dict[str, Any]:
         "marker": _MARKERS[shape % len(_MARKERS)],
         "linestyle": _LINES[shape % len(_LINES)],
     }
+
+
+def reading_look(sigma: str) -> dict[str, Any]:
+    """Look of an interpretation, the same in every figure that tells them by colour."""
+    rank = list(SIGMAS).index(sigma)
+    return series_look(rank, rank)
+
+
+def reading_name(sigma: str) -> str:
+    """An interpretation as it is written in a legend."""
+    return _READING_NAMES.get(sigma, sigma)
+
+
+def objective_name(objective: str) -> str:
+    """A training objective as it is written in a legend."""
+    return OBJECTIVE_NAMES.get(objective, objective)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Ticks 1, 2, 5, 10, ... as plain numbers, for a logarithmic axis of a decade or two."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:

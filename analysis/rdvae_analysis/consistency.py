@@ -1,0 +1,269 @@
+"""What the readings of the variance claim for the same weights, and what is left when they agree.
+
+Three comparisons, each a function from results (`load_results`) to a table; figures draw the
+tables. A setup is all that trials have in common but for objective, beta, variance and seed: only
+within one is anything compared. Rates, distortions and ELBOs in nats per image.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.interpolate import PchipInterpolator
+
+from rdkit_vae.grammar import SIGMAS
+from rdvae_analysis.theory import Floats
+
+READINGS = ("optimal", "shared", "mixture")  # fitted alike to every model, so that they compare
+_RATES = 9  # at which matched curves are compared
+_LEAST_RATE = 0.5  # nats; below, models have collapsed and a curve is a pile of points
+_FEWEST = 3  # points that make a curve
+_CONFIDENCE = 0.95
+
+
+def spread(rows: pd.DataFrame) -> pd.DataFrame:
+    """The ELBO of each model under every interpretation, and how far they lie apart.
+
+    Args:
+        rows: of one split and of last checkpoints.
+
+    Returns:
+        A row per run: what it is, rate, mse, an ELBO per interpretation, `lowest` and `highest` (by
+        name), `spread` in nats and `spread_bits` in bits per dimension.
+    """
+    facts = ["dataset", "setup", "objective", "beta", "train_sigma2", "seed", "rate", "mse", "dims"]
+    elbos = rows.pivot(index="run_id", columns="sigma", values="elbo")
+    elbos = elbos[[*(s for s in SIGMAS if s in elbos), *(s for s in elbos if s not in SIGMAS)]]
+    table = rows.groupby("run_id", sort=False)[facts].first().join(elbos)
+    table["lowest"], table["highest"] = elbos.idxmin(axis=1), elbos.idxmax(axis=1)
+    table["spread"] = elbos.max(axis=1) - elbos.min(axis=1)
+    table["spread_bits"] = table["spread"] / (table["dims"] * math.log(2))
+    return table.reset_index()
+
+
+def by_beta(table: pd.DataFrame) -> pd.DataFrame:
+    """`spread`, averaged over seeds: a row per setup, objective, C and beta."""
+    keys = ["dataset", "setup", "objective", "train_sigma2", "beta"]
+    numbers = table.drop(columns=["run_id", "lowest", "highest", "dims", "seed"])
+    means = numbers.groupby(keys, dropna=False, as_index=False).mean()
+    seeds = table.groupby(keys, dropna=False, as_index=False).agg(seeds=("seed", "nunique"))
+    return means.merge(seeds, on=keys)
+
+
+def pairs(rows: pd.DataFrame, distances: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """Models on lines of constant beta x C: the same weights, and what each claims (Fig. 2A).
+
+    Args:
+        rows: as `spread`.
+        distances: relative distance of the weights of two runs, by their ids.
+
+    Returns:
+        A row per model on a line of two or more: `product` (beta x C), `distance` of its weights
+        from those of the line's first, rate, mse, and its ELBO under C itself (`own`), `half`,
+        `beta-half`, `optimal` and `shared`.
+    """
+    table = spread(rows[rows["objective"] == "constant"])
+    table = table.rename(columns={"train_sigma2": "C"})
+    table["product"] = [float(f"{p:.9g}") for p in table["beta"] * table["C"]]
+    lines = table.groupby(["dataset", "setup", "seed", "product"])
+    table = table[lines["C"].transform("nunique") > 1]
+    table = table.sort_values(["dataset", "setup", "seed", "product", "C"], ignore_index=True)
+    first = table.groupby(["dataset", "setup", "seed", "product"])["run_id"].transform("first")
+    table["distance"] = [
+        0.0 if a == b else distances.get((a, b), math.nan)
+        for a, b in zip(first, table["run_id"], strict=True)
+    ]
+    facts = ["dataset", "setup", "seed", "product", "beta", "C", "distance", "rate", "mse"]
+    claims = ("own", "half", "beta-half", "optimal", "shared")
+    return table[["run_id", *facts, *(name for name in claims if name in table)]]
+
+
+def on_lines(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Runs whose weights `pairs` compares, as (first of the line, other)."""
+    table = pairs(rows, {})
+    lines = table.groupby(["dataset", "setup", "seed", "product"])["run_id"]
+    return [(ids.iloc[0], other) for _, ids in lines for other in ids.iloc[1:]]
+
+
+def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """How far each objective is ahead of constant variance at the same rate, by interpretation.
+
+    For each seed both curves ELBO(rate) are interpolated monotonically (PCHIP) and their difference
+    is taken at common rates; the interval is over seeds (Student's t, 95%).
+
+    Args:
+        rows: as `spread`.
+
+    Returns:
+        A row per dataset, setup, objective, sigma and rate: `gain`, `low`, `high` (nats, NaN for
+        one seed) and `seeds`; and in words what was left out, and how good the interpolation is.
+    """
+    found, notes = [], []
+    for key, (objective, part, base) in _against_constant(rows):
+        for sigma in READINGS:
+            seeds = _seeds(part, base)
+            curves = [(_curve(part, sigma, seed), _curve(base, sigma, seed)) for seed in seeds]
+            curves = [pair for pair in curves if min(len(pair[0][0]), len(pair[1][0])) >= _FEWEST]
+            rates = _common_rates([rate for pair in curves for rate, _ in pair])
+            if not len(rates):
+                notes.append(f"{objective}, {sigma}: no common rates with constant variance")
+                continue
+            gains = np.array([_at(ours, rates) - _at(theirs, rates) for ours, theirs in curves])
+            names = {"objective": objective, "sigma": sigma, "seeds": len(curves), "rate": rates}
+            found.append(pd.DataFrame({**key, **names, **_intervals(gains, "gain")}))
+        notes += _miss_of_constant(key["dataset"], base)
+    columns = ["dataset", "setup", "objective", "sigma", "seeds", "rate", "gain", "low", "high"]
+    table = pd.concat(found) if found else pd.DataFrame(columns=columns)
+    return table[columns], list(dict.fromkeys(notes))
+
+
+def overlay(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each objective against the constant variance that has its gradients: beta_const = 2 beta s2.
+
+    A fitted variance that all images share has the gradients of a constant variance of 1/2 with
+    this beta (s2 from the train split). So what is left at the same beta_const is not the variance:
+    under `shared` it is per-image weighting and optimisation, under `optimal` the reading besides.
+
+    Args:
+        rows: as `spread`.
+
+    Returns:
+        A row per dataset, setup, objective and beta: `beta_const`, its own `rate`, `mse`, and less
+        those of the constant curve at beta_const: `more_rate`, `more_log_mse`, and for each of
+        `READINGS` `gain_SIGMA` with `low_SIGMA`, `high_SIGMA` over seeds; `per_image`:
+        gain_optimal - gain_shared. Points beyond the constant curve's betas are left out.
+    """
+    found = []
+    for key, (objective, part, base) in _against_constant(rows):
+        for beta, points in part.groupby("beta"):
+            each = [
+                difference
+                for seed in _seeds(points, base)
+                if (difference := _differences(points, base, seed)) is not None
+            ]
+            if not each:
+                continue
+            means = {name: float(np.mean([d[name] for d in each])) for name in each[0]}
+            row = {**key, "objective": objective, "beta": beta, "seeds": len(each), **means}
+            for sigma in READINGS:
+                over = _intervals(np.array([[d[f"gain_{sigma}"]] for d in each]), "gain")
+                row |= {f"{side}_{sigma}": float(over[side][0]) for side in ("low", "high")}
+            found.append(row)
+    table = pd.DataFrame(found)
+    if found:
+        table["per_image"] = table["gain_optimal"] - table["gain_shared"]
+    return table
+
+
+def best(rows: pd.DataFrame) -> pd.DataFrame:
+    """The best ELBO over beta of each objective, by interpretation, with its beta.
+
+    Returns:
+        A row per dataset, setup, objective, C and sigma: `elbo` (mean over seeds at the best beta),
+        `sd` over seeds, `beta`, `rate`.
+    """
+    keys = ["dataset", "setup", "objective", "train_sigma2", "sigma"]
+    chosen = rows[rows["sigma"].isin(READINGS)]
+    table = chosen.groupby([*keys, "beta"], dropna=False).agg(
+        elbo=("elbo", "mean"), sd=("elbo", "std"), rate=("rate", "mean"), seeds=("seed", "nunique")
+    )
+    table = table.reset_index().sort_values("elbo", ascending=False)
+    return table.groupby(keys, dropna=False, as_index=False).first()
+
+
+def _against_constant(
+    rows: pd.DataFrame,
+) -> Iterator[tuple[dict[str, str], tuple[str, pd.DataFrame, pd.DataFrame]]]:
+    """Each setup and objective, with its rows and those of the constant curve of most betas."""
+    for (dataset, setup), group in rows.groupby(["dataset", "setup"]):
+        constant = group[group["objective"] == "constant"]
+        if constant.empty:
+            continue
+        betas = constant.groupby("train_sigma2")["beta"].nunique()
+        base = constant[constant["train_sigma2"] == betas.idxmax()]
+        for objective, part in group[group["objective"] != "constant"].groupby("objective"):
+            yield {"dataset": dataset, "setup": setup}, (str(objective), part, base)
+
+
+def _seeds(part: pd.DataFrame, base: pd.DataFrame) -> list[int]:
+    return sorted(set(part["seed"]) & set(base["seed"]))
+
+
+def _curve(rows: pd.DataFrame, sigma: str, seed: int) -> tuple[Floats, Floats]:
+    """Rates, rising, and ELBOs of a seed's curve where it has not collapsed."""
+    chosen = rows[(rows["sigma"] == sigma) & (rows["seed"] == seed) & (rows["rate"] > _LEAST_RATE)]
+    chosen = chosen.drop_duplicates("rate").sort_values("rate")
+    return chosen["rate"].to_numpy(), chosen["elbo"].to_numpy()
+
+
+def _common_rates(rates: Sequence[Floats]) -> Floats:
+    """Log-spaced rates that all curves span."""
+    if not rates:
+        return np.empty(0)
+    low, high = max(r[0] for r in rates), min(r[-1] for r in rates)
+    return np.geomspace(low, high, _RATES) if low < high else np.empty(0)
+
+
+def _at(curve: tuple[Floats, Floats], rates: Floats) -> Floats:
+    return np.asarray(PchipInterpolator(*curve)(np.clip(rates, curve[0][0], curve[0][-1])))
+
+
+def _miss_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
+    """In words, how well the constant curve is interpolated."""
+    curves = [_curve(base, "shared", seed) for seed in sorted(set(base["seed"]))]
+    misses = np.concatenate([_interpolation_error(curve) for curve in curves])
+    if not len(misses):
+        return []
+    return [
+        f"{dataset}: a point of the constant curve, left out and interpolated from its neighbours, "
+        f"is missed by {np.median(misses):.2f} nats in the median ({misses.max():.2f} at most)"
+    ]
+
+
+def _interpolation_error(curve: tuple[Floats, Floats]) -> Floats:
+    """By how much each inner point is missed when it is left out, nats: an upper estimate."""
+    rates, elbos = curve
+    if len(rates) < _FEWEST + 1:
+        return np.empty(0)
+    inner = range(1, len(rates) - 1)
+    without = [(np.delete(rates, i), np.delete(elbos, i)) for i in inner]
+    return np.array(
+        [abs(_at(c, rates[i : i + 1])[0] - elbos[i]) for c, i in zip(without, inner, strict=True)]
+    )
+
+
+def _intervals(values: Floats, name: str) -> dict[str, Floats]:
+    """Mean over seeds (the first axis) and the bounds of its interval."""
+    mean, seeds = values.mean(axis=0), len(values)
+    if seeds < 2:
+        return {name: mean, "low": np.full_like(mean, np.nan), "high": np.full_like(mean, np.nan)}
+    half = stats.t.ppf((1 + _CONFIDENCE) / 2, seeds - 1) * stats.sem(values, axis=0)
+    return {name: mean, "low": mean - half, "high": mean + half}
+
+
+def _differences(points: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[str, float] | None:
+    """A model against the constant curve of its seed at beta_const; None beyond the curve."""
+    ours = points[points["seed"] == seed].set_index("sigma")
+    beta_const = 2 * float(ours.loc["shared", "beta"]) * float(ours.loc["shared", "sigma2"])
+    curve = base[base["seed"] == seed]
+    # beta x C is what counts, so a curve of another C is one of beta x 2 C.
+    log_betas = {s: np.log(2 * g["beta"] * g["train_sigma2"]) for s, g in curve.groupby("sigma")}
+    some = log_betas["shared"]
+    if not some.min() <= math.log(beta_const) <= some.max() or len(some) < _FEWEST:
+        return None
+
+    def at(sigma: str, value: Callable[[pd.DataFrame], "pd.Series[float]"]) -> float:
+        rows = curve[curve["sigma"] == sigma].assign(x=log_betas[sigma]).sort_values("x")
+        return float(PchipInterpolator(rows["x"], value(rows))(math.log(beta_const)))
+
+    own = ours.loc["shared"]
+    return {
+        "beta_const": beta_const,
+        "rate": float(own["rate"]),
+        "mse": float(own["mse"]),
+        "more_rate": float(own["rate"]) - at("shared", lambda r: r["rate"]),
+        "more_log_mse": math.log(own["mse"]) - at("shared", lambda r: np.log(r["mse"])),
+        **{f"gain_{s}": float(ours.loc[s, "elbo"]) - at(s, lambda r: r["elbo"]) for s in READINGS},
+    }

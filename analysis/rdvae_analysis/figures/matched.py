@@ -1,0 +1,41 @@
+"""How far each objective is ahead of constant variance at the same rate, by interpretation."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rdvae_analysis.figures.style import (
+    objective_name,
+    paper_style,
+    plain_log_ticks,
+    reading_look,
+    reading_name,
+)
+
+
+def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
+    """Gain in ELBO against rate, a panel per objective, with the intervals over seeds as bands.
+
+    Args:
+        table: as `consistency.matched_rate` gives it, of one setup.
+        split: named in the title.
+    """
+    objectives = list(dict.fromkeys(table["objective"]))
+    with paper_style():
+        figure = Figure(figsize=(3.7 * len(objectives) + 0.8, 3.8), layout="constrained")
+        panels = figure.subplots(1, len(objectives), squeeze=False, sharey=True)[0]
+        for axes, objective in zip(panels, objectives, strict=True):
+            axes.axhline(0, color="0.4", linewidth=0.8)
+            for sigma, part in table[table["objective"] == objective].groupby("sigma", sort=False):
+                look = reading_look(str(sigma))
+                name = reading_name(str(sigma))
+                axes.plot(part["rate"], part["gain"], markersize=4, label=name, **look)
+                colour = look["color"]
+                axes.fill_between(part["rate"], part["low"], part["high"], color=colour, alpha=0.15)
+            axes.set(xscale="log", xlabel="rate  (nats / image)")
+            plain_log_ticks(axes.xaxis)
+            axes.set_title(f"{objective_name(objective)}, {part['seeds'].iloc[0]} seeds")
+        panels[0].set_ylabel("ELBO less that of constant variance  (nats)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.suptitle(f"At the same rate, read alike: {table['dataset'].iloc[0]}, {split}")
+    return figure

@@ -1,0 +1,59 @@
+"""BS-VAE over the constant-variance curve of the same gradients: beta_const = 2 beta s2."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rdvae_analysis.figures.style import (
+    objective_name,
+    paper_style,
+    reading_look,
+    reading_name,
+    series_look,
+)
+
+_SHOWN = ("optimal", "shared")
+
+
+def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test") -> Figure:
+    """Rates against beta_const on the left, what is gained at the same beta_const on the right.
+
+    Args:
+        table: as `consistency.overlay` gives it, of one setup.
+        constant: `consistency.by_beta` of its constant-variance models.
+        split: named in the title.
+    """
+    with paper_style():
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        line = constant.assign(x=2 * constant["beta"] * constant["train_sigma2"]).sort_values("x")
+        left.plot(line["x"], line["rate"], color="0.3", marker=".", label="constant variance")
+        right.axhline(0, color="0.4", linewidth=0.8)
+        for place, objective in enumerate(dict.fromkeys(table["objective"])):
+            part = table[table["objective"] == objective].sort_values("beta_const")
+            look = series_look(place, place) | {"linestyle": ""}
+            name = objective_name(str(objective))
+            left.plot(part["beta_const"], part["rate"], markersize=5, label=name, **look)
+            _draw_gains(right, part, str(objective), place)
+        for axes in (left, right):
+            axes.set(xscale="log", xlabel=r"$\beta_{const}=2\beta s_2$")
+        left.set_ylabel("rate  (nats / image)")
+        left.legend()
+        right.set_ylabel("ELBO less that of constant variance  (nats)")
+        right.legend(fontsize=7.5)
+        name = table["dataset"].iloc[0]
+        figure.suptitle(f"Against the constant variance of the same gradients: {name}, {split}")
+    return figure
+
+
+def _draw_gains(axes: Axes, part: pd.DataFrame, objective: str, place: int) -> None:
+    for sigma in _SHOWN:
+        gain = part[f"gain_{sigma}"]
+        whiskers = [gain - part[f"low_{sigma}"], part[f"high_{sigma}"] - gain]
+        look = reading_look(sigma) | {"marker": series_look(0, place)["marker"]}
+        look["linestyle"] = series_look(0, place)["linestyle"]
+        known = None if part[f"low_{sigma}"].isna().all() else whiskers
+        name = f"{objective_name(objective)}, {reading_name(sigma)}"
+        axes.errorbar(
+            part["beta_const"], gain, yerr=known, markersize=4.5, capsize=2, label=name, **look
+        )

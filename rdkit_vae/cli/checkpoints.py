@@ -1,0 +1,172 @@
+"""What the commands on checkpoints share: their statistics, stored or measured now."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rdkit_vae.cli.options import data_dir_option
+from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.trial import Trial, bind
+
+if TYPE_CHECKING:
+    from rdkit_vae.datasets.images import Images
+    from rdkit_vae.statistics import Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How the user wants a checkpoint's statistics.
+
+    Attributes:
+        data_dir, dataset: where the images are now, if not where the sweep found them.
+        device: for the model, where it is needed.
+        anew: measure even where stored statistics are.
+        draws: posterior draws per image; None: as in the trial.
+    """
+
+    data_dir: str | None
+    dataset: str | None
+    device: str
+    anew: bool
+    draws: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A checkpoint's statistics by split, and what is known of it.
+
+    Attributes:
+        path, sha256: the checkpoint.
+        trial: its configuration.
+        epoch, step: how far it was trained.
+        source: where the statistics come from, in words.
+    """
+
+    path: Path
+    sha256: str
+    trial: Trial
+    epoch: int
+    step: int
+    statistics: "dict[str, Statistics]"
+    source: str
+
+
+def with_measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that make a `Wanted`."""
+    options = [
+        data_dir_option,
+        click.option(
+            "--dataset",
+            metavar="NAME",
+            help="Where the images are now, if not where the sweep found them.",
+        ),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+        click.option(
+            "--evaluate", "anew", is_flag=True, help="Measure now, even if statistics are stored."
+        ),
+        click.option(
+            "--draws",
+            type=click.IntRange(1, 127),
+            help="Measure now, with so many posterior draws per image.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def measured(path: Path, wanted: Wanted) -> Measured:
+    """The stored statistics of a checkpoint, or else those of an evaluation now.
+
+    Raises:
+        BadData: no checkpoint; its images are not there; it has changed since its statistics were
+            measured; or they are not finite.
+    """
+    from rdkit_vae.files import sha256_of
+
+    sha256 = sha256_of(path)
+    anew = wanted.anew or wanted.draws is not None
+    stored = None if anew else _stored(path, sha256)
+    statistics, about = stored or _evaluated(path, wanted)
+    if not all(found.finite for found in statistics.values()):
+        raise BadData(f"{path}: its evaluation is not finite; the model has diverged")
+    return Measured(
+        path=path,
+        sha256=sha256,
+        trial=Trial.from_dict(about["trial"]),
+        epoch=about["epoch"],
+        step=about["step"],
+        statistics=statistics,
+        source="stored statistics" if stored else "evaluated now",
+    )
+
+
+def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
+    """The pass over pixels that `evaluate_discretized` describes.
+
+    Raises:
+        BadData: as `measured`.
+    """
+    from rdkit_vae.checkpoint import load_checkpoint
+    from rdkit_vae.evaluation import evaluate_discretized
+    from rdkit_vae.sweep import choose_device
+
+    images, device = _images(of.path, of.trial, wanted), choose_device(wanted.device)
+    model = load_checkpoint(of.path).model().to(device)
+    trial = replace(of.trial, draws=of.statistics["test"].sse.shape[1])  # the very same draws
+    return evaluate_discretized(model, images, trial, sigma2, device=device)
+
+
+def _images(path: Path, trial: Trial, wanted: Wanted) -> "Images":
+    """The images that a trial was evaluated on, wherever they are now."""
+    from rdkit_vae.datasets import load_dataset
+
+    try:
+        images = load_dataset(
+            wanted.dataset or trial.dataset, data_dir=wanted.data_dir, image_size=trial.image_size
+        )
+        bind(trial, images.sha256)
+    except RdvaeError as error:
+        raise BadData(f"{path} needs its images: {error}; --dataset names another place") from error
+    return images
+
+
+def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, Any]] | None":
+    """The statistics beside a checkpoint, if there are any that can be read.
+
+    Raises:
+        BadData: they were measured on another file.
+    """
+    from rdkit_vae.store import read_statistics, statistics_beside
+
+    beside = statistics_beside(path)
+    if not beside.exists():
+        return None
+    try:
+        statistics, about = read_statistics(beside)
+    except BadData as error:
+        click.echo(f"rdvae: {error}; evaluating the checkpoint instead", err=True)
+        return None
+    if about.get("checkpoint_sha256") != sha256:
+        raise BadData(
+            f"{path} has changed since {beside} was measured on it (another SHA-256); "
+            "--evaluate measures it now"
+        )
+    return statistics, about
+
+
+def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict[str, Any]]":
+    from rdkit_vae.checkpoint import load_checkpoint
+    from rdkit_vae.evaluation import evaluate
+    from rdkit_vae.sweep import choose_device
+
+    checkpoint = load_checkpoint(path)
+    trial = checkpoint.trial
+    images, device = _images(path, trial, wanted), choose_device(wanted.device)
+    taken = replace(trial, draws=wanted.draws or trial.draws)
+    statistics = evaluate(checkpoint.model().to(device), images, taken, device=device)
+    at = {"epoch": checkpoint.epoch, "step": checkpoint.step}
+    return statistics, {"trial": trial.to_dict(), **at}

@@ -1,0 +1,190 @@
+"""`rdvae consistency`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rdkit_vae.errors import BadData, RdvaeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from rdkit_vae.store import Sweep
+
+_HIDDEN = ["dataset", "setup", "seed", "run_id"]  # columns that the heading says, or the file
+
+
+@click.command("consistency")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("figures"),
+    show_default=True,
+    help="Folder for the figures (.png) and the whole tables (.csv).",
+)
+def command(folder: Path, split: str, out: Path) -> None:
+    """What the readings of the variance claim for the sweeps below FOLDER, and what is left.
+
+    \b
+    1. the ELBO of the same weights under every interpretation, and their spread
+    2. pairs (beta, C) on lines of constant beta x C: same weights, other claims
+       (rdvae sweep --pairs trains them)
+    3. BS-VAE against constant variance at the same rate, read alike, with intervals
+       over seeds; and against the constant variance of the same gradients,
+       beta_const = 2 beta s2: what is not the per-image variance
+
+    \b
+    rdvae consistency runs/
+    rdvae consistency runs/mnist --split train --out figures/mnist
+    """
+    from rdvae_analysis.curves import final_rows
+    from rdvae_analysis.load import scan
+
+    frame, notes = scan(folder)
+    rows, left_out = final_rows(frame)
+    for note in [*notes, *left_out]:
+        click.echo(f"rdvae: {note}", err=True)
+    rows = rows[(rows["split"] == split) & rows["setup"].notna()]
+    if rows.empty:
+        raise BadData(f"{folder}: no finished run on the {split} split to compare")
+    setups = list(rows.groupby(["dataset", "setup"], sort=False))
+    for (dataset, setup), part in setups:
+        name = f"consistency-{setup}" if len(setups) > 1 else "consistency"
+        first = part.iloc[0]
+        click.echo(
+            f"{dataset}, {first['architecture']}, {first['latents']} latents, {split} split; "
+            "nats per image"
+        )
+        for section in (_spread, _pairs, _matched, _overlay):
+            section(part, _Writer(out, name), split, folder)
+        click.echo()
+
+
+class _Writer:
+    """Saves what a section shows beside what the others do."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._stem = str(folder / name)
+
+    def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
+        from rdkit_vae.files import write_atomic
+        from rdvae_analysis.figures.style import save
+
+        save(figure, Path(f"{self._stem}-{what}.png"))
+        write_atomic(Path(f"{self._stem}-{what}.csv"), table.to_csv(index=False).encode())
+        click.echo(f"drew {self._stem}-{what}.png, wrote {self._stem}-{what}.csv")
+
+
+def _spread(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
+    from rdvae_analysis.consistency import by_beta, spread
+    from rdvae_analysis.figures.spread import spread as figure
+
+    table = spread(rows)
+    means = by_beta(table)
+    _show("\n1. The same weights under every interpretation", means)
+    write("spread", table, figure(_widest(means), split=split))
+
+
+def _widest(means: "pd.DataFrame") -> "pd.DataFrame":
+    """Of constant variances, the one with the most betas; of the others all."""
+    c = means[means["objective"] == "constant"].groupby("train_sigma2")["beta"].nunique()
+    keep = means["objective"] != "constant"
+    return means[keep | (means["train_sigma2"] == c.idxmax())] if len(c) else means
+
+
+def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
+    from rdvae_analysis.consistency import on_lines, pairs
+    from rdvae_analysis.figures.pairs import pairs as figure
+
+    title = "\n2. Pairs (beta, C) of one product: the same weights, other claims"
+    wanted = on_lines(rows)
+    if not wanted:
+        click.echo(f"{title}\nnone here: rdvae sweep --pairs trains them")
+        return
+    table = pairs(rows, dict(_distances(wanted, rows, folder)))
+    _show(title, table)
+    write("pairs", table, figure(table))
+
+
+def _distances(
+    wanted: list[tuple[str, str]], rows: "pd.DataFrame", folder: Path
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """Relative distances of the last checkpoints of pairs of runs, where both are there."""
+    from rdkit_vae.checkpoint import load_checkpoint, relative_distance
+    from rdkit_vae.store import Sweep, find_sweeps
+
+    epochs = rows.groupby("run_id")["epoch"].first()
+    hashes = rows.groupby("run_id")["checkpoint_sha256"].first()
+    sweeps = [Sweep(root) for root in find_sweeps(folder)]
+    for pair in wanted:
+        try:
+            ends = [load_checkpoint(_find(sweeps, run, epochs[run])) for run in pair]
+            for run, end in zip(pair, ends, strict=True):
+                if end.sha256 != hashes[run]:
+                    raise BadData(f"the checkpoint of {run} is not the one its results are of")
+            yield pair, relative_distance(*ends)
+        except RdvaeError as error:
+            click.echo(f"rdvae: no distance of weights: {error}", err=True)
+
+
+def _find(sweeps: "list[Sweep]", run_id: str, epoch: int) -> Path:
+    for sweep in sweeps:
+        path = sweep.checkpoint(run_id, epoch)
+        if path.exists():
+            return path
+    raise BadData(f"the checkpoint of {run_id} is not there")
+
+
+def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
+    from rdvae_analysis.consistency import best, matched_rate
+    from rdvae_analysis.figures.matched import matched as figure
+
+    table, notes = matched_rate(rows)
+    title = "\n3. ELBO less that of constant variance at the same rate"
+    if table.empty:
+        reason = "; ".join(notes) or "it needs curves of constant variance and of another objective"
+        click.echo(f"{title}\nnot here: {reason}")
+        return
+    wide = table.assign(gain=[_interval(row) for row in table.itertuples()]).pivot(
+        index=["objective", "seeds", "rate"], columns="sigma", values="gain"
+    )
+    # Rates of a reading are those of its own curves; all readings of a model have the same.
+    _show(title, wide.reset_index())
+    for note in notes:
+        click.echo(f"  {note}")
+    _show("\n   The best ELBO over beta, and where", best(rows))
+    write("matched", table, figure(table, split=split))
+
+
+def _interval(row: object) -> str:
+    gain, low, high = (getattr(row, name) for name in ("gain", "low", "high"))
+    return f"{gain:+.2f}" if low != low else f"{gain:+.2f} ({low:+.2f}..{high:+.2f})"
+
+
+def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
+    from rdvae_analysis.consistency import by_beta, overlay, spread
+    from rdvae_analysis.figures.overlay import overlay as figure
+
+    table = overlay(rows)
+    title = "\n   Against the constant variance of the same gradients, beta_const = 2 beta s2"
+    if table.empty:
+        click.echo(f"{title}\nnot here: no model lies within a curve of constant variance")
+        return
+    shown = table.drop(columns=[c for c in table if c.startswith(("low_", "high_"))])
+    _show(title, shown)
+    constant = _widest(by_beta(spread(rows[rows["objective"] == "constant"])))
+    write("overlay", table, figure(table, constant, split=split))
+
+
+def _show(title: str, table: "pd.DataFrame") -> None:
+    from rdvae_analysis.tables import to_text
+
+    hidden = [name for name in _HIDDEN if name in table]
+    empty = [name for name in table if table[name].isna().all()]
+    click.echo(title)
+    click.echo(to_text(table.drop(columns=[*hidden, *(n for n in empty if n not in hidden)])))

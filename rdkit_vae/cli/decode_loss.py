@@ -1,0 +1,106 @@
+"""`rdvae decode-loss`."""
+
+import click
+
+from rdkit_vae.cli.options import positive_option
+from rdkit_vae.conventions import CONVENTIONS, REDUCTIONS, DecodedLoss, decode_loss
+
+_WHOLE = click.IntRange(1, 10**9)
+
+
+@click.command("decode-loss")
+@click.option(
+    "--reconstruction",
+    type=click.Choice(REDUCTIONS),
+    help="How squared errors are reduced over the values of an image.  [default: mean]",
+)
+@click.option(
+    "--kl",
+    metavar="mean|sum|weight:W",
+    help="How the KL is reduced over the latents; weight:W: W times its sum.  [default: sum]",
+)
+@click.option(
+    "--factor",
+    metavar="F",
+    callback=positive_option,
+    help="Factor of the reconstruction, such as 0.5.  [default: 1]",
+)
+@click.option("--dims", type=_WHOLE, help="D, values in an image: 12288 for 3x64x64.")
+@click.option("--latents", type=_WHOLE, help="Dimensions of z; needed by --kl mean.")
+@click.option(
+    "--batch",
+    type=_WHOLE,
+    help="Images in a batch, where mean and sum run over the whole batch as in mse_loss(x, y); "
+    "else both terms are taken per image.",
+)
+@click.option("--convention", metavar="NAME", help="One of those that --list shows.")
+@click.option("--list", "listed", is_flag=True, help="Show well-known conventions, decoded.")
+def command(convention: str | None, listed: bool, **given: object) -> None:
+    """Decode the beta and the variance that a VAE's loss sets: FACTOR x RECONSTRUCTION + KL.
+
+    \b
+    rdvae decode-loss --reconstruction mean --kl weight:0.00025 --dims 12288
+    rdvae decode-loss --reconstruction sum --kl sum --dims 784 --factor 0.5
+    rdvae decode-loss --reconstruction mean --kl sum --dims 784 --batch 128
+    rdvae decode-loss --list --dims 784 --latents 32
+    """
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if listed:
+        return _list(chosen)
+    if convention is not None:
+        chosen = _of_convention(convention, chosen)
+    if "dims" not in chosen:
+        raise click.UsageError("--dims is missing: the number of values in an image")
+    loss = decode_loss(**chosen)  # type: ignore[arg-type]
+    return click.echo(_text(loss))
+
+
+def _of_convention(name: str, chosen: dict[str, object]) -> dict[str, object]:
+    from rdkit_vae.grammar import one_of
+
+    fixed = CONVENTIONS[one_of(name, CONVENTIONS, "convention")].arguments
+    for key in fixed.keys() & chosen.keys():
+        if fixed[key] != chosen[key]:
+            raise click.UsageError(f"convention {name} has {key} {fixed[key]}, not {chosen[key]}")
+    return {**chosen, **fixed}
+
+
+def _text(loss: DecodedLoss) -> str:
+    lines = [
+        "up to its scale, the loss is  E[sse]/(2 s2) + beta KL  with",
+        f"  beta      = {loss.beta:.6g}",
+        f"  s2        = {loss.sigma2:.6g} squared pixels",
+        f"  beta x s2 = {loss.product:.6g}, the only number that training sees",
+        "the same training, read otherwise:",
+        f"  C = 1/2:    beta = {loss.beta_at_half:.6g}, the paper's way to name it "
+        "(rdvae sweep --objectives constant)",
+        f"  beta = 1:   s2 = {loss.product:.6g}, the variance under which the loss is -ELBO "
+        "(sigma beta-half)",
+    ]
+    if loss.is_elbo:
+        lines.append("as written it is already -ELBO: claims with its own s2 are what was trained")
+    else:
+        lines.append(
+            f"claims with s2 = {loss.sigma2:.6g} are for another objective than the one trained"
+        )
+    if loss.product > 0.25:
+        lines.append(
+            f"s2 = {loss.product:.4g} is more than the variance of any image in [0, 1] (1/4): "
+            "report shared or mixture"
+        )
+    return "\n".join(lines)
+
+
+def _list(given: dict[str, object]) -> None:
+    for name, convention in CONVENTIONS.items():
+        click.echo(f"{name:11} {convention.about}\n{'':11} found: {convention.found}")
+        needed = {"dims": 784, "latents": 32}
+        arguments = {**needed, **given, **convention.arguments}
+        if "dims" in convention.arguments or "dims" in given:
+            loss = decode_loss(**arguments)  # type: ignore[arg-type]
+            click.echo(
+                f"{'':11} beta {loss.beta:.6g}, s2 {loss.sigma2:.6g}, "
+                f"beta x s2 {loss.product:.6g}; at C = 1/2: beta {loss.beta_at_half:.6g}"
+            )
+    if "dims" not in given:
+        click.echo("give --dims and --latents to decode those that depend on them")

@@ -1,0 +1,52 @@
+"""`rdvae lint`. Never imports torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_COMPARABLE = 1
+_MOST_MODELS = 3
+
+
+@click.command("lint")
+@click.argument("table", type=click.Path(path_type=Path))
+def command(table: Path) -> int:
+    """Say which likelihoods in TABLE are comparable, which are not, and why.
+
+    TABLE is a folder of runs, or any .parquet or .csv that has a model (or run_id), a claim (elbo,
+    log_likelihood, nll or bits_per_dim) and, if it is worth anything, beta and the decoder variance
+    (sigma2 or variance, or sigma by name). Exit code 1: some claims do not compare.
+
+    \b
+    rdvae lint runs/
+    rdvae lint table1.csv
+    """
+    from rdvae_analysis.claims import lint, read_claims
+
+    claims, notes = read_claims(table)
+    for note in notes:
+        click.echo(f"rdvae: {note}", err=True)
+    report = lint(claims)
+    click.echo(f"{table}: {len(claims)} claims of {claims['model'].nunique()} models")
+    several = {name: g for name, g in report.groups.items() if g["model"].nunique() > 1}
+    if several:
+        click.echo("\ncomparable, within each line:")
+    for name, group in several.items():
+        click.echo(f"  {name}: {len(group)} claims ({_models(group)})")
+    if not report.findings:
+        click.echo("\nall claims are comparable")
+        return 0
+    click.echo("\nnot comparable:")
+    for finding in report.findings:
+        click.echo(f"  {finding.rule} [{finding.claims} claims] {finding.message}")
+    return NOT_COMPARABLE
+
+
+def _models(group: "pd.DataFrame") -> str:
+    models = group["model"].unique()
+    more = f" and {len(models) - _MOST_MODELS} more" if len(models) > _MOST_MODELS else ""
+    return ", ".join(models[:_MOST_MODELS]) + more

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rdkit_vae.errors import BadData
+from rdvae_analysis.claims import Report, lint, read_claims
+
+
+def _lint(tmp_path: Path, **columns: list[object]) -> Report:
+    pd.DataFrame(columns).to_csv(tmp_path / "t.csv", index=False)
+    return lint(read_claims(tmp_path / "t.csv")[0])
+
+
+def _rules(report: Report) -> set[str]:
+    return {finding.rule for finding in report.findings}
+
+
+def test_claims_of_one_stated_variance_compare(tmp_path: Path) -> None:
+    report = _lint(tmp_path, model=["a", "b"], beta=[1, 2], ELBO=[3, 4], variance=[0.1, 0.1])
+    assert report.findings == ()
+    (group,) = report.groups.values()
+    assert sorted(group["model"]) == ["a", "b"]
+
+
+def test_a_claim_without_a_variance_compares_with_nothing(tmp_path: Path) -> None:
+    report = _lint(tmp_path, model=["a", "b"], beta=[1, 2], elbo=[3, 4], variance=[0.1, None])
+    assert _rules(report) == {"no-variance"}
+    assert [list(group["model"]) for group in report.groups.values()] == [["a"]]
+
+
+def test_a_variance_of_half_beta_is_recognised(tmp_path: Path) -> None:
+    report = _lint(
+        tmp_path, model=list("abc"), beta=[0.1, 1, 10], elbo=[1, 2, 3], sigma2=[0.05, 0.5, 5]
+    )
+    assert _rules(report) == {"variance-follows-beta"}
+    assert list(report.groups) == ["beta-half"]
+    mixed = _lint(
+        tmp_path, model=list("abc"), beta=[0.1, 1, 10], elbo=[1, 2, 3], sigma2=[0.05, 0.5, 0.5]
+    )
+    assert "different-readings" in _rules(mixed)
+
+
+def test_the_optimal_variance_is_no_density(tmp_path: Path) -> None:
+    report = _lint(
+        tmp_path, model=list("ab"), elbo=[900, 300], sigma=["optimal", "shared"], beta=[1, 1]
+    )
+    assert _rules(report) == {"not-a-density"}
+    assert [list(group["model"]) for group in report.groups.values()] == [["b"]]
+
+
+def test_a_weighted_loss_is_caught(tmp_path: Path) -> None:
+    rate, distortion = [10, 10, 10], [20, 20, 20]
+    claims = {"model": list("abc"), "beta": [4, 4, 1], "rate": rate, "distortion": distortion}
+    report = _lint(tmp_path, **claims, elbo=[-60, -30, -30], sigma=["half"] * 3)
+    assert _rules(report) == {"weighted-loss"}
+    assert report.findings[0].claims == 1
+    (group,) = report.groups.values()
+    assert list(group["model"]) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("dataset", ["mnist", "celeba"]),
+        ("split", ["train", "test"]),
+        ("dims", [64, 784]),
+        ("bound", ["elbo", "iwae"]),
+        ("likelihood", ["continuous", "discretized"]),
+    ],
+)
+def test_claims_on_different_things_never_compare(
+    tmp_path: Path, name: str, values: list[object]
+) -> None:
+    report = _lint(tmp_path, model=["a", "b"], elbo=[1, 2], sigma=["half"] * 2, **{name: values})
+    assert _rules(report) == {f"different-{name}"}
+    assert len(report.groups) == 2
+
+
+def test_the_same_weights_under_two_readings_tell_the_size(tmp_path: Path) -> None:
+    report = _lint(
+        tmp_path, model=list("aabb"), elbo=[1, 8, 2, 5], sigma=["half", "shared"] * 2, beta=[1] * 4
+    )
+    (finding,) = report.findings
+    assert finding.rule == "different-readings"
+    assert "differ by 5 nats in the median, 7 at most" in finding.message
+
+
+def test_bits_and_negative_likelihoods_are_claims_too(tmp_path: Path) -> None:
+    bits = read_claims(_csv(tmp_path, model=["a"], bpd=[3.5]))[0]
+    assert (bits["value"][0], bits["unit"][0]) == (-3.5, "bits per dimension")
+    nll = read_claims(_csv(tmp_path, model=["a"], nll=[90]))[0]
+    assert (nll["value"][0], nll["unit"][0]) == (-90, "nats")
+
+
+def _csv(tmp_path: Path, **columns: list[object]) -> Path:
+    path = tmp_path / "x.csv"
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+def test_rows_without_a_claim_are_counted(tmp_path: Path) -> None:
+    path = _csv(tmp_path, model=list("abc"), elbo=[1, None, 2], status=["ok", "ok", "diverged"])
+    claims, notes = read_claims(path)
+    assert list(claims["model"]) == ["a"]
+    assert "left out 2 rows" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"model": ["a"]}, {"elbo": [1]}, {"model": ["a"], "elbo": [None]}]
+)
+def test_no_claims_is_an_error(tmp_path: Path, columns: dict[str, list[object]]) -> None:
+    with pytest.raises(BadData, match=r"x\.csv"):
+        read_claims(_csv(tmp_path, **columns))
+
+
+def test_what_is_no_table_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("x")
+    (tmp_path / "t.parquet").write_text("x")
+    for name in ("t.txt", "t.parquet", "missing.csv"):
+        with pytest.raises(BadData, match=name):
+            read_claims(tmp_path / name)

@@ -1,0 +1,202 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rdkit_vae.schema import COLUMNS
+from rdvae_analysis import consistency
+from rdvae_analysis.figures.matched import matched as matched_figure
+from rdvae_analysis.figures.overlay import overlay as overlay_figure
+from rdvae_analysis.figures.pairs import pairs as pairs_figure
+from rdvae_analysis.figures.spread import spread as spread_figure
+
+BETAS = np.geomspace(1e-3, 1, 10)
+SHIFTS = {"half": -40.0, "optimal": 3.0, "shared": 0.0, "mixture": -1.0}
+
+
+def _rate(beta_const: float) -> float:
+    """The made-up family: all is a smooth function of beta_const."""
+    return 30 / (1 + (beta_const / 0.01) ** 0.5)
+
+
+def _elbo(beta_const: float) -> float:
+    return 20 - 3 * (math.log(beta_const) - math.log(0.05)) ** 2 / 4
+
+
+def _rows(
+    objective: str, betas: np.ndarray, seeds: int, gain: Callable[[str, int], float], c: float
+) -> list[dict[str, object]]:
+    """Models at betas whose beta_const is 2 beta C; C stands for the fitted s2 elsewhere."""
+    rows = []
+    for seed in range(seeds):
+        for beta in betas:
+            at = 2 * beta * c
+            for sigma, shift in SHIFTS.items():
+                rows.append(
+                    {
+                        "run_id": f"{objective}-{beta:.6g}-{c:g}-{seed}",
+                        "dataset": "made up",
+                        "setup": "abc",
+                        "objective": objective,
+                        "beta": beta,
+                        "train_sigma2": c if objective == "constant" else None,
+                        "seed": seed,
+                        "split": "test",
+                        "sigma": sigma,
+                        "sigma2": c,
+                        "rate": _rate(at),
+                        "mse": 0.01 * (1 + at),
+                        "dims": 64,
+                        "elbo": _elbo(at) + shift + gain(sigma, seed),
+                        "epoch": 1,
+                        "checkpoint_sha256": "",
+                    }
+                )
+    return rows
+
+
+def _frame(*parts: list[dict[str, object]]) -> pd.DataFrame:
+    rows = [row for part in parts for row in part]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _none(sigma: str, seed: int) -> float:
+    return 0.0
+
+
+def _gain(sigma: str, seed: int) -> float:
+    return {"optimal": 5.0, "shared": 2.0}.get(sigma, 4.0) + seed
+
+
+@pytest.fixture
+def both() -> pd.DataFrame:
+    """Constant variance, and BS-VAE that is ahead by 5 + seed (optimal), 2 + seed (shared)."""
+    return _frame(
+        _rows("constant", BETAS, 3, _none, c=0.5),
+        _rows("optimal", 10 * BETAS, 3, _gain, c=0.03),
+    )
+
+
+def test_the_spread_is_the_highest_claim_less_the_lowest(both: pd.DataFrame) -> None:
+    table = consistency.spread(both)
+    assert len(table) == both["run_id"].nunique()
+    constant = table[table["objective"] == "constant"]
+    assert constant["spread"].to_numpy() == pytest.approx(43.0)
+    assert constant["spread_bits"].to_numpy() == pytest.approx(43 / 64 / math.log(2))
+    assert set(constant["lowest"]) == {"half"}
+    assert set(constant["highest"]) == {"optimal"}
+    means = consistency.by_beta(table)
+    assert set(means["seeds"]) == {3}
+    assert len(means) == 20
+
+
+def test_a_gain_at_the_same_rate_is_found_with_its_interval(both: pd.DataFrame) -> None:
+    table, notes = consistency.matched_rate(both)
+    assert set(table["sigma"]) == {"optimal", "shared", "mixture"}
+    for sigma, expected in (("optimal", 6.0), ("shared", 3.0), ("mixture", 5.0)):
+        part = table[table["sigma"] == sigma]
+        assert set(part["seeds"]) == {3}
+        # Both curves are the same smooth one, sampled at other points.
+        np.testing.assert_allclose(part["gain"], expected, atol=0.15)
+        # The seeds' gains are expected - 1, expected, expected + 1: t(0.975, 2) / sqrt(3).
+        np.testing.assert_allclose(part["high"] - part["gain"], 4.30265 / 3**0.5, rtol=1e-4)
+        np.testing.assert_allclose(part["gain"] - part["low"], 4.30265 / 3**0.5, rtol=1e-4)
+    assert any("is missed by" in note for note in notes)
+
+
+def test_one_seed_has_no_interval() -> None:
+    rows = _frame(
+        _rows("constant", BETAS, 1, _none, c=0.5), _rows("optimal", 10 * BETAS, 1, _none, c=0.03)
+    )
+    table, _ = consistency.matched_rate(rows)
+    assert table["low"].isna().all()
+    np.testing.assert_allclose(table["gain"], 0, atol=0.15)
+
+
+def test_at_beta_const_only_what_is_not_the_variance_is_left(both: pd.DataFrame) -> None:
+    table = consistency.overlay(both)
+    np.testing.assert_allclose(table["beta_const"], 2 * table["beta"] * 0.03)
+    assert set(table["seeds"]) == {3}
+    np.testing.assert_allclose(table["more_rate"], 0, atol=0.1)
+    np.testing.assert_allclose(table["gain_shared"], 3, atol=0.05)
+    np.testing.assert_allclose(table["gain_optimal"], 6, atol=0.05)
+    np.testing.assert_allclose(table["per_image"], 3, rtol=1e-9)
+    low, high = 2 * BETAS.min() * 0.5, 2 * BETAS.max() * 0.5
+    assert table["beta_const"].between(low, high).all()
+    inside = sum(low <= 2 * beta * 0.03 <= high for beta in 10 * BETAS)
+    assert len(table) == inside
+
+
+def test_a_curve_of_another_c_is_the_same_curve() -> None:
+    rows = _frame(
+        _rows("constant", 5 * BETAS, 2, _none, c=0.1),
+        _rows("optimal", 10 * BETAS, 2, _none, c=0.03),
+    )
+    table = consistency.overlay(rows)
+    np.testing.assert_allclose(table["gain_shared"], 0, atol=0.05)
+
+
+def test_other_setups_are_never_compared(both: pd.DataFrame) -> None:
+    both.loc[both["objective"] == "optimal", "setup"] = "other"
+    assert consistency.matched_rate(both)[0].empty
+    assert consistency.overlay(both).empty
+
+
+def test_curves_without_common_rates_are_said() -> None:
+    rows = _frame(
+        _rows("constant", BETAS[:4], 1, _none, c=0.5),
+        _rows("optimal", 1e4 * BETAS, 1, _none, c=0.5),
+    )
+    table, notes = consistency.matched_rate(rows)
+    assert table.empty
+    assert any("no common rates" in note for note in notes)
+
+
+def test_pairs_are_the_models_of_one_product() -> None:
+    rows = _frame(
+        _rows("constant", np.array([0.1, 1.0]), 1, _none, c=0.5),
+        _rows("constant", np.array([1.0, 30.0]), 1, _none, c=0.05),
+    )
+    (pair,) = consistency.on_lines(rows)
+    assert pair == ("constant-1-0.05-0", "constant-0.1-0.5-0")
+    table = consistency.pairs(rows, {pair: 0.01})
+    assert list(table["product"]) == pytest.approx([0.05, 0.05])
+    assert list(table["C"]) == [0.05, 0.5]
+    assert list(table["distance"]) == [0.0, 0.01]
+    assert math.isnan(consistency.pairs(rows, {})["distance"][1])
+
+
+def test_the_best_beta_is_found(both: pd.DataFrame) -> None:
+    table = consistency.best(both).set_index(["objective", "sigma"])
+    row = table.loc[("constant", "shared")]
+    expected = min(BETAS, key=lambda b: abs(math.log(b) - math.log(0.05)))
+    assert row["beta"] == expected
+    assert row["elbo"] == pytest.approx(_elbo(expected))
+    assert table.loc[("optimal", "shared"), "sd"] == pytest.approx(1.0)
+
+
+def test_figures_draw_the_tables(both: pd.DataFrame) -> None:
+    means = consistency.by_beta(consistency.spread(both))
+    figure = spread_figure(means)
+    lines = {line.get_label(): line for line in figure.axes[-1].lines}
+    np.testing.assert_allclose(lines["constant variance"].get_ydata(), 43)
+    table, _ = consistency.matched_rate(both)
+    (axes,) = matched_figure(table).axes
+    shared = table[table["sigma"] == "shared"]
+    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
+    np.testing.assert_array_equal(drawn["shared"], shared["gain"])
+    over = consistency.overlay(both)
+    left, _ = overlay_figure(over, means[means["objective"] == "constant"]).axes
+    drawn = {line.get_label(): line.get_ydata() for line in left.lines}
+    np.testing.assert_array_equal(drawn["BS-VAE"], over["rate"])
+
+
+def test_the_figure_of_pairs_has_a_panel_a_line() -> None:
+    parts = [
+        _rows("constant", np.array([b, 0.1 * b]), 1, _none, c) for b, c in ((1, 0.5), (10, 0.05))
+    ]
+    table = consistency.pairs(_frame(*parts), {})
+    figure = pairs_figure(table)
+    assert len(figure.axes) == table["product"].nunique() == 2
