@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdkit_vae.checkpoint import load_checkpoint as load_checkpoint
+    from rdkit_vae.conventions import decode_loss as decode_loss
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation import evaluate as evaluate
+    from rdkit_vae.grid import make_trial as make_trial
     from rdkit_vae.sigma import score as score
     from rdkit_vae.statistics import Statistics as Statistics
     from rdkit_vae.training import train as train
     from rdkit_vae.trial import Trial as Trial
-    from rdkit_vae.trial import make_trial as make_trial
 
 __version__ = "0.1.0"
 
@@ -23,10 +24,11 @@ _HOMES = {
     "RdvaeError": "errors",
     "Statistics": "statistics",
     "Trial": "trial",
+    "decode_loss": "conventions",
     "evaluate": "evaluation",
     "load_checkpoint": "checkpoint",
     "load_dataset": "datasets",
-    "make_trial": "trial",
+    "make_trial": "grid",
     "score": "sigma",
     "train": "training",
 }

@@ -17,7 +17,7 @@ from rdkit_vae.statistics import Array, standard_error
 CONTINUOUS, DISCRETIZED, DEQUANTIZED = "continuous", "discretized", "dequantized"
 
 _ALL_SUBSETS = 12  # up to so many draws every subset of them is taken
-_ORDERS = 8  # random orders, and all their rotations, that stand for the subsets of more draws
+_ORDERS = 128  # orders of the draws, rotations of random ones, that stand for their subsets
 _AT_ONCE = 2**21  # numbers that are held while subsets are summed
 
 
@@ -149,24 +149,15 @@ def _bounds(reading: Reading, nll: Array, ks: Sequence[int] | None) -> list[Boun
 
 
 def _scored(reading: Reading, likelihood: str, bound: Bound) -> BoundScore:
-    how, of = reading.how, reading.statistics
+    of = reading.statistics
     return BoundScore(
-        split=reading.split,
-        sigma=reading.sigma,
-        sigma2=float(np.mean(reading.sigma2)),
-        s_min=how.scales[0] if how.scales else None,
-        s_max=how.scales[1] if how.scales else None,
-        is_density=how.is_density,
-        caveat=how.caveat,
+        **reading.facts(),
         likelihood=likelihood,
         bound="elbo" if bound.k is None else "iwae",
         k=bound.k,
         value=bound.value,
         value_se=bound.se,
         bits_per_dim=-bound.value / (of.dims * math.log(2)),
-        n_images=of.sse.shape[0],
-        n_draws=of.sse.shape[1],
-        dims=of.dims,
         levels=of.levels,
     )
 
@@ -192,8 +183,9 @@ def _over_orders(log_weights: Array) -> Array:
     draws = log_weights.shape[1]
     rng = np.random.default_rng(0)
     total = np.zeros_like(log_weights)
-    for _ in range(_ORDERS):
+    rounds = -(-_ORDERS // draws)
+    for _ in range(rounds):
         order = rng.permutation(draws)
         for shift in range(draws):
             total += np.logaddexp.accumulate(log_weights[:, np.roll(order, shift)], axis=1)
-    return np.asarray(total / (_ORDERS * draws) - np.log(np.arange(1, draws + 1)))
+    return np.asarray(total / (rounds * draws) - np.log(np.arange(1, draws + 1)))

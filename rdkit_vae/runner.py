@@ -15,18 +15,9 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.parquet import read_results, write_results, write_statistics
 from rdkit_vae.sigma import score
-from rdkit_vae.store import (
-    DIVERGED,
-    OK,
-    Sweep,
-    code_version,
-    failed_rows,
-    read_results,
-    result_rows,
-    write_results,
-    write_statistics,
-)
+from rdkit_vae.store import DIVERGED, OK, Sweep, code_version, failed_rows, result_rows
 from rdkit_vae.training import Diverged, Training
 from rdkit_vae.trial import Trial
 

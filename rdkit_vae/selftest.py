@@ -12,9 +12,10 @@ import torch
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
+from rdkit_vae.grid import make_trial
 from rdkit_vae.sigma import score
 from rdkit_vae.training import train
-from rdkit_vae.trial import Trial, make_trial
+from rdkit_vae.trial import Trial
 from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum
 
 TOLERANCE = 0.01

@@ -7,7 +7,7 @@ sums are float64, in nats per image. D is the number of values in an image, K of
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -203,6 +203,22 @@ class Reading:
     nll: Array
     floored: float
 
+    def facts(self) -> dict[str, Any]:
+        """What every score of the reading says of it, by column."""
+        images, draws = self.statistics.sse.shape
+        return {
+            "split": self.split,
+            "sigma": self.sigma,
+            "sigma2": float(np.mean(self.sigma2)),
+            "s_min": self.how.scales[0] if self.how.scales else None,
+            "s_max": self.how.scales[1] if self.how.scales else None,
+            "is_density": self.how.is_density,
+            "caveat": self.how.caveat,
+            "n_images": images,
+            "n_draws": draws,
+            "dims": self.statistics.dims,
+        }
+
 
 def readings(
     statistics: Mapping[str, Statistics], sigmas: Iterable[str], trained: Trained
@@ -258,18 +274,12 @@ def score(
 
 
 def _score(reading: Reading, trained: Trained) -> Score:
-    statistics, how = reading.statistics, reading.how
+    statistics = reading.statistics
     distortion = reading.nll.mean(axis=1)  # (n,): each image's mean over its draws
     rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims
     elbo = -(rate + float(distortion.mean()))
     return Score(
-        split=reading.split,
-        sigma=reading.sigma,
-        sigma2=float(np.mean(reading.sigma2)),
-        s_min=how.scales[0] if how.scales else None,
-        s_max=how.scales[1] if how.scales else None,
-        is_density=how.is_density,
-        caveat=how.caveat,
+        **reading.facts(),
         rate=rate,
         distortion=float(distortion.mean()),
         elbo=elbo,
@@ -280,8 +290,5 @@ def _score(reading: Reading, trained: Trained) -> Score:
         psnr=math.inf if mse == 0 else -10 * math.log10(mse),
         bits_per_dim=-elbo / (statistics.dims * math.log(2)),
         floored=reading.floored,
-        sigma2_floor=trained.sigma2_floor if how.fitted else None,
-        n_images=statistics.sse.shape[0],
-        n_draws=statistics.sse.shape[1],
-        dims=statistics.dims,
+        sigma2_floor=trained.sigma2_floor if reading.how.fitted else None,
     )

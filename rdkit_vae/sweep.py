@@ -13,18 +13,9 @@ from rdkit_vae.datasets.images import Images, share
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.parquet import read_results, write_results
 from rdkit_vae.schema import SCHEMA
-from rdkit_vae.store import (
-    CRASHED,
-    DIVERGED,
-    OK,
-    Sweep,
-    code_version,
-    failed_rows,
-    now,
-    read_results,
-    write_results,
-)
+from rdkit_vae.store import CRASHED, DIVERGED, OK, Sweep, code_version, failed_rows, now
 from rdkit_vae.trial import Trial
 from rdkit_vae.workers import Event, run_trials
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from rdkit_vae.errors import BadData
+from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
-from rdkit_vae.store import read_results
 
 _OTHER_KINDS = {"statistics", "checkpoints"}  # folders of a sweep that hold no results
 _IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]

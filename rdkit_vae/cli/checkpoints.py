@@ -140,7 +140,8 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
     Raises:
         BadData: they were measured on another file.
     """
-    from rdkit_vae.store import read_statistics, statistics_beside
+    from rdkit_vae.parquet import read_statistics
+    from rdkit_vae.store import statistics_beside
 
     beside = statistics_beside(path)
     if not beside.exists():

@@ -214,8 +214,8 @@ def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds
     import pandas as pd
 
     from rdkit_vae.files import write_atomic
+    from rdkit_vae.parquet import write_bounds, write_results
     from rdkit_vae.schema import BOUNDS, COLUMNS
-    from rdkit_vae.store import write_bounds, write_results
 
     if path.suffix == ".parquet":
         write = write_bounds if bounds else write_results

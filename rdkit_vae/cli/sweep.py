@@ -12,9 +12,10 @@ import click
 
 from rdkit_vae.cli.options import data_dir_option, positive_option
 from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
+from rdkit_vae.grid import grid, pairs
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, Trial, bind, grid, pairs
+from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, Trial, bind
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,8 +20,9 @@ from rdkit_vae.cli.selftest import command as selftest_command
 from rdkit_vae.conventions import CONVENTIONS
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.parquet import read_statistics
 from rdkit_vae.schema import BOUNDS
-from rdkit_vae.store import Sweep, read_statistics
+from rdkit_vae.store import Sweep
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"torch", "numpy", "pandas", "pyarrow", "matplotlib", "scipy", "seaborn", "rich"}

@@ -69,3 +69,14 @@ def test_an_evaluation_splits_its_own_rate(tiny: Images, tiny_trial: Trial) -> N
         assert found.unit_rate.sum() == pytest.approx(statistics.kl.mean(), rel=1e-9)
         total = found.mutual_information + found.marginal_kl
         assert total == pytest.approx(statistics.kl.mean(), rel=1e-9)
+
+
+def test_of_many_images_some_draws_are_taken_against_all_posteriors() -> None:
+    mean, log_var, z = _posteriors(2600, 2, 1.0)
+    found = split_rate(mean, log_var, z)
+    posterior = Independent(Normal(mean.double(), (log_var.double() / 2).exp()), 1)
+    aggregate = MixtureSameFamily(Categorical(torch.ones(2600, dtype=torch.float64)), posterior)
+    every = posterior.log_prob(z.double()) - aggregate.log_prob(z.double())
+    error = found.mutual_information - float(every.mean())
+    assert 0 < abs(error) < 4 * found.mutual_information_se
+    assert found.mutual_information_se == pytest.approx(float(every.std()) / 2000**0.5, rel=0.05)

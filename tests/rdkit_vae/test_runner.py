@@ -6,8 +6,9 @@ import torch
 
 from rdkit_vae import Trial, load_checkpoint
 from rdkit_vae.datasets.images import Images
+from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.runner import run_trial
-from rdkit_vae.store import DIVERGED, OK, Sweep, read_results, read_statistics
+from rdkit_vae.store import DIVERGED, OK, Sweep
 from rdkit_vae.training import Training
 
 

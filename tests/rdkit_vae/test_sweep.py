@@ -16,8 +16,9 @@ import pytest
 
 from rdkit_vae.files import sha256_of
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.parquet import read_statistics
 from rdkit_vae.schema import COLUMNS
-from rdkit_vae.store import Sweep, read_statistics
+from rdkit_vae.store import Sweep
 from rdvae_analysis.curves import final_rows
 from rdvae_analysis.load import scan
 

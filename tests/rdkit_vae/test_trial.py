@@ -7,8 +7,9 @@ import pytest
 from rdkit_vae import Trial, make_trial
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.errors import BadInput
+from rdkit_vae.grid import grid, pairs
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.trial import PROTOCOLS, bind, grid, pairs
+from rdkit_vae.trial import PROTOCOLS, bind
 
 
 @pytest.mark.parametrize("dataset", [name.replace("PATH", "x") for name in DATASETS])

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import Trial, make_trial, score, store
+from rdkit_vae import Trial, make_trial, parquet, score, store
 from rdkit_vae.errors import BadData
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.statistics import RateSplit, Statistics
@@ -24,8 +24,8 @@ def _rows(trial: Trial, statistics: Stats) -> list[dict[str, object]]:
 
 def test_statistics_come_back_bit_for_bit(tmp_path: Path, statistics: Stats) -> None:
     path = tmp_path / "s.parquet"
-    store.write_statistics(path, statistics, {"epoch": 3})
-    again, about = store.read_statistics(path)
+    parquet.write_statistics(path, statistics, {"epoch": 3})
+    again, about = parquet.read_statistics(path)
     assert about["epoch"] == 3
     for split, expected in statistics.items():
         assert (again[split].dims, again[split].own_sigma2) == (9, 0.07)
@@ -45,8 +45,8 @@ def test_a_variance_by_image_and_a_split_rate_come_back(tmp_path: Path, statisti
         split: replace(s, own_sigma2=rng.uniform(size=s.sse.shape), levels=17, split_of_rate=rate)
         for split, s in statistics.items()
     }
-    store.write_statistics(path, full, {})
-    again, _ = store.read_statistics(path)
+    parquet.write_statistics(path, full, {})
+    again, _ = parquet.read_statistics(path)
     for split, expected in full.items():
         found = again[split]
         np.testing.assert_array_equal(found.own_sigma2, expected.own_sigma2)
@@ -71,7 +71,7 @@ def test_results_in_pandas_are_the_scores(
 ) -> None:
     folder = tmp_path / "results"
     rows = _rows(tiny_trial, statistics)
-    store.write_results(folder / "a.parquet", rows, {"trial": tiny_trial.to_dict()})
+    parquet.write_results(folder / "a.parquet", rows, {"trial": tiny_trial.to_dict()})
     frame = pd.read_parquet(folder)
     assert list(frame) == list(COLUMNS)
     assert len(frame) == 6
@@ -86,7 +86,7 @@ def test_results_in_pandas_are_the_scores(
 def test_every_column_says_its_unit_and_meaning(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
-    store.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+    parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     schema = pq.read_schema(tmp_path / "a.parquet")
     for name, column in COLUMNS.items():
         metadata = schema.field(name).metadata
@@ -96,7 +96,7 @@ def test_every_column_says_its_unit_and_meaning(
 
 def test_a_diverged_trial_is_a_row_without_numbers(tmp_path: Path, tiny_trial: Trial) -> None:
     rows = store.failed_rows(tiny_trial, ["half", "own"], epoch=2, step=9, status="diverged")
-    store.write_results(tmp_path / "a.parquet", rows, {})
+    parquet.write_results(tmp_path / "a.parquet", rows, {})
     frame = pd.read_parquet(tmp_path / "a.parquet")
     assert set(frame["status"]) == {"diverged"}
     assert set(frame["step"]) == {9}
@@ -109,7 +109,7 @@ def test_what_is_no_results_file_is_named(
     damage: str, tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
     path = tmp_path / "a.parquet"
-    store.write_results(path, _rows(tiny_trial, statistics), {})
+    parquet.write_results(path, _rows(tiny_trial, statistics), {})
     content = bytearray(path.read_bytes())
     if damage == "foreign":
         pq.write_table(pa.table({"elbo": [1.0]}), path)
@@ -122,17 +122,17 @@ def test_what_is_no_results_file_is_named(
         changed = {"empty": b"", "text": b"elbo\n1", "cut": content[:-50], "flipped": content}
         path.write_bytes(changed[damage])
     with pytest.raises(BadData, match=r"a\.parquet"):
-        store.read_results(path)
+        parquet.read_results(path)
 
 
 def test_a_newer_schema_asks_to_upgrade(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SCHEMA", 3)
-    store.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+    monkeypatch.setattr(parquet, "SCHEMA", 3)
+    parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     monkeypatch.undo()
     with pytest.raises(BadData, match=r"newer rdvae.*upgrade"):
-        store.read_results(tmp_path / "a.parquet")
+        parquet.read_results(tmp_path / "a.parquet")
 
 
 def test_an_older_schema_is_read_with_nulls(
@@ -141,10 +141,10 @@ def test_an_older_schema_is_read_with_nulls(
     old = {name: column for name, column in COLUMNS.items() if column.since == 1}
     assert len(old) < len(COLUMNS)
     with monkeypatch.context() as past:
-        past.setattr(store, "SCHEMA", 1)
-        past.setattr(store, "COLUMNS", old)
-        store.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
-    frame = store.read_results(tmp_path / "a.parquet").to_pandas()
+        past.setattr(parquet, "SCHEMA", 1)
+        past.setattr(parquet, "COLUMNS", old)
+        parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+    frame = parquet.read_results(tmp_path / "a.parquet").to_pandas()
     assert list(frame) == list(COLUMNS)
     assert frame["setup"].isna().all()
     assert frame["elbo"].notna().all()
@@ -152,26 +152,26 @@ def test_an_older_schema_is_read_with_nulls(
 
 def test_statistics_of_the_first_schema_are_read(tmp_path: Path, statistics: Stats) -> None:
     path = tmp_path / "s.parquet"
-    store.write_statistics(path, statistics, {})
+    parquet.write_statistics(path, statistics, {})
     table = pq.read_table(path)
     about = {"dims": {"train": 9, "test": 9}, "own_sigma2": {"train": None, "test": 0.5}}
     metadata = {b"kind": b"rdvae-statistics", b"schema": b"1", b"about": json.dumps(about).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), path)
-    again, _ = store.read_statistics(path)
+    again, _ = parquet.read_statistics(path)
     np.testing.assert_array_equal(again["test"].sse, statistics["test"].sse)
     assert (again["train"].own_sigma2, again["test"].own_sigma2) == (None, 0.5)
     assert again["test"].split_of_rate is None
 
 
 def test_statistics_are_no_results(tmp_path: Path, statistics: Stats) -> None:
-    store.write_statistics(tmp_path / "s.parquet", statistics, {})
+    parquet.write_statistics(tmp_path / "s.parquet", statistics, {})
     with pytest.raises(BadData, match="not rdvae-results"):
-        store.read_results(tmp_path / "s.parquet")
+        parquet.read_results(tmp_path / "s.parquet")
 
 
 def test_temporary_files_are_hidden_from_readers(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
-    store.write_results(tmp_path / "results" / "a.parquet", _rows(tiny_trial, statistics), {})
+    parquet.write_results(tmp_path / "results" / "a.parquet", _rows(tiny_trial, statistics), {})
     (tmp_path / "results" / ".b.parquet.77.part").write_bytes(b"half a file")
     assert len(pd.read_parquet(tmp_path / "results")) == 6

@@ -1,0 +1,131 @@
+"""Trials by the name of a dataset, and grids of them: what is not given takes what suits it."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from decimal import Decimal
+from typing import Any
+
+from rdkit_vae.datasets import source_of
+from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import one_of, parse_checkpoints
+from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.trial import DEFAULT_SIGMA2, PROTOCOLS, Trial, check
+
+MOST_TRIALS = 100_000
+_PAPER_EPOCHS, _PAPER_BATCH = 50, 512
+
+
+def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings: Any) -> Trial:
+    """Makes a trial; what is not given takes the value that suits the dataset and the protocol.
+
+    Args:
+        dataset: a name that `rdvae datasets` lists.
+        checkpoints: `log`, `last` or a number of epochs as text.
+        **settings: any other attribute of `Trial`. None means not given.
+
+    Raises:
+        BadInput: as `Trial`.
+    """
+    source = source_of(dataset)
+    given = {key: value for key, value in settings.items() if value is not None}
+    protocol = PROTOCOLS[one_of(given.get("protocol", "clean"), PROTOCOLS, "protocol")]
+    as_paper = protocol is PROTOCOLS["paper"]
+    objective = one_of(given.setdefault("objective", "optimal"), OBJECTIVES, "objective")
+    defaults = {
+        "latents": source.latents,
+        "beta": 1.0,
+        "epochs": _PAPER_EPOCHS if as_paper else source.epochs,
+        "batch_size": _PAPER_BATCH if as_paper else source.batch_size,
+        "draws": protocol.draws,
+        "train_sigma2": DEFAULT_SIGMA2 if OBJECTIVES[objective].has_sigma2 else None,
+    }
+    chosen = defaults | given
+    unknown = chosen.keys() - {field.name for field in fields(Trial)}
+    if unknown:
+        raise BadInput(f"unknown setting {', '.join(sorted(unknown))}")
+    epochs = chosen["epochs"]
+    check("epochs", epochs, isinstance(epochs, int) and epochs >= 1, "a whole number, at least 1")
+    return Trial(dataset=dataset, checkpoints=parse_checkpoints(checkpoints, epochs), **chosen)
+
+
+def grid(
+    *,
+    betas: Sequence[float],
+    objectives: Sequence[str],
+    seeds: Sequence[int],
+    train_sigma2: float | None = None,
+    **settings: Any,
+) -> list[Trial]:
+    """Every beta x objective x seed; the whole curve of one seed comes before the next seed.
+
+    Args:
+        betas, objectives, seeds: the axes.
+        train_sigma2: constant variance of the objectives that have one.
+        **settings: as `make_trial`.
+
+    Raises:
+        BadInput: as `make_trial`, too many trials, or a variance that no objective takes.
+    """
+    _check_count(len(betas) * len(objectives) * len(seeds))
+    takes = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].has_sigma2]
+    if train_sigma2 is not None and not takes:
+        raise BadInput(f"train_sigma2 has no use: no constant variance in {', '.join(objectives)}")
+    return [
+        make_trial(
+            objective=objective,
+            beta=beta,
+            seed=seed,
+            train_sigma2=train_sigma2 if objective in takes else None,
+            **settings,
+        )
+        for seed in seeds
+        for beta in betas
+        for objective in objectives
+    ]
+
+
+def pairs(
+    *,
+    betas: Sequence[float],
+    seeds: Sequence[int],
+    train_sigma2: float | None = None,
+    **settings: Any,
+) -> list[Trial]:
+    """Lines of constant beta x C: for every beta and seed the pair (beta, C), then (beta/10, 10 C)
+    and (10 beta, C/10).
+
+    All of a line have the objective `constant` and reach the same weights (Beta-Sigma VAE, Eq. 5
+    and Fig. 2A), while each claims another likelihood.
+
+    Args:
+        betas, seeds: the axes.
+        train_sigma2: C.
+        **settings: as `make_trial`, without an objective.
+
+    Raises:
+        BadInput: as `make_trial`, or too many trials.
+    """
+    _check_count(3 * len(betas) * len(seeds))
+    c = DEFAULT_SIGMA2 if train_sigma2 is None else train_sigma2
+    return [
+        make_trial(
+            objective="constant",
+            beta=_shifted(beta, decades),
+            train_sigma2=_shifted(c, -decades),
+            seed=seed,
+            **settings,
+        )
+        for seed in seeds
+        for beta in betas
+        for decades in (0, -1, 1)
+    ]
+
+
+def _shifted(value: float, decades: int) -> float:
+    # As decimals: 0.1 x 0.1 is then the 0.01 that a user would type.
+    return float(Decimal(repr(value)).scaleb(decades))
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_TRIALS:
+        raise BadInput(f"{count:,} trials are more than the {MOST_TRIALS:,} that a sweep takes")

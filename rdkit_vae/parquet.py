@@ -1,0 +1,198 @@
+"""The Parquet files: results, bounds and statistics; written whole, checked when read.
+
+Never imports torch, so that results and statistics are read in a moment.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import write_atomic
+from rdkit_vae.schema import BOUNDS, COLUMNS, SCHEMA, Column
+from rdkit_vae.statistics import RateSplit, Statistics
+
+RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
+STATISTICS_KIND = b"rdvae-statistics"
+
+
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Writes the results of one trial; `about` (JSON) goes into the file's metadata."""
+    _write_rows(path, rows, COLUMNS, RESULTS_KIND, about)
+
+
+def write_bounds(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Writes bounds, with the columns of `BOUNDS`."""
+    _write_rows(path, rows, BOUNDS, BOUNDS_KIND, about)
+
+
+def _write_rows(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Column],
+    kind: bytes,
+    about: Mapping[str, Any],
+) -> None:
+    import pyarrow as pa
+
+    fields = [
+        pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
+        for name, column in columns.items()
+    ]
+    schema = pa.schema(fields, metadata=_metadata(kind, about))
+    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    _write_table(path, pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_results(path: Path) -> Any:
+    """Reads one results file as an Arrow table; columns younger than the file are null.
+
+    Raises:
+        BadData: it is damaged, not rdvae's, or of a newer schema.
+    """
+    import pyarrow as pa
+
+    table = _read_table(path, RESULTS_KIND)
+    schema = int(table.schema.metadata[b"schema"])
+    for name, column in COLUMNS.items():
+        if column.since > schema and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), column.type))
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
+    return table.select(list(COLUMNS))
+
+
+def write_statistics(
+    path: Path, statistics: Mapping[str, Statistics], about: Mapping[str, Any]
+) -> None:
+    """Writes the statistics of one checkpoint: a row per split, image and draw."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("split", "image", "draw", "kl", "sse", "log_ratio")
+    }
+    for split, measured in statistics.items():
+        n, k = measured.sse.shape
+        columns["split"].append(np.full(n * k, split))
+        columns["image"].append(np.repeat(measured.image, k))
+        columns["draw"].append(np.tile(np.arange(k), n))
+        columns["kl"].append(np.repeat(measured.kl, k))
+        columns["sse"].append(measured.sse.ravel())
+        columns["log_ratio"].append(measured.log_ratio.ravel())
+        if isinstance(measured.own_sigma2, np.ndarray):
+            columns.setdefault("own_sigma2", []).append(measured.own_sigma2.ravel())
+    splits = {split: _facts_of(measured) for split, measured in statistics.items()}
+    facts = {**about, "splits": splits}
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    table = pa.table(arrays).replace_schema_metadata(_metadata(STATISTICS_KIND, facts))
+    _write_table(path, table)
+
+
+def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
+    """Reads what `write_statistics` wrote: the statistics by split, and `about`.
+
+    Raises:
+        BadData: damaged, not rdvae's, or of a newer schema.
+    """
+    table = _read_table(path, STATISTICS_KIND)
+    about = about_of(table)
+    try:
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        splits = about.get("splits") or _splits_of_schema_1(about)
+        statistics = {
+            split: _statistics_of(columns, split, facts) for split, facts in splits.items()
+        }
+    except (KeyError, ValueError, TypeError, AttributeError, BadInput) as error:
+        raise BadData(f"{path}: damaged ({error})") from error
+    return statistics, about
+
+
+def _facts_of(measured: Statistics) -> dict[str, Any]:
+    """What is not a number per image and draw."""
+    split, own = measured.split_of_rate, measured.own_sigma2
+    return {
+        "dims": measured.dims,
+        "levels": measured.levels,
+        "own_sigma2": None if isinstance(own, np.ndarray) else own,
+        "split_of_rate": split and {k: np.asarray(v).tolist() for k, v in asdict(split).items()},
+    }
+
+
+def _splits_of_schema_1(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    unknown = {"levels": None, "split_of_rate": None}
+    return {
+        split: {"dims": dims, "own_sigma2": about["own_sigma2"][split], **unknown}
+        for split, dims in about["dims"].items()
+    }
+
+
+def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]) -> Statistics:
+    rows = np.flatnonzero(columns["split"] == split)
+    draws = int(columns["draw"][rows].max()) + 1
+    shape = (len(rows) // draws, draws)
+    rate, own = facts["split_of_rate"], columns.get("own_sigma2")
+    return Statistics(
+        image=columns["image"][rows].reshape(shape)[:, 0],
+        kl=columns["kl"][rows].reshape(shape)[:, 0],
+        sse=columns["sse"][rows].reshape(shape),
+        log_ratio=columns["log_ratio"][rows].reshape(shape),
+        dims=facts["dims"],
+        levels=facts["levels"],
+        own_sigma2=facts["own_sigma2"] if own is None else own[rows].reshape(shape),
+        split_of_rate=rate and RateSplit(**{k: _array(v) for k, v in rate.items()}),
+    )
+
+
+def _array(value: Any) -> Any:
+    return np.array(value) if isinstance(value, list) else value
+
+
+def about_of(table: Any) -> dict[str, Any]:
+    """The `about` that was written with a table."""
+    values: dict[str, Any] = json.loads(table.schema.metadata[b"about"])
+    return values
+
+
+def _metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
+    return {
+        b"kind": kind,
+        b"schema": str(SCHEMA).encode(),
+        b"about": json.dumps(about).encode(),
+    }
+
+
+def _write_table(path: Path, table: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _read_table(path: Path, kind: bytes) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = file.schema_arrow.metadata or {}
+            if metadata.get(b"kind") != kind:
+                raise BadData(f"{path}: Parquet, but not {kind.decode()}")
+            schema = metadata.get(b"schema", b"").decode("ascii", "replace")
+            if not re.fullmatch(r"\d{1,9}", schema):
+                raise BadData(f"{path}: damaged (its schema is {schema!r})")
+            if int(schema) > SCHEMA:
+                raise BadData(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
+            table = file.read()
+            about_of(table)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BadData(f"{path}: not a readable Parquet file ({reason[:120]})") from error
+    return table
