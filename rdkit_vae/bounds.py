@@ -67,6 +67,13 @@ def iwae(nll: Array, log_ratio: Array) -> list[Bound]:
     ]
 
 
+def iwae_of_all(nll: Array, log_ratio: Array) -> Bound:
+    """IWAE-K of all K draws: the tightest bound there is, and the last of `iwae`."""
+    draws = nll.shape[1]
+    per_image = np.logaddexp.reduce(log_ratio - nll, axis=1) - math.log(draws)
+    return Bound(k=draws, value=float(per_image.mean()), se=standard_error(per_image))
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoundScore:
     """A bound of one split under one interpretation; the fields are columns of `schema.BOUNDS`."""
@@ -97,10 +104,15 @@ def likelihoods(reading: Reading, masses: Mapping[str, Mapping[str, Array]]) -> 
         reading: of a density.
         masses: what `evaluate_discretized` gave, by split and interpretation. The dequantised
             likelihood is added where the discretised one is there.
+
+    Raises:
+        BadInput: the number of grey levels is not known.
     """
     found = {CONTINUOUS: reading.nll}
     mass, of = masses.get(reading.split, {}).get(reading.sigma), reading.statistics
-    if mass is not None and of.levels is not None:
+    if mass is not None:
+        if of.levels is None:
+            raise BadInput("the statistics do not say how many grey levels a pixel has")
         found[DISCRETIZED] = mass
         found[DEQUANTIZED] = dequantized_nll(of.sse, reading.sigma2, of.dims, of.levels)
     return found

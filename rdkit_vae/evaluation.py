@@ -15,7 +15,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import VAE
 from rdkit_vae.models.variance import variance_of
-from rdkit_vae.objectives import kl_divergence
+from rdkit_vae.objectives import OBJECTIVES, kl_divergence
 from rdkit_vae.rate import split_rate
 from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial
@@ -143,10 +143,10 @@ def _evaluate_split(
 
 
 def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
-    """The variance of training: one number where it is the same everywhere."""
+    """The variance of training: one number, but for an objective that trains one for each image."""
     if trained is None:
         return trial.train_sigma2
-    return float(trained.flat[0]) if np.ptp(trained) == 0 else trained
+    return trained if OBJECTIVES[trial.objective].variance == "image" else float(trained.flat[0])
 
 
 def _measure(done: _Pass) -> tuple[Tensor, Tensor, Tensor]:

@@ -83,11 +83,12 @@ def parse_sigma(text: str) -> str:
     """Checks the name of an interpretation and returns it in canonical form.
 
     Raises:
-        BadInput: the name is unknown, or a number in it is not positive or out of order.
+        BadInput: the name is unknown, or a number in it is not positive, out of order, or so large
+            or small that a likelihood would overflow.
     """
     name = text.strip()
     if name.startswith(CONSTANT):
-        return f"{CONSTANT}{positive(name.removeprefix(CONSTANT), name)!r}"
+        return f"{CONSTANT}{_within(name.removeprefix(CONSTANT), name, 1e-200, 1e200)!r}"
     if name.startswith(MIXTURE):
         low, high = mixture_range(name)
         return f"{MIXTURE}{low!r}..{high!r}"
@@ -103,10 +104,17 @@ def mixture_range(name: str) -> tuple[float, float]:
     first, dots, last = name.removeprefix(MIXTURE).partition("..")
     if not dots:
         raise BadInput(f"{name}: must be mixture:A..B, such as mixture:1e-3..1")
-    low, high = positive(first, name), positive(last, name)
+    low, high = (_within(part, name, 1e-100, 1e100) for part in (first, last))
     if low >= high:
         raise BadInput(f"{name}: the range must run from the smaller to the larger number")
     return low, high
+
+
+def _within(text: str, what: str, least: float, most: float) -> float:
+    value = positive(text, what)
+    if not least <= value <= most:
+        raise BadInput(f"{what}: must be within {least:g} and {most:g}, got {shown(text)}")
+    return value
 
 
 def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:
@@ -176,6 +184,13 @@ def one_of(name: str, known: Iterable[str], what: str) -> str:
     if name not in known:
         raise BadInput(f"unknown {what} {shown(name)}; known: {', '.join(known)}")
     return name
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def shown(text: str) -> str:

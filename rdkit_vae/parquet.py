@@ -16,6 +16,7 @@ from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import write_atomic
 from rdkit_vae.schema import BOUNDS, COLUMNS, SCHEMA, Column
 from rdkit_vae.statistics import RateSplit, Statistics
+from rdkit_vae.trial import Trial
 
 RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
 STATISTICS_KIND = b"rdvae-statistics"
@@ -61,11 +62,23 @@ def read_results(path: Path) -> Any:
     schema = int(table.schema.metadata[b"schema"])
     for name, column in COLUMNS.items():
         if column.since > schema and name not in table.column_names:
-            table = table.append_column(name, pa.nulls(len(table), column.type))
+            values = pa.nulls(len(table), column.type)
+            if name == "setup":  # what is compared hangs on it, and the trial knows it
+                values = pa.array([_setup_of(table, path)] * len(table), column.type)
+            table = table.append_column(name, values)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
     return table.select(list(COLUMNS))
+
+
+def _setup_of(table: Any, path: Path) -> str | None:
+    """The setup of the trial that a file of results is of; None for a file of several."""
+    trial = about_of(table).get("trial")
+    try:
+        return None if trial is None else Trial.from_dict(trial).setup
+    except BadInput as error:
+        raise BadData(f"{path}: damaged ({error})") from error
 
 
 def write_statistics(

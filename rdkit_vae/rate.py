@@ -25,19 +25,23 @@ def split_rate(mean: Tensor, log_var: Tensor, z: Tensor) -> RateSplit:
         z: (n, L) a draw from each.
     """
     mean, log_var, z = mean.double(), log_var.double(), z.double()
-    n = len(z)
+    n, centre = len(z), mean.mean(dim=0)
     taken = torch.linspace(0, n - 1, min(n, _MOST_DRAWS), dtype=torch.float64).round().long()
     taken = taken.to(z.device)
     z, own = z[taken], _log_density(z[taken], mean[taken], log_var[taken])
-    precision = (-log_var).exp()
-    weighted = mean * precision  # (n, L)
-    offset = (mean * weighted + log_var + math.log(2 * math.pi)).sum(dim=1)  # (n,)
+    # |z - m|^2 / v as z^2/v - 2 z m/v + m^2/v is two products of matrices. What cancels in them
+    # grows with the distance from 0, so all is measured from the centre, and kept from falling
+    # below 0.
+    shifted, precision = mean - centre, (-log_var).exp()
+    weighted = shifted * precision  # (n, L)
+    square = (shifted * weighted).sum(dim=1)  # (n,)
+    peak = -(log_var + math.log(2 * math.pi)).sum(dim=1) / 2  # (n,) the most that each can be
     aggregate = torch.empty_like(own)  # log q(z) at each draw
     rows = max(1, _AT_ONCE // n)
     for start in range(0, len(z), rows):
-        part = z[start : start + rows]
-        log_q = part @ weighted.T - (part.square() @ precision.T + offset) / 2  # (rows, n)
-        # In its own posterior a draw may lie a few 1e-9 of its distance to 0 away from the mean.
+        part = z[start : start + rows] - centre
+        distance = part.square() @ precision.T - 2 * part @ weighted.T + square  # (rows, n)
+        log_q = peak - distance.clamp_min(0) / 2
         index = torch.arange(len(part), device=z.device)
         log_q[index, taken[start : start + rows]] = own[start : start + rows]
         aggregate[start : start + rows] = log_q.logsumexp(dim=1) - math.log(n)

@@ -104,6 +104,9 @@ class Interpretation:
         return gaussian_nll(sse, sigma2, dims)
 
 
+_ON_ITSELF = "optimistic: fitted on the images it scores"
+
+
 def gaussian_nll(sse: Array, sigma2: "Array | float", dims: int) -> Array:
     """-log N(x; mu, sigma2 I) = sse/(2 sigma2) + (D/2) log(2 pi sigma2), nats."""
     return sse / (2 * sigma2) + dims / 2 * np.log(2 * np.pi * np.asarray(sigma2))
@@ -161,9 +164,7 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
     "shared": Interpretation(sigma2=_shared, fitted=True),
     "own": Interpretation(sigma2=_own),
     "mixture": _mixture(MIXTURE_S),
-    "shared-oracle": Interpretation(
-        sigma2=_shared_oracle, fitted=True, caveat="optimistic: fitted on the images it scores"
-    ),
+    "shared-oracle": Interpretation(sigma2=_shared_oracle, fitted=True, caveat=_ON_ITSELF),
 }
 
 
@@ -206,6 +207,7 @@ class Reading:
     def facts(self) -> dict[str, Any]:
         """What every score of the reading says of it, by column."""
         images, draws = self.statistics.sse.shape
+        fitted_on_itself = self.sigma == "shared" and self.split == "train"
         return {
             "split": self.split,
             "sigma": self.sigma,
@@ -213,7 +215,7 @@ class Reading:
             "s_min": self.how.scales[0] if self.how.scales else None,
             "s_max": self.how.scales[1] if self.how.scales else None,
             "is_density": self.how.is_density,
-            "caveat": self.how.caveat,
+            "caveat": _ON_ITSELF if fitted_on_itself else self.how.caveat,
             "n_images": images,
             "n_draws": draws,
             "dims": self.statistics.dims,

@@ -82,9 +82,11 @@ class Statistics:
     @property
     def finite(self) -> bool:
         """Whether every number in it is."""
-        arrays = (self.kl, self.sse, self.log_ratio)
-        own = 0.0 if self.own_sigma2 is None else self.own_sigma2
-        return all(bool(np.isfinite(a).all()) for a in (*arrays, own))
+        numbers: list[Array | float] = [self.kl, self.sse, self.log_ratio]
+        numbers += [] if self.own_sigma2 is None else [self.own_sigma2]
+        if self.split_of_rate is not None:
+            numbers += [self.split_of_rate.unit_variance, self.split_of_rate.mutual_information]
+        return all(bool(np.isfinite(a).all()) for a in numbers)
 
 
 def standard_error(per_image: Array) -> float:

@@ -64,6 +64,8 @@ def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
     if not sweep.description.exists():
         return
     held, asked = (_flat(d) for d in (read_json(sweep.description), describe(trials, images)))
+    if held.get("schema") == 1:  # as it was written then
+        asked |= {"schema": 1, "train_sigma2": next(iter(asked["train_sigma2"]), None)}
     differing = [
         f"{key} {_short(held.get(key))}, not {_short(value)}"
         for key, value in asked.items()

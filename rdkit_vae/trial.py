@@ -200,8 +200,11 @@ class Trial:
 
     @property
     def setup(self) -> str:
-        """Names what can be compared: all trials alike but for objective, beta, C and seed."""
-        return self._hash_without("beta", "seed", "objective", "train_sigma2")
+        """Names what can be compared: all trials alike but for objective, beta, C and seed.
+
+        Where checkpoints were written changes no weight, and is left out too.
+        """
+        return self._hash_without("beta", "seed", "objective", "train_sigma2", "checkpoints")
 
     def _hash_without(self, *names: str) -> str:
         return _hash({key: value for key, value in self.to_dict().items() if key not in names})

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rdkit_vae.errors import BadData
+from rdkit_vae.grammar import few
 from rdvae_analysis.curves import final_rows
 from rdvae_analysis.load import scan
 
@@ -33,10 +34,20 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "rate": ("rate", "kl"),
     "distortion": ("distortion",),
     "status": ("status",),
+    "seed": ("seed",),
+    "epoch": ("epoch",),
 }
 # Claims that differ in one of these are of different things, and never compare.
 _SAME = ("dataset", "split", "dims", "likelihood", "bound", "unit")
 _UNSTATED = "not stated"
+_NUMBERS = ("value", "nll", "bits", "beta", "sigma2", "rate", "distortion", "k")
+_TRUTHS = {"true": True, "yes": True, "1": True, "1.0": True} | {
+    "false": False,
+    "no": False,
+    "0": False,
+    "0.0": False,
+}
+_OF_A_RUN = {"run_id", "epoch", "epochs", "status"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +83,12 @@ def read_claims(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
-    if path.is_dir():
-        frame, notes = scan(path)
+    frame, notes = scan(path) if path.is_dir() else (_read_file(path), [])
+    if set(frame.columns) >= _OF_A_RUN:
         frame, left_out = final_rows(frame)
         notes = [*notes, *left_out]
-    else:
-        frame, notes = _read_file(path), []
+    if frame.empty:
+        raise BadData(f"{path}: no claims in it" + "".join(f"; {note}" for note in notes))
     claims = _canonical(frame, path)
     good = claims["value"].notna() & np.isfinite(claims["value"].astype(float))
     good &= claims["status"].isna() | (claims["status"] == "ok")
@@ -108,37 +119,54 @@ def _canonical(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         for meaning, aliases in _ALIASES.items()
         if any(alias in named for alias in aliases)
     }
-    claims = pd.DataFrame(found, index=frame.index).reindex(columns=list(_ALIASES))
-    claims["unit"] = "nats"
-    if "value" not in found and "nll" in found:
-        claims["value"] = -claims["nll"]
-    elif "value" not in found and "bits" in found:
-        claims["value"], claims["unit"] = -claims["bits"], "bits per dimension"
-    elif "value" not in found:
+    if not found.keys() & {"value", "nll", "bits"}:
         raise BadData(f"{path}: no column with a claim (elbo, log_likelihood, nll or bits_per_dim)")
     if "model" not in found:
         raise BadData(f"{path}: no column that names the model (model or run_id)")
-    for name in ("value", "beta", "sigma2", "rate", "distortion"):
-        claims[name] = pd.to_numeric(claims[name], errors="coerce")
-    ks = pd.to_numeric(claims["k"], errors="coerce")
-    claims["bound"] = claims["bound"].where(ks.isna(), "iwae-" + ks.map("{:.0f}".format))
-    claims["reading"] = claims["reading"].where(claims["reading"].notna(), _readings(claims))
-    known_not = {"optimal": False}
-    density = claims["density"].where(claims["density"].notna(), claims["reading"].map(known_not))
-    claims["density"] = density.where(density.notna(), claims["reading"] != _UNSTATED).astype(bool)
+    claims = pd.DataFrame(found, index=frame.index).reindex(columns=list(_ALIASES))
+    for name in _NUMBERS:
+        claims[name] = pd.to_numeric(claims[name], errors="coerce").astype(float)
+    claims["unit"] = "nats"
+    if "value" not in found and "nll" in found:
+        claims["value"] = -claims["nll"]
+    elif "value" not in found:
+        claims["value"], claims["unit"] = -claims["bits"], "bits per dimension"
+    ks = claims["k"].map("iwae-{:.0f}".format)
+    claims["bound"] = claims["bound"].astype(object).where(claims["k"].isna(), ks)
+    claims["reading"] = _readings(claims)
+    claims["density"] = _densities(claims, path)
     for name in (*_SAME, "model"):
         claims[name] = claims[name].map(lambda v: _UNSTATED if pd.isna(v) else str(v))
     return claims
 
 
 def _readings(claims: pd.DataFrame) -> pd.Series:
-    """The reading of each claim that gives its variance as a number only."""
-    sigma2, half_beta = claims["sigma2"], claims["beta"] / 2
-    names = "constant:" + sigma2.map("{:g}".format)
-    follows = np.isclose(sigma2, half_beta, rtol=1e-3)
+    """How each claim reads the variance: as it says, or as the number that it gives tells.
+
+    A number in place of an interpretation is a standard deviation.
+    """
+    scale = pd.to_numeric(claims["reading"], errors="coerce").astype(float)
+    sigma2 = claims["sigma2"].where(claims["sigma2"].notna(), scale**2)
+    follows = np.isclose(sigma2, claims["beta"] / 2, rtol=1e-3)
     follows &= (claims["beta"] != 1) | bool(follows[sigma2.notna()].all())
-    names = names.where(~np.isclose(sigma2, 0.5), "half").where(~follows, "beta-half")
-    return names.where(sigma2.notna(), _UNSTATED)
+    number = sigma2.map("{:g}".format)
+    names = ("constant:" + number).where(~np.isclose(sigma2, 0.5), "half")
+    names = names.where(~follows, "beta-half").where(sigma2.notna(), _UNSTATED)
+    said = claims["reading"].astype(object).where(scale.isna() & claims["reading"].notna())
+    # Each model's own variance is a reading of its own.
+    said = said.where((said != "own") | sigma2.isna(), "own " + number)
+    return said.where(said.notna(), names).astype(str)
+
+
+def _densities(claims: pd.DataFrame, path: Path) -> pd.Series:
+    """Whether each claim is of a density, where it says so; else all but `optimal` are."""
+    said = claims["density"].map(lambda v: None if pd.isna(v) else str(v).strip().lower())
+    odd = sorted(set(said.dropna()) - _TRUTHS.keys())
+    if odd:
+        raise BadData(f"{path}: is_density must be yes or no, got {odd[0]!r}")
+    told = said.map(_TRUTHS).astype(object)
+    density = told.where(told.notna(), claims["reading"] != _UNSTATED)
+    return density.astype(bool) & (claims["reading"] != "optimal")
 
 
 def lint(claims: pd.DataFrame) -> Report:
@@ -162,77 +190,64 @@ def _weighted(claims: pd.DataFrame) -> "pd.Series[bool]":
     return close & ~np.isclose(elbo, loss, rtol=1e-3)
 
 
+def _about(rule: str, claims: pd.DataFrame, text: str) -> Iterator[Finding]:
+    """A finding on some claims, with the models that they are of; none if there are none."""
+    if len(claims):
+        message = f"{few(claims['model'].unique(), 1)}: {text}"
+        yield Finding(rule=rule, claims=len(claims), message=message)
+
+
 def _findings(claims: pd.DataFrame, weighted: "pd.Series[bool]") -> Iterator[Finding]:
     for name in _SAME:
         values = claims[name].unique()
         if len(values) > 1:
-            yield Finding(
-                rule=f"different-{name}",
-                claims=len(claims),
-                message=f"claims are of different {name} ({', '.join(values[:4])}): never compare",
-            )
-    if weighted.any():
-        yield Finding(
-            rule="weighted-loss",
-            claims=int(weighted.sum()),
-            message=f"{_some(claims[weighted])}: the claim is -(distortion + beta rate), the "
-            "training loss; an ELBO never weights the rate",
-        )
-    unstated = claims[claims["reading"] == _UNSTATED]
-    if len(unstated):
-        yield Finding(
-            rule="no-variance",
-            claims=len(unstated),
-            message=f"{_some(unstated)}: no decoder variance is stated, so the claim could be any; "
-            "state sigma2, or score the checkpoints again",
-        )
-    open_ = claims[~claims["density"] & (claims["reading"] != _UNSTATED)]
-    if len(open_):
-        yield Finding(
-            rule="not-a-density",
-            claims=len(open_),
-            message=f"{_some(open_)}: read as {', '.join(open_['reading'].unique())}, whose "
-            "variance looks at x; it bounds no likelihood, so it compares with no density",
-        )
-    yield from _of_readings(claims)
+            message = f"claims are of different {name} ({few(values)}): never compare"
+            yield Finding(rule=f"different-{name}", claims=len(claims), message=message)
+    yield from _about(
+        "weighted-loss",
+        claims[weighted],
+        "the claim is -(distortion + beta rate), the training loss; an ELBO never weights the rate",
+    )
+    stated = claims["reading"] != _UNSTATED
+    yield from _about(
+        "no-variance",
+        claims[~stated],
+        "no decoder variance is stated, so the claim could be any; state sigma2, or score the "
+        "checkpoints again",
+    )
+    looking = claims[~claims["density"] & stated]
+    yield from _about(
+        "not-a-density",
+        looking,
+        f"read as {few(looking['reading'].unique())}, whose variance looks at x; it bounds no "
+        "likelihood, so it compares with no density",
+    )
+    yield from _of_readings(claims[claims["density"] & stated])
 
 
-def _of_readings(claims: pd.DataFrame) -> Iterator[Finding]:
-    """Findings on densities that are read in different ways."""
-    read = claims[claims["density"] & (claims["reading"] != _UNSTATED)]
+def _of_readings(read: pd.DataFrame) -> Iterator[Finding]:
+    """Findings on densities by how they are read."""
     following = read[read["reading"] == "beta-half"]
     if following["beta"].nunique() > 1:
-        yield Finding(
-            rule="variance-follows-beta",
-            claims=len(following),
-            message=f"{_some(following)}: s2 = beta/2, so a ranking by beta ranks variances too",
-        )
-    optimistic = read[read["reading"] == "shared-oracle"]
-    if len(optimistic):
-        yield Finding(
-            rule="fitted-on-itself",
-            claims=len(optimistic),
-            message=f"{_some(optimistic)}: the variance was fitted on the images it scores",
-        )
+        text = "s2 = beta/2, so a ranking by beta ranks variances too"
+        yield from _about("variance-follows-beta", following, text)
+    on_train = (read["reading"] == "shared") & (read["split"] == "train")
+    optimistic = read[on_train | (read["reading"] == "shared-oracle")]
+    text = "the variance was fitted on the images it scores"
+    yield from _about("fitted-on-itself", optimistic, text)
     if read["reading"].nunique() < 2:
         return
-    spread = read.groupby(["model", *_SAME])["value"].agg(lambda v: v.max() - v.min())
-    known = spread[spread > 0]
+    weights = read.groupby(["model", "beta", "seed", "epoch", *_SAME], dropna=False)
+    spread = (weights["value"].max() - weights["value"].min())[weights["reading"].nunique() > 1]
     size = (
-        f"; the same weights differ by {known.median():.4g} {read['unit'].iloc[0]} in the median, "
-        f"{known.max():.4g} at most"
-        if len(known)
+        f"; the same weights differ by {spread.median():.4g} {read['unit'].iloc[0]} in the median, "
+        f"{spread.max():.4g} at most"
+        if len(spread)
         else ""
     )
     yield Finding(
         rule="different-readings",
         claims=len(read),
-        message=f"densities of different variances ({', '.join(read['reading'].unique()[:6])}) "
-        f"compare as whole models only: part of any difference is the reading{size}",
+        message=f"densities of different variances ({few(read['reading'].unique(), 6)}) compare as "
+        f"whole models only: part of any difference is the reading{size}",
     )
-
-
-def _some(claims: pd.DataFrame, most: int = 2) -> str:
-    models = claims["model"].unique()
-    more = f" and {len(models) - most} more" if len(models) > most else ""
-    return ", ".join(models[:most]) + more

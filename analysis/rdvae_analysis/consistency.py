@@ -104,6 +104,9 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     for key, (objective, part, base) in _against_constant(rows):
         for sigma in READINGS:
             seeds = _seeds(part, base)
+            if not seeds:
+                notes.append(f"{objective}: no seed in common with constant variance")
+                break
             curves = [(_curve(part, sigma, seed), _curve(base, sigma, seed)) for seed in seeds]
             curves = [pair for pair in curves if min(len(pair[0][0]), len(pair[1][0])) >= _FEWEST]
             rates = _common_rates([rate for pair in curves for rate, _ in pair])
@@ -170,7 +173,7 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
         elbo=("elbo", "mean"), sd=("elbo", "std"), rate=("rate", "mean"), seeds=("seed", "nunique")
     )
     table = table.reset_index().sort_values("elbo", ascending=False)
-    return table.groupby(keys, dropna=False, as_index=False).first()
+    return table.drop_duplicates(keys).sort_values(keys, ignore_index=True)
 
 
 def _against_constant(

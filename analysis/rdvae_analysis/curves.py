@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import CONSTANT
+from rdkit_vae.grammar import CONSTANT, few
 
 # What is drawn unless the user asks: the readings that the paper compares, and the honest one.
 DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
@@ -23,18 +23,13 @@ def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     for failed in ("diverged", "crashed"):
         runs = status.index[status.map(lambda found, failed=failed: failed in found)]
         if len(runs):
-            notes.append(f"left out {len(runs)} runs that {failed}: {_names(runs)}")
+            notes.append(f"left out {len(runs)} runs that {failed}: {few(runs)}")
         frame = frame[~frame["run_id"].isin(runs)]
     last = frame[frame["epoch"] == frame["epochs"]]
     unfinished = sorted(set(frame["run_id"]) - set(last["run_id"]))
     if unfinished:
-        notes.append(f"left out {len(unfinished)} runs that are not finished: {_names(unfinished)}")
+        notes.append(f"left out {len(unfinished)} runs that are not finished: {few(unfinished)}")
     return last, notes
-
-
-def _names(runs: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(runs) - most} more" if len(runs) > most else ""
-    return ", ".join(list(runs)[:most]) + more
 
 
 def rd_points(

@@ -43,7 +43,8 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
     tables, notes = [], []
-    for file in _parquet_files(path):
+    # What a sweep wrote itself comes before rows that were scored again.
+    for file in sorted(_parquet_files(path), key=lambda file: file.parent.name != "results"):
         try:
             tables.append(read_results(file))
         except BadData as error:
@@ -56,7 +57,12 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if repeated.any():
         runs = frame.loc[repeated, "run_id"].nunique()
         notes.append(f"{runs} runs lie in more than one place; each is counted once")
-    return frame.loc[~repeated, list(COLUMNS)].reset_index(drop=True), notes
+    frame = frame.loc[~repeated, list(COLUMNS)]
+    usual = frame.groupby(["run_id", "epoch", "split"])["n_draws"].transform("first")
+    other = frame["n_draws"].notna() & (frame["n_draws"] != usual)
+    if other.any():
+        notes.append(f"left out {int(other.sum())} rows of other draws than the rest of their run")
+    return frame[~other].reset_index(drop=True), notes
 
 
 def _parquet_files(path: Path) -> Iterator[Path]:

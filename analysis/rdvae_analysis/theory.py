@@ -42,8 +42,14 @@ class Optimum:
 
 
 def water_filling(eigenvalues: npt.ArrayLike, tau: float) -> tuple[float, float]:
-    """Rate and squared error of the Gaussian's rate-distortion function at the water level tau."""
+    """Rate and squared error of the Gaussian's rate-distortion function at the water level tau.
+
+    Raises:
+        BadInput: tau is not positive.
+    """
     values = _checked(eigenvalues)
+    if not tau > 0:
+        raise BadInput(f"tau must be positive, got {tau}")
     return _rate(values, tau), float(np.minimum(values, tau).sum())
 
 
@@ -60,7 +66,7 @@ def rate_distortion(eigenvalues: npt.ArrayLike, sse: float) -> float:
         raise BadInput(f"sse must be positive, got {sse}")
     if sse >= values.sum():
         return 0.0
-    rest = values.sum() - np.cumsum(values)  # (D,): at k-1 the sum of all but the first k
+    rest = np.cumsum(values[::-1])[::-1] - values  # (D,): at k-1 the sum of all but the first k
     levels = (sse - rest) / np.arange(1, len(values) + 1)
     # The water stands at the only level that keeps exactly its own k components dry.
     k = int(np.flatnonzero(values > levels)[-1]) + 1

@@ -58,7 +58,8 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """The console command. Errors that a user can cause become one line.
 
-    Exit codes: 0 done, 2 bad input or data, 3 some trials diverged or crashed, 130 interrupted.
+    Exit codes: 0 done, 1 a check found something (lint, selftest), 2 bad input or data, 3 some
+    trials diverged or crashed, 130 interrupted.
     """
     try:
         code = cli.main(prog_name="rdvae", standalone_mode=False)

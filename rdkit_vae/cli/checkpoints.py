@@ -53,6 +53,12 @@ class Measured:
     statistics: "dict[str, Statistics]"
     source: str
 
+    @property
+    def images(self) -> str:
+        """How many were evaluated, in words."""
+        counts = (f"{len(found.kl)} {split}" for split, found in self.statistics.items())
+        return f"{' and '.join(counts)} images"
+
 
 def with_measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that make a `Wanted`."""
@@ -86,6 +92,7 @@ def measured(path: Path, wanted: Wanted) -> Measured:
             measured; or they are not finite.
     """
     from rdkit_vae.files import sha256_of
+    from rdkit_vae.store import statistics_beside
 
     sha256 = sha256_of(path)
     anew = wanted.anew or wanted.draws is not None
@@ -93,6 +100,9 @@ def measured(path: Path, wanted: Wanted) -> Measured:
     statistics, about = stored or _evaluated(path, wanted)
     if not all(found.finite for found in statistics.values()):
         raise BadData(f"{path}: its evaluation is not finite; the model has diverged")
+    missing = [name for name in ("trial", "epoch", "step") if name not in about]
+    if missing:
+        raise BadData(f"{statistics_beside(path)}: damaged (no {', '.join(missing)})")
     return Measured(
         path=path,
         sha256=sha256,

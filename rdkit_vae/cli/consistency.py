@@ -49,34 +49,40 @@ def command(folder: Path, split: str, out: Path) -> None:
     rows, left_out = final_rows(frame)
     for note in [*notes, *left_out]:
         click.echo(f"rdvae: {note}", err=True)
-    rows = rows[(rows["split"] == split) & rows["setup"].notna()]
+    rows = rows[rows["split"] == split]
+    loose = rows.loc[rows["setup"].isna(), "run_id"].nunique()
+    if loose:
+        click.echo(f"rdvae: left out {loose} runs whose setup is not known", err=True)
+    rows = rows[rows["setup"].notna()]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to compare")
     setups = list(rows.groupby(["dataset", "setup"], sort=False))
     for (dataset, setup), part in setups:
-        name = f"consistency-{setup}" if len(setups) > 1 else "consistency"
+        words = ["consistency", *([setup] if len(setups) > 1 else []), *({split} - {"test"})]
+        name = "-".join(words)
         first = part.iloc[0]
         click.echo(
             f"{dataset}, {first['architecture']}, {first['latents']} latents, {split} split; "
             "nats per image"
         )
         for section in (_spread, _pairs, _matched, _overlay):
-            section(part, _Writer(out, name), split, folder)
+            section(part, _Writer(out, name, split), split, folder)
         click.echo()
 
 
 class _Writer:
     """Saves what a section shows beside what the others do."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._stem = str(folder / name)
+    def __init__(self, folder: Path, name: str, split: str) -> None:
+        self._stem, self._split = str(folder / name), split
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
         from rdkit_vae.files import write_atomic
         from rdvae_analysis.figures.style import save
 
         save(figure, Path(f"{self._stem}-{what}.png"))
-        write_atomic(Path(f"{self._stem}-{what}.csv"), table.to_csv(index=False).encode())
+        csv = table.assign(split=self._split).to_csv(index=False)
+        write_atomic(Path(f"{self._stem}-{what}.csv"), csv.encode())
         click.echo(f"drew {self._stem}-{what}.png, wrote {self._stem}-{what}.csv")
 
 
@@ -108,7 +114,7 @@ def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> No
         return
     table = pairs(rows, dict(_distances(wanted, rows, folder)))
     _show(title, table)
-    write("pairs", table, figure(table))
+    write("pairs", table, figure(table, split=split))
 
 
 def _distances(
@@ -120,7 +126,8 @@ def _distances(
 
     epochs = rows.groupby("run_id")["epoch"].first()
     hashes = rows.groupby("run_id")["checkpoint_sha256"].first()
-    sweeps = [Sweep(root) for root in find_sweeps(folder)]
+    above = folder.parent if folder.name == "results" else folder
+    sweeps = [Sweep(root) for root in find_sweeps(above)]
     for pair in wanted:
         try:
             ends = [load_checkpoint(_find(sweeps, run, epochs[run])) for run in pair]

@@ -4,8 +4,10 @@ import click
 
 from rdkit_vae.cli.options import positive_option
 from rdkit_vae.conventions import CONVENTIONS, REDUCTIONS, DecodedLoss, decode_loss
+from rdkit_vae.grammar import one_of
 
 _WHOLE = click.IntRange(1, 10**9)
+_SIZES = ("dims", "latents")
 
 
 @click.command("decode-loss")
@@ -45,24 +47,23 @@ def command(convention: str | None, listed: bool, **given: object) -> None:
     rdvae decode-loss --list --dims 784 --latents 32
     """
     chosen = {key: value for key, value in given.items() if value is not None}
+    if listed or convention is not None:
+        _check_only_sizes(chosen)
     if listed:
         return _list(chosen)
     if convention is not None:
-        chosen = _of_convention(convention, chosen)
+        chosen |= CONVENTIONS[one_of(convention, CONVENTIONS, "convention")].arguments
     if "dims" not in chosen:
         raise click.UsageError("--dims is missing: the number of values in an image")
-    loss = decode_loss(**chosen)  # type: ignore[arg-type]
-    return click.echo(_text(loss))
+    return click.echo(_text(decode_loss(**chosen)))  # type: ignore[arg-type]
 
 
-def _of_convention(name: str, chosen: dict[str, object]) -> dict[str, object]:
-    from rdkit_vae.grammar import one_of
-
-    fixed = CONVENTIONS[one_of(name, CONVENTIONS, "convention")].arguments
-    for key in fixed.keys() & chosen.keys():
-        if fixed[key] != chosen[key]:
-            raise click.UsageError(f"convention {name} has {key} {fixed[key]}, not {chosen[key]}")
-    return {**chosen, **fixed}
+def _check_only_sizes(given: dict[str, object]) -> None:
+    others = [f"--{name}" for name in given if name not in _SIZES]
+    if others:
+        raise click.UsageError(
+            f"a convention says how the loss is written: {', '.join(others)} does not go with it"
+        )
 
 
 def _text(loss: DecodedLoss) -> str:
@@ -91,16 +92,16 @@ def _text(loss: DecodedLoss) -> str:
     return "\n".join(lines)
 
 
-def _list(given: dict[str, object]) -> None:
+def _list(sizes: dict[str, object]) -> None:
     for name, convention in CONVENTIONS.items():
         click.echo(f"{name:11} {convention.about}\n{'':11} found: {convention.found}")
-        needed = {"dims": 784, "latents": 32}
-        arguments = {**needed, **given, **convention.arguments}
-        if "dims" in convention.arguments or "dims" in given:
+        arguments = {**sizes, **convention.arguments}
+        needed = {"dims", "latents"} if arguments["kl"] == "mean" else {"dims"}
+        if needed <= arguments.keys():
             loss = decode_loss(**arguments)  # type: ignore[arg-type]
             click.echo(
                 f"{'':11} beta {loss.beta:.6g}, s2 {loss.sigma2:.6g}, "
                 f"beta x s2 {loss.product:.6g}; at C = 1/2: beta {loss.beta_at_half:.6g}"
             )
-    if "dims" not in given:
+    if sizes.keys() < set(_SIZES):
         click.echo("give --dims and --latents to decode those that depend on them")

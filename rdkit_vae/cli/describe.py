@@ -41,7 +41,7 @@ def _head(of: Measured) -> str:
         f"  trained on {trial.dataset} with {trial.objective} "
         f"({OBJECTIVES[trial.objective].about}), beta = {trial.beta:g}{variance}\n"
         f"  {trial.architecture}, {trial.latents} latents, D = {test.dims}; "
-        f"{len(test.kl)} images a split, {test.sse.shape[1]} draws, {of.source}\n"
+        f"{of.images}, {test.sse.shape[1]} draws, {of.source}\n"
         f"  SHA-256 {of.sha256}"
     )
 
@@ -50,7 +50,7 @@ def _readings(of: Measured) -> str:
     """The ELBO under every interpretation, and the tightest bound where there is one."""
     import pandas as pd
 
-    from rdkit_vae.bounds import iwae
+    from rdkit_vae.bounds import iwae_of_all
     from rdkit_vae.sigma import readings, score
     from rdvae_analysis.tables import to_text
 
@@ -60,11 +60,13 @@ def _readings(of: Measured) -> str:
         row = {name: getattr(found, name) for name in ("split", "sigma", "sigma2", "distortion")}
         row |= {"density": "yes" if found.is_density else "no", "elbo": found.elbo}
         row["se"] = found.elbo_se
-        best = iwae(reading.nll, reading.statistics.log_ratio)[-1] if found.is_density else None
-        row[f"iwae-{found.n_draws}"] = best.value if best else math.nan
-        value = best.value if best else found.elbo
-        rows.append(row | {"bits_per_dim": -value / (found.dims * math.log(2))})
-    title = "Nats per image, by interpretation of the variance; mse {:.4g} test, {:.4g} train"
+        tightest = iwae_of_all(reading.nll, reading.statistics.log_ratio).value
+        row[f"iwae-{found.n_draws}"] = tightest if found.is_density else math.nan
+        rows.append(row | {"bits_per_dim": found.bits_per_dim})
+    title = (
+        "Nats per image, by interpretation of the variance; bits_per_dim is of the elbo; "
+        "mse {:.4g} test, {:.4g} train"
+    )
     by_split = {found.split: found.mse for found in scores}
     return title.format(by_split["test"], by_split["train"]) + "\n" + to_text(pd.DataFrame(rows))
 
@@ -75,11 +77,13 @@ def _betas(of: Measured) -> str:
 
     shared = score(of.statistics, ["shared"], of.trial)[-1]
     implied = implied_beta(shared.sigma2, dims=shared.dims, rate=shared.rate)
+    c = of.trial.train_sigma2
+    sigma2, variance = (shared.sigma2, "s2") if c is None else (c, "C")
     return (
-        f"Betas at the shared variance s2 = {shared.sigma2:.4g}\n"
-        f"  {2 * of.trial.beta * shared.sigma2:.4g}: of the constant variance 1/2 that has the "
-        "gradients of a shared variance, 2 beta s2\n"
-        f"  {implied:.4g}: implied by the likelihood, 2 s2 + D s2 log(2 pi s2) / rate"
+        f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}\n"
+        f"  {2 * of.trial.beta * sigma2:.4g} = 2 beta {variance}: with it, a constant variance of "
+        "1/2 has its gradients\n"
+        f"  {implied:.4g} = 2 s2 + D s2 log(2 pi s2) / rate: implied by the likelihood"
     )
 
 

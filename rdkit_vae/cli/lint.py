@@ -1,15 +1,12 @@
 """`rdvae lint`. Never imports torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    import pandas as pd
+from rdkit_vae.grammar import few
 
 NOT_COMPARABLE = 1
-_MOST_MODELS = 3
 
 
 @click.command("lint")
@@ -36,7 +33,7 @@ def command(table: Path) -> int:
     if several:
         click.echo("\ncomparable, within each line:")
     for name, group in several.items():
-        click.echo(f"  {name}: {len(group)} claims ({_models(group)})")
+        click.echo(f"  {name}: {len(group)} claims ({few(group['model'].unique(), 1)})")
     if not report.findings:
         click.echo("\nall claims are comparable")
         return 0
@@ -44,9 +41,3 @@ def command(table: Path) -> int:
     for finding in report.findings:
         click.echo(f"  {finding.rule} [{finding.claims} claims] {finding.message}")
     return NOT_COMPARABLE
-
-
-def _models(group: "pd.DataFrame") -> str:
-    models = group["model"].unique()
-    more = f" and {len(models) - _MOST_MODELS} more" if len(models) > _MOST_MODELS else ""
-    return ", ".join(models[:_MOST_MODELS]) + more

@@ -14,6 +14,7 @@ from rdkit_vae.cli.checkpoints import (
     with_measuring_options,
 )
 from rdkit_vae.cli.options import check_suffixes, sigmas_of
+from rdkit_vae.errors import BadData
 from rdkit_vae.grammar import ON_REQUEST, SIGMAS, whole
 
 _SUFFIXES = (".parquet", ".csv", ".json")
@@ -35,7 +36,7 @@ _MOST_SHOWN = 6  # K of IWAE-K that fit on a screen
     multiple=True,
     default=("all",),
     show_default=True,
-    help="An interpretation of those below, or all (not those with a number); repeatable.",
+    help="An interpretation of those below, or all of the first six; repeatable.",
 )
 @click.option(
     "--bound",
@@ -84,9 +85,11 @@ def command(
     check_suffixes(out, _SUFFIXES)
     if ks is not None and bound != "iwae":
         raise click.UsageError("--k is of --bound iwae: give both, or neither")
-    only = None if ks is None else tuple(whole(k, "--k", least=1) for k in ks.split(","))
+    only = None if ks is None else sorted({whole(k, "--k", least=1) for k in ks.split(",")})
     bounds, asked = bound == "iwae" or pixels, chosen
     chosen = _densities(asked, "all" in sigmas) if bounds else asked
+    if pixels and all(sigma.startswith("mixture") for sigma in chosen):
+        raise click.UsageError("--discretized needs a reading of one variance, not a mixture alone")
     scored = []
     for path in checkpoints:
         found = measured(path, wanted)
@@ -158,6 +161,14 @@ def _bound_rows(
         for reading in found:
             if not reading.how.scales:  # a mixture has no one variance
                 variances[reading.split][reading.sigma] = reading.sigma2
+        if of.statistics["test"].levels is None:
+            raise BadData(
+                f"{of.path}: its statistics are of an older rdvae that did not store the grey "
+                "levels; --evaluate measures them now"
+            )
+        mixed = {reading.sigma for reading in found if reading.how.scales}
+        for sigma in sorted(mixed):
+            click.echo(f"rdvae: {sigma} has no one variance, so no mass of grey levels", err=True)
         masses = discretized(of, variances, pixels)
     scores = score_bounds(found, (only or every) if bound == "iwae" else None, masses)
     return bound_rows(of.trial, scores, epoch=of.epoch, step=of.step, checkpoint_sha256=of.sha256)
@@ -174,8 +185,8 @@ def _print(of: Measured, rows: list[dict[str, Any]], bounds: bool) -> None:
         return
     first = rows[0]
     click.echo(
-        f"  {first['run_id']}, epoch {first['epoch']}; {first['n_images']} images a split, "
-        f"{first['n_draws']} draws, {of.source}; nats per image"
+        f"  {first['run_id']}, epoch {first['epoch']}; {of.images}, {first['n_draws']} draws, "
+        f"{of.source}; nats per image"
     )
     frame = pd.DataFrame(rows).rename(columns={"is_density": "density"})
     frame["density"] = frame["density"].map({True: "yes", False: "no"})

@@ -265,6 +265,8 @@ CONTRADICTIONS = {
     "pixels of no density": (["--discretized", "--sigma", "optimal"], "not a density"),
     "no variance": (["--sigma", "constant:0"], "positive"),
     "a negative variance": (["--sigma", "constant:-1"], "positive"),
+    "a variance beyond doubles": (["--sigma", "constant:1e300"], "within 1e-200 and 1e+200"),
+    "pixels of mixtures alone": (["--discretized", "--sigma", "mixture"], "one variance"),
     "a mixture backwards": (["--sigma", "mixture:1..0.1"], "smaller to the larger"),
     "an unknown bound": (["--bound", "best"], "--bound"),
 }
@@ -304,8 +306,9 @@ def test_bounds_in_parquet_follow_from_the_stored_statistics(
     assert values["continuous", "iwae", 2] == pytest.approx(both, rel=1e-12)
     elbos = chosen[chosen["bound"] == "elbo"].set_index("likelihood")["value"]
     assert elbos["continuous"] == pytest.approx(-(nll.mean() + test.kl.mean()), rel=1e-12)
-    # 17 levels: a bin is 1/16 wide; its mass is below its density times its width, up to the ends.
-    assert elbos["continuous"] - 64 * np.log(16) < elbos["discretized"] + 64
+    # 17 levels: a bin is 1/16 wide, and uniform noise over it adds 64 / 16^2 / 12 to sse.
+    noise = elbos["continuous"] - 64 * np.log(16) - 64 / 16**2 / 12
+    assert elbos["dequantized"] == pytest.approx(noise, rel=1e-12)
     assert elbos["dequantized"] < elbos["discretized"]
     assert set(frame.loc[frame["sigma"] == "mixture", "likelihood"]) == {"continuous"}
     assert (frame["bits_per_dim"] == -frame["value"] / (64 * np.log(2))).all()
@@ -347,7 +350,11 @@ def test_decode_loss_names_the_beta_and_the_reading(rdvae: Run) -> None:
     listed = rdvae("decode-loss", "--list").stdout
     for name in CONVENTIONS:
         assert f"\n{name} " in f"\n{listed}"
-    for wrong in (["--convention", "x"], ["--convention", "sum-sum", "--kl", "mean"], []):
+    assert "beta x s2 0.5" in rdvae("decode-loss", "--list", "--dims", "784").stdout
+    for wrong in (
+        *(["--convention", "x"], ["--convention", "sum-sum", "--kl", "mean"], []),
+        *(["--list", "--batch", "3"], ["--convention", "bs-vae", "--dims", "9", "--factor", "2"]),
+    ):
         refused = rdvae("decode-loss", *wrong)
         assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1

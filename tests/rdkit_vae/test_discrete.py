@@ -8,7 +8,7 @@ from scipy import integrate, stats
 from rdkit_vae.discrete import discretized_nll
 from rdkit_vae.sigma import dequantized_nll, gaussian_nll
 
-VARIANCES = [1e-8, 1e-4, 0.01, 0.5, 1e4]
+VARIANCES = [1e-8, 1e-4, 0.01, 0.5, 1e4, 1e9]
 
 
 def _nll(x: float | np.ndarray, mean: float, sigma2: float, levels: int) -> np.ndarray:
@@ -47,8 +47,9 @@ def test_far_tails_do_not_underflow(mean: float) -> None:
 
 def test_a_wide_gaussian_is_flat_over_its_bins() -> None:
     x = np.arange(1, 255) / 255
-    expected = -stats.norm.logpdf(x, 0.5, 100.0) + math.log(255)
-    np.testing.assert_allclose(_nll(x, 0.5, 1e4, 256), expected, rtol=1e-9)
+    for scale in (100.0, 1e4, 1e15, 1e90):
+        expected = -stats.norm.logpdf(x, 0.5, scale) + math.log(255)
+        np.testing.assert_allclose(_nll(x, 0.5, scale**2, 256), expected, rtol=1e-9)
 
 
 def test_uniform_noise_is_integrated_exactly() -> None:

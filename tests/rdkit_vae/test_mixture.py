@@ -39,3 +39,11 @@ def test_the_mixture_against_arbitrary_precision(
 
 def test_the_mixture_of_a_perfect_reconstruction_is_finite() -> None:
     assert np.isfinite(mixture_nll(np.zeros((1, 1)), 784)).all()
+
+
+@pytest.mark.parametrize("s", [(1e-100, 1e-90), (1e-100, 1e100), (1e90, 1e100), (1.0, 1 + 1e-9)])
+@pytest.mark.parametrize("sse", [1e-12, 1.0, 1e6])
+def test_the_mixture_is_finite_over_any_range_that_can_be_named(
+    s: tuple[float, float], sse: float
+) -> None:
+    assert np.isfinite(mixture_nll(np.array([[sse]]), 12288, s)).all()

@@ -143,11 +143,13 @@ def test_an_older_schema_is_read_with_nulls(
     with monkeypatch.context() as past:
         past.setattr(parquet, "SCHEMA", 1)
         past.setattr(parquet, "COLUMNS", old)
-        parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+        about = {"trial": tiny_trial.to_dict()}
+        parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), about)
     frame = parquet.read_results(tmp_path / "a.parquet").to_pandas()
     assert list(frame) == list(COLUMNS)
-    assert frame["setup"].isna().all()
+    assert frame["caveat"].isna().all()
     assert frame["elbo"].notna().all()
+    assert set(frame["setup"]) == {tiny_trial.setup}  # the file says of which trial it is
 
 
 def test_statistics_of_the_first_schema_are_read(tmp_path: Path, statistics: Stats) -> None:

@@ -80,3 +80,14 @@ def test_of_many_images_some_draws_are_taken_against_all_posteriors() -> None:
     error = found.mutual_information - float(every.mean())
     assert 0 < abs(error) < 4 * found.mutual_information_se
     assert found.mutual_information_se == pytest.approx(float(every.std()) / 2000**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("log_var", [-10.0, -18.0])
+def test_images_that_are_all_the_same_carry_nothing(log_var: float) -> None:
+    """However narrow their posteriors: what cancels must not look like a distance."""
+    mean = torch.full((30, 4), 10.0) + torch.tensor([0.0, 3.0, -8.0, 20.0])
+    variances = torch.full((30, 4), log_var)
+    z = mean + math.exp(log_var / 2) * torch.randn(
+        30, 4, generator=torch.Generator().manual_seed(1)
+    )
+    assert split_rate(mean, variances, z).mutual_information == pytest.approx(0, abs=1e-4)

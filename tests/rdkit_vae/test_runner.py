@@ -53,3 +53,16 @@ def test_a_run_that_diverges_at_once_keeps_nothing(
     trial = replace(tiny_trial, learning_rate=1e30)
     assert run_trial(trial, tiny, Sweep(tmp_path)).status == DIVERGED
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_one_test_image_and_one_draw_are_enough(
+    tiny: Images, tiny_trial: Trial, tmp_path: Path
+) -> None:
+    """A variance of z is an array on both splits, even where one holds a single number."""
+    images = replace(tiny, test=tiny.test[:1], sha256="")
+    trial = replace(tiny_trial, objective="learned-image", draws=1, train_images="all")
+    assert run_trial(trial, images, Sweep(tmp_path)).status == OK
+    (path,) = (tmp_path / "results").glob("*.parquet")
+    frame = read_results(path).to_pandas()
+    assert frame.loc[frame["split"] == "test", "elbo_se"].isna().all()
+    assert frame["elbo"].notna().all()

@@ -86,6 +86,50 @@ def test_the_same_weights_under_two_readings_tell_the_size(tmp_path: Path) -> No
     assert "differ by 5 nats in the median, 7 at most" in finding.message
 
 
+def test_own_variances_are_different_readings(tmp_path: Path) -> None:
+    own = {"model": list("abc"), "elbo": [-114, -73, -323], "sigma": ["own"] * 3}
+    report = _lint(tmp_path, **own, sigma2=[5, 0.5, 0.05], beta=[0.01, 0.1, 1])
+    assert _rules(report) == {"different-readings"}
+    assert all(len(group) == 1 for group in report.groups.values())
+
+
+def test_only_readings_of_the_same_weights_are_called_that(tmp_path: Path) -> None:
+    claims = {"model": ["a", "a", "b"], "beta": [0.1, 1, 1], "elbo": [-90, -50, -60]}
+    report = _lint(tmp_path, **claims, sigma=["shared", "shared", "half"])
+    (finding,) = report.findings
+    assert finding.rule == "different-readings"
+    assert "same weights" not in finding.message
+
+
+def test_a_variance_fitted_on_its_own_images_is_named(tmp_path: Path) -> None:
+    claims = {"model": list("ab"), "elbo": [1, 2], "split": ["train"] * 2}
+    assert _rules(_lint(tmp_path, **claims, sigma=["shared"] * 2)) == {"fitted-on-itself"}
+    assert _rules(_lint(tmp_path, **claims, sigma=["half"] * 2)) == set()
+
+
+def test_a_numeric_sigma_is_a_standard_deviation(tmp_path: Path) -> None:
+    claims, _ = read_claims(_csv(tmp_path, model=list("ab"), elbo=[-90, -80], sigma=[0.1, 0.2]))
+    assert list(claims["reading"]) == ["constant:0.01", "constant:0.04"]
+
+
+def test_text_says_what_is_a_density(tmp_path: Path) -> None:
+    columns = {"model": list("ab"), "elbo": [1, 2], "sigma": ["optimal", "half"]}
+    claims, _ = read_claims(_csv(tmp_path, **columns, is_density=["no", "yes"]))
+    assert list(claims["density"]) == [False, True]
+    lying, _ = read_claims(_csv(tmp_path, **columns, is_density=["yes", "yes"]))
+    assert list(lying["density"]) == [False, True]
+    with pytest.raises(BadData, match="is_density"):
+        read_claims(_csv(tmp_path, **columns, is_density=["perhaps", "yes"]))
+
+
+@pytest.mark.parametrize("name", ["nll", "bpd", "elbo"])
+def test_text_where_a_number_belongs_is_no_claim(tmp_path: Path, name: str) -> None:
+    path = _csv(tmp_path, model=list("ab"), variance=[1, 1], **{name: ["3.1*", 2]})
+    claims, notes = read_claims(path)
+    assert list(claims["model"]) == ["b"]
+    assert "left out 1 rows" in notes[0]
+
+
 def test_bits_and_negative_likelihoods_are_claims_too(tmp_path: Path) -> None:
     bits = read_claims(_csv(tmp_path, model=["a"], bpd=[3.5]))[0]
     assert (bits["value"][0], bits["unit"][0]) == (-3.5, "bits per dimension")
@@ -107,7 +151,13 @@ def test_rows_without_a_claim_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "columns", [{"model": ["a"]}, {"elbo": [1]}, {"model": ["a"], "elbo": [None]}]
+    "columns",
+    [
+        {"model": ["a"]},
+        {"elbo": [1]},
+        {"model": ["a"], "elbo": [None]},
+        {"model": [], "elbo": [], "sigma2": []},
+    ],
 )
 def test_no_claims_is_an_error(tmp_path: Path, columns: dict[str, list[object]]) -> None:
     with pytest.raises(BadData, match=r"x\.csv"):

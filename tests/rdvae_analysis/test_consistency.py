@@ -177,6 +177,50 @@ def test_the_best_beta_is_found(both: pd.DataFrame) -> None:
     assert table.loc[("optimal", "shared"), "sd"] == pytest.approx(1.0)
 
 
+def test_the_best_beta_takes_its_own_spread_over_seeds() -> None:
+    """One seed at the best beta: its spread is not known, and not that of another beta."""
+    rows = _frame(
+        _rows("constant", np.array([0.3]), 3, lambda _, seed: 10.0 * seed - 90, c=0.5),
+        _rows("constant", np.array([0.05]), 1, _none, c=0.5),
+    )
+    table = consistency.best(rows).set_index("sigma")
+    assert table.loc["shared", "beta"] == 0.05
+    assert math.isnan(table.loc["shared", "sd"])
+
+
+def test_a_better_reconstruction_is_a_negative_difference(both: pd.DataFrame) -> None:
+    both.loc[both["objective"] == "optimal", "mse"] *= 0.5
+    both.loc[both["objective"] == "optimal", "rate"] += 1.0
+    table = consistency.overlay(both)
+    np.testing.assert_allclose(table["more_log_mse"], math.log(0.5), atol=0.02)
+    np.testing.assert_allclose(table["more_rate"], 1.0, atol=0.1)
+
+
+def test_how_well_a_curve_is_interpolated_is_measured(both: pd.DataFrame) -> None:
+    """A kink of ten nats at one point is missed by about that much when it is left out."""
+    smooth = consistency.matched_rate(both)[1][-1]
+    kinked = both["objective"].eq("constant") & np.isclose(both["beta"], BETAS[4])
+    both.loc[kinked, "elbo"] += 10
+    words = consistency.matched_rate(both)[1][-1]
+    most = [float(w.partition("(")[2].partition(" at most")[0]) for w in (smooth, words)]
+    assert most[0] < 1.5
+    assert 8 < most[1] < 12
+
+
+def test_seeds_that_do_not_meet_are_said(both: pd.DataFrame) -> None:
+    both.loc[both["objective"] == "optimal", "seed"] += 10
+    table, notes = consistency.matched_rate(both)
+    assert table.empty
+    assert "no seed in common" in notes[0]
+
+
+def test_an_unknown_distance_is_not_drawn_as_none() -> None:
+    ends = ((1.0, 0.5), (10.0, 0.05))
+    parts = [_rows("constant", np.array([b]), 1, _none, c) for b, c in ends]
+    (axes,) = pairs_figure(consistency.pairs(_frame(*parts), {})).axes
+    assert "unknown" in axes.get_title()
+
+
 def test_figures_draw_the_tables(both: pd.DataFrame) -> None:
     means = consistency.by_beta(consistency.spread(both))
     figure = spread_figure(means)

@@ -47,6 +47,23 @@ def test_runs_that_lie_in_two_places_count_once(sweep_folder: Path, tmp_path: Pa
     assert notes == ["12 runs lie in more than one place; each is counted once"]
 
 
+def test_rows_scored_again_never_replace_or_mix_with_the_sweeps(
+    sweep_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sweep_folder / "results", tmp_path / "results")
+    path = next((tmp_path / "results").iterdir())
+    table = pq.read_table(path)
+    frame = table.to_pandas()
+    again = frame[frame["sigma"].isin(["half", "shared"])].assign(n_draws=3, elbo=-1e6)
+    named = again[again["sigma"] == "half"].assign(sigma="constant:0.25")
+    both = pa.Table.from_pandas(pd.concat([again, named]), schema=table.schema)
+    pq.write_table(both, tmp_path / "again.parquet")
+    found, notes = scan(tmp_path)
+    assert found["elbo"].min() > -1e6
+    assert len(found) == len(load_results(sweep_folder))
+    assert f"left out {len(named)} rows of other draws than the rest of their run" in notes
+
+
 def test_one_file_is_read_too(sweep_folder: Path) -> None:
     path = next((sweep_folder / "results").iterdir())
     assert load_results(path)["run_id"].unique() == [path.stem]

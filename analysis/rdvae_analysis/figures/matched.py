@@ -11,6 +11,8 @@ from rdvae_analysis.figures.style import (
     reading_name,
 )
 
+_MARKER_SIZES = {"optimal": 7.5}  # `mixture` often lies right on it, and must not hide it
+
 
 def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
     """Gain in ELBO against rate, a panel per objective, with the intervals over seeds as bands.
@@ -28,12 +30,14 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
             for sigma, part in table[table["objective"] == objective].groupby("sigma", sort=False):
                 look = reading_look(str(sigma))
                 name = reading_name(str(sigma))
-                axes.plot(part["rate"], part["gain"], markersize=4, label=name, **look)
+                size = _MARKER_SIZES.get(str(sigma), 4)
+                axes.plot(part["rate"], part["gain"], markersize=size, label=name, **look)
                 colour = look["color"]
                 axes.fill_between(part["rate"], part["low"], part["high"], color=colour, alpha=0.15)
             axes.set(xscale="log", xlabel="rate  (nats / image)")
             plain_log_ticks(axes.xaxis)
-            axes.set_title(f"{objective_name(objective)}, {part['seeds'].iloc[0]} seeds")
+            seeds = table.loc[table["objective"] == objective, "seeds"].iloc[0]
+            axes.set_title(f"{objective_name(objective)}, {seeds} seeds")
         panels[0].set_ylabel("ELBO less that of constant variance  (nats)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)

@@ -4,17 +4,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.figures.style import paper_style, reading_name, series_look
+from rdvae_analysis.figures.style import paper_style, reading_look, reading_name
 
 _MOST = 4  # panels
 _BETA_C = r"$\sigma^2=\beta C$"
 
 
-def pairs(table: pd.DataFrame) -> Figure:
+def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
     """ELBO against the constant variance C of training by interpretation, a panel per line.
 
     Args:
         table: as `consistency.pairs` gives it, of one setup; seeds are averaged.
+        split: named in the title.
     """
     lines = sorted(table["product"].unique())
     chosen = [lines[i * (len(lines) - 1) // max(1, _MOST - 1)] for i in range(_MOST)]
@@ -25,18 +26,19 @@ def pairs(table: pd.DataFrame) -> Figure:
         for axes, product in zip(panels, chosen, strict=True):
             part = table[table["product"] == product]
             means = part.groupby("C").mean(numeric_only=True).reset_index()
-            for rank, sigma in enumerate(SIGMAS):
+            for sigma in SIGMAS:
                 if sigma in part:
-                    look = series_look(rank, rank)
+                    look = reading_look(sigma)
                     name = _BETA_C if sigma == "beta-half" else reading_name(sigma)
                     axes.plot(means["C"], means[sigma], markersize=5, label=name, **look)
             axes.set(xscale="log", xlabel=r"constant variance $C$ of training")
-            axes.set_title(
-                rf"$\beta C={product:g}$" + f"\nweights apart by {part['distance'].max():.1g}",
-                fontsize=9,
-            )
+            unknown = part["distance"].isna().any()
+            apart = "an unknown distance" if unknown else f"{part['distance'].max():.1g}"
+            axes.set_title(rf"$\beta C={product:g}$" + f"\nweights apart by {apart}", fontsize=9)
         panels[0].set_ylabel("claimed ELBO  (nats / image)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
-        figure.suptitle(f"One line, the same weights, other claims: {table['dataset'].iloc[0]}")
+        some = f" ({len(chosen)} of {len(lines)} lines)" if len(chosen) < len(lines) else ""
+        name = f"{table['dataset'].iloc[0]}, {split}{some}"
+        figure.suptitle(f"One line, the same weights, other claims: {name}")
     return figure

@@ -7,7 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.figures.style import objective_name, paper_style, reading_name, series_look
+from rdvae_analysis.figures.style import (
+    objective_name,
+    paper_style,
+    reading_look,
+    reading_name,
+    series_look,
+)
 
 _STEADY = [sigma for sigma in SIGMAS if sigma != "beta-half"]  # that one falls like 1/beta
 _MARGIN = 0.08
@@ -56,10 +62,10 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
 def _draw_readings(axes: Axes, part: pd.DataFrame, limits: tuple[float, float]) -> str:
     """Draws a line per interpretation; says in words what leaves the picture."""
     part = part.sort_values("beta")
-    for rank, sigma in enumerate(SIGMAS):
+    for sigma in SIGMAS:
         if sigma not in part or part[sigma].isna().all():
             continue
-        look = series_look(rank, rank)
+        look = reading_look(sigma)
         axes.plot(part["beta"], part[sigma], markersize=4, label=reading_name(sigma), **look)
     axes.set(xscale="log", xlabel=r"$\beta$", ylim=limits)
     if "beta-half" not in part:
