@@ -213,9 +213,12 @@ def _bounds_shown(frame: Any) -> Any:
 
 def _remarks(frame: Any) -> list[str]:
     """What must be known to read the table: caveats, and the range of a mixture."""
-    firsts = frame.drop_duplicates("sigma")
-    told = [f"  {row.sigma}: {row.caveat}" for row in firsts.itertuples() if row.caveat]
-    mixed = firsts[firsts["s_min"].notna()]
+    splits = set(frame["split"])
+    told = []
+    for (sigma, caveat), rows in frame.groupby(["sigma", "caveat"], sort=False):
+        where = "" if set(rows["split"]) == splits else f" on {rows['split'].iloc[0]}"
+        told += [f"  {sigma}{where}: {caveat}"] if caveat else []
+    mixed = frame[frame["s_min"].notna()].drop_duplicates("sigma")
     return told + [
         f"  {row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
     ]
