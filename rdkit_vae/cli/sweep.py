@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,8 +253,9 @@ def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, devic
     from rdkit_vae.progress import SweepProgress
     from rdkit_vae.store import OK
     from rdkit_vae.sweep import TO_RUN, opened, run_sweep, state_of
+    from rdkit_vae.workers import Event
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
+    check_interrupt = _interruptible()
     console = Console()
     with opened(sweep, trials, images):
         states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
@@ -261,7 +263,12 @@ def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, devic
         left = [trial for trial in trials if states[trial.run_id] in TO_RUN]
         _greet(console, trials, finished, images, sweep, f"{jobs} x {device}")
         try:
-            with SweepProgress(trials, finished, console) as display:
+            with SweepProgress(trials, finished, console) as progress:
+
+                def display(event: Event) -> None:
+                    check_interrupt()
+                    progress(event)
+
                 states |= run_sweep(left, images, sweep, jobs=jobs, device=device, display=display)
         except KeyboardInterrupt:
             click.echo(
@@ -270,6 +277,26 @@ def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, devic
             return 130
     _conclude(sweep, states)
     return 0 if set(states.values()) == {OK} else TRIALS_FAILED
+
+
+def _interruptible() -> Callable[[], None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, now and from the function returned.
+
+    One that is raised while Python cleans up an object is printed and lost; so it is asked again.
+    """
+    received = []
+
+    def interrupt(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return check
 
 
 def _greet(
