@@ -38,7 +38,7 @@ def test_the_python_interface_takes_ten_lines() -> None:
     assert len([line for line in code.splitlines() if line]) <= 10
 
 
-@pytest.mark.parametrize("name", ["plot-rd", "rescore"])
+@pytest.mark.parametrize("name", ["plot-rd", "rescore", "describe", "decode-loss"])
 def test_commands_print_what_is_shown(name: str, rdvae: Run, clone: Path) -> None:
     (command, shown) = next(found for found in COMMANDS if found[0].startswith(name))
     done = rdvae(*shlex.split(command), cwd=clone)

@@ -40,6 +40,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 # Claims that differ in one of these are of different things, and never compare.
 _SAME = ("dataset", "split", "dims", "likelihood", "bound", "unit")
 _UNSTATED = "not stated"
+_OF_PIXELS = ("discretized", "dequantized", "discrete")
 _NUMBERS = ("value", "nll", "bits", "beta", "sigma2", "rate", "distortion", "k")
 _TRUTHS = {"true": True, "yes": True, "1": True, "1.0": True} | {
     "false": False,
@@ -52,11 +53,19 @@ _OF_A_RUN = {"run_id", "epoch", "epochs", "status"}
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A reason why claims do not compare: the rule, how many claims it is about, and in words."""
+    """Why claims do not compare, or what to know of those that do.
+
+    Attributes:
+        rule: its name.
+        claims: how many it is about.
+        message: in words.
+        hinders: the claims do not compare; else they do, with this in mind.
+    """
 
     rule: str
     claims: int
     message: str
+    hinders: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +102,8 @@ def read_claims(path: Path) -> tuple[pd.DataFrame, list[str]]:
     good = claims["value"].notna() & np.isfinite(claims["value"].astype(float))
     good &= claims["status"].isna() | (claims["status"] == "ok")
     if not good.all():
-        notes.append(f"left out {int((~good).sum())} rows that failed or have no finite claim")
+        models = few(claims.loc[~good, "model"].unique())
+        notes.append(f"left out {int((~good).sum())} rows without a finite claim: {models}")
     if not good.any():
         raise BadData(f"{path}: no claims in it" + "".join(f"; {note}" for note in notes))
     return claims[good].reset_index(drop=True), notes
@@ -124,8 +134,11 @@ def _canonical(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if "model" not in found:
         raise BadData(f"{path}: no column that names the model (model or run_id)")
     claims = pd.DataFrame(found, index=frame.index).reindex(columns=list(_ALIASES))
+    for name in ("dataset", "split"):
+        claims[name] = claims[name].map(lambda v: v.strip().lower() if isinstance(v, str) else v)
+    claims["reading"] = claims["reading"].where(claims["reading"].notna(), _words(claims["sigma2"]))
     for name in _NUMBERS:
-        claims[name] = pd.to_numeric(claims[name], errors="coerce").astype(float)
+        claims[name] = _numbers(claims[name])
     claims["unit"] = "nats"
     if "value" not in found and "nll" in found:
         claims["value"] = -claims["nll"]
@@ -145,17 +158,31 @@ def _readings(claims: pd.DataFrame) -> pd.Series:
 
     A number in place of an interpretation is a standard deviation.
     """
-    scale = pd.to_numeric(claims["reading"], errors="coerce").astype(float)
+    scale = _numbers(claims["reading"])
     sigma2 = claims["sigma2"].where(claims["sigma2"].notna(), scale**2)
     follows = np.isclose(sigma2, claims["beta"] / 2, rtol=1e-3)
     follows &= (claims["beta"] != 1) | bool(follows[sigma2.notna()].all())
     number = sigma2.map("{:g}".format)
-    names = ("constant:" + number).where(~np.isclose(sigma2, 0.5), "half")
+    names = ("constant:" + number).where(~np.isclose(sigma2, 0.5, rtol=1e-3), "half")
     names = names.where(~follows, "beta-half").where(sigma2.notna(), _UNSTATED)
     said = claims["reading"].astype(object).where(scale.isna() & claims["reading"].notna())
     # Each model's own variance is a reading of its own.
     said = said.where((said != "own") | sigma2.isna(), "own " + number)
-    return said.where(said.notna(), names).astype(str)
+    said = said.mask(said.astype(str).str.contains("optimal", case=False), "optimal")
+    # The mass of pixels is what it is, whatever density it comes from.
+    pixels = claims["likelihood"].isin(_OF_PIXELS) & said.isna() & sigma2.isna()
+    return said.mask(pixels, "pixels").where(said.notna() | pixels, names).astype(str)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Numbers, also with thousands separated by commas; NaN for what is none."""
+    plain = column.map(lambda v: v.replace(",", "") if isinstance(v, str) else v)
+    return pd.to_numeric(plain, errors="coerce").astype(float)
+
+
+def _words(column: pd.Series) -> pd.Series:
+    """What in a column of variances is no number: the name of a reading."""
+    return column.where(column.notna() & _numbers(column).isna())
 
 
 def _densities(claims: pd.DataFrame, path: Path) -> pd.Series:
@@ -190,11 +217,13 @@ def _weighted(claims: pd.DataFrame) -> "pd.Series[bool]":
     return close & ~np.isclose(elbo, loss, rtol=1e-3)
 
 
-def _about(rule: str, claims: pd.DataFrame, text: str) -> Iterator[Finding]:
+def _about(
+    rule: str, claims: pd.DataFrame, text: str, *, hinders: bool = True
+) -> Iterator[Finding]:
     """A finding on some claims, with the models that they are of; none if there are none."""
     if len(claims):
         message = f"{few(claims['model'].unique(), 1)}: {text}"
-        yield Finding(rule=rule, claims=len(claims), message=message)
+        yield Finding(rule=rule, claims=len(claims), message=message, hinders=hinders)
 
 
 def _findings(claims: pd.DataFrame, weighted: "pd.Series[bool]") -> Iterator[Finding]:
@@ -212,8 +241,8 @@ def _findings(claims: pd.DataFrame, weighted: "pd.Series[bool]") -> Iterator[Fin
     yield from _about(
         "no-variance",
         claims[~stated],
-        "no decoder variance is stated, so the claim could be any; state sigma2, or score the "
-        "checkpoints again",
+        "neither a decoder variance nor a likelihood of pixels (likelihood: discretized) is "
+        "stated, so the claim could be any",
     )
     looking = claims[~claims["density"] & stated]
     yield from _about(
@@ -229,12 +258,12 @@ def _of_readings(read: pd.DataFrame) -> Iterator[Finding]:
     """Findings on densities by how they are read."""
     following = read[read["reading"] == "beta-half"]
     if following["beta"].nunique() > 1:
-        text = "s2 = beta/2, so a ranking by beta ranks variances too"
-        yield from _about("variance-follows-beta", following, text)
+        text = "the variance is beta C, so a ranking by beta ranks variances too"
+        yield from _about("variance-follows-beta", following, text, hinders=False)
     on_train = (read["reading"] == "shared") & (read["split"] == "train")
     optimistic = read[on_train | (read["reading"] == "shared-oracle")]
     text = "the variance was fitted on the images it scores"
-    yield from _about("fitted-on-itself", optimistic, text)
+    yield from _about("fitted-on-itself", optimistic, text, hinders=False)
     if read["reading"].nunique() < 2:
         return
     weights = read.groupby(["model", "beta", "seed", "epoch", *_SAME], dropna=False)

@@ -21,6 +21,7 @@ _RATES = 9  # at which matched curves are compared
 _LEAST_RATE = 0.5  # nats; below, models have collapsed and a curve is a pile of points
 _FEWEST = 3  # points that make a curve
 _CONFIDENCE = 0.95
+_SAME_BETA = 0.02  # of log beta: the constant model was trained at beta_const
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,34 +101,50 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         A row per dataset, setup, objective, sigma and rate: `gain`, `low`, `high` (nats, NaN for
         one seed) and `seeds`; and in words what was left out, and how good the interpolation is.
     """
-    found, notes = [], []
+    found: list[pd.DataFrame] = []
+    notes: list[str] = []
     for key, (objective, part, base) in _against_constant(rows):
-        for sigma in READINGS:
-            seeds = _seeds(part, base)
-            if not seeds:
-                notes.append(f"{objective}: no seed in common with constant variance")
-                break
-            curves = [(_curve(part, sigma, seed), _curve(base, sigma, seed)) for seed in seeds]
-            curves = [pair for pair in curves if min(len(pair[0][0]), len(pair[1][0])) >= _FEWEST]
-            rates = _common_rates([rate for pair in curves for rate, _ in pair])
-            if not len(rates):
-                notes.append(f"{objective}, {sigma}: no common rates with constant variance")
-                continue
-            gains = np.array([_at(ours, rates) - _at(theirs, rates) for ours, theirs in curves])
-            names = {"objective": objective, "sigma": sigma, "seeds": len(curves), "rate": rates}
-            found.append(pd.DataFrame({**key, **names, **_intervals(gains, "gain")}))
-        notes += _miss_of_constant(key["dataset"], base)
+        seeds = _seeds(part, base)
+        if not seeds:
+            notes.append(f"{objective}: no seed in common with constant variance")
+            continue
+        tables = [_gains(part, base, seeds, sigma) for sigma in READINGS]
+        if any(table is None for table in tables):
+            notes.append(
+                f"{objective}: no rates in common with {_FEWEST} or more constant models of a rate "
+                f"above {_LEAST_RATE:g}"
+            )
+            continue
+        known = [table.assign(**key, objective=objective) for table in tables if table is not None]
+        notes += [*_miss_of_constant(key["dataset"], base), *_same_gains(known)]
+        found += known
     columns = ["dataset", "setup", "objective", "sigma", "seeds", "rate", "gain", "low", "high"]
     table = pd.concat(found) if found else pd.DataFrame(columns=columns)
     return table[columns], list(dict.fromkeys(notes))
+
+
+def _gains(
+    part: pd.DataFrame, base: pd.DataFrame, seeds: Sequence[int], sigma: str
+) -> pd.DataFrame | None:
+    """An objective's gains on constant variance at common rates; None where there are none."""
+    curves = [(_curve(part, sigma, seed), _curve(base, sigma, seed)) for seed in seeds]
+    curves = [pair for pair in curves if min(len(pair[0][0]), len(pair[1][0])) >= _FEWEST]
+    rates = _common_rates([rate for pair in curves for rate, _ in pair])
+    if not len(rates):
+        return None
+    gains = np.array([_at(ours, rates) - _at(theirs, rates) for ours, theirs in curves])
+    columns = {"sigma": sigma, "seeds": len(curves), "rate": rates}
+    return pd.DataFrame({**columns, **_intervals(gains, "gain")})
 
 
 def overlay(rows: pd.DataFrame) -> pd.DataFrame:
     """Each objective against the constant variance that has its gradients: beta_const = 2 beta s2.
 
     A fitted variance that all images share has the gradients of a constant variance of 1/2 with
-    this beta (s2 from the train split). So what is left at the same beta_const is not the variance:
-    under `shared` it is per-image weighting and optimisation, under `optimal` the reading besides.
+    this beta (s2 from the train split); BS-VAE, whose images each have their own, would have them
+    if they shared it. So what is left at the same beta_const is not the variance: under `shared` it
+    is per-image weighting and optimisation, under `optimal` the reading besides. The constant
+    curve is interpolated over log beta, so it is exact only where it was trained at beta_const.
 
     Args:
         rows: as `spread`.
@@ -136,7 +153,9 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
         A row per dataset, setup, objective and beta: `beta_const`, its own `rate`, `mse`, and less
         those of the constant curve at beta_const: `more_rate`, `more_log_mse`, and for each of
         `READINGS` `gain_SIGMA` with `low_SIGMA`, `high_SIGMA` over seeds; `per_image`:
-        gain_optimal - gain_shared. Points beyond the constant curve's betas are left out.
+        gain_optimal - gain_shared; `miss`: by how much the nearest inner point of the constant
+        curve's ELBO is missed if it is left out (nats, of the interpolation over twice the
+        distance). Points beyond the constant curve's betas are left out.
     """
     found = []
     for key, (objective, part, base) in _against_constant(rows):
@@ -213,6 +232,19 @@ def _at(curve: tuple[Floats, Floats], rates: Floats) -> Floats:
     return np.asarray(PchipInterpolator(*curve)(np.clip(rates, curve[0][0], curve[0][-1])))
 
 
+def _same_gains(tables: list[pd.DataFrame]) -> list[str]:
+    """Says where the mixture is the optimal reading less a constant, as it is within its range."""
+    gains = {table["sigma"].iloc[0]: table["gain"].to_numpy() for table in tables}
+    if {"optimal", "mixture"} > gains.keys():
+        return []
+    if np.abs(gains["optimal"] - gains["mixture"]).max() > 1e-3:
+        return []
+    return [
+        "mixture is optimal less the same constant for all these models: as a comparison, optimal "
+        "is one of densities here"
+    ]
+
+
 def _miss_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
     """In words, how well the constant curve is interpolated."""
     curves = [_curve(base, "shared", seed) for seed in sorted(set(base["seed"]))]
@@ -223,6 +255,14 @@ def _miss_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
         f"{dataset}: a point of the constant curve, left out and interpolated from its neighbours, "
         f"is missed by {np.median(misses):.2f} nats in the median ({misses.max():.2f} at most)"
     ]
+
+
+def _miss_at(x: Floats, elbos: Floats, at: float) -> float:
+    """The interpolation error at the inner point next to `at`; 0 where `at` is a point itself."""
+    misses = _interpolation_error((x, elbos))
+    if np.isclose(x, at, rtol=0, atol=_SAME_BETA).any():
+        return 0.0
+    return float(misses[np.abs(x[1:-1] - at).argmin()]) if len(misses) else math.nan
 
 
 def _interpolation_error(curve: tuple[Floats, Floats]) -> Floats:
@@ -262,8 +302,10 @@ def _differences(points: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[st
         return float(PchipInterpolator(rows["x"], value(rows))(math.log(beta_const)))
 
     own = ours.loc["shared"]
+    shared = curve[curve["sigma"] == "shared"].assign(x=some).sort_values("x")
     return {
         "beta_const": beta_const,
+        "miss": _miss_at(shared["x"].to_numpy(), shared["elbo"].to_numpy(), math.log(beta_const)),
         "rate": float(own["rate"]),
         "mse": float(own["mse"]),
         "more_rate": float(own["rate"]) - at("shared", lambda r: r["rate"]),

@@ -51,4 +51,4 @@ def _number(value: float, column: str) -> str:
         return "-"
     if column in _SIGNIFICANT:
         return f"{value:.4g}"
-    return f"{value:.4f}" if column in ("bits_per_dim", "spread_bits") else f"{value:.2f}"
+    return f"{value:.4f}" if column.endswith(("bits_per_dim", "_bits")) else f"{value:.2f}"

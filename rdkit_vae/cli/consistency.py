@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rdkit_vae.store import Sweep
 
+_MISS = 0.5  # nats; from there it pays to train constant variance at beta_const itself
 _HIDDEN = ["dataset", "setup", "seed", "run_id"]  # columns that the heading says, or the file
 
 
@@ -93,7 +94,8 @@ def _spread(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> N
     table = spread(rows)
     means = by_beta(table)
     _show("\n1. The same weights under every interpretation", means)
-    write("spread", table, figure(_widest(means), split=split))
+    click.echo("  spread: highest less lowest; spread_bits: the same in bits per dimension")
+    write("spread", table, figure(means, split=split))
 
 
 def _widest(means: "pd.DataFrame") -> "pd.DataFrame":
@@ -114,6 +116,7 @@ def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> No
         return
     table = pairs(rows, dict(_distances(wanted, rows, folder)))
     _show(title, table)
+    click.echo("  distance: of the weights from those of the line's first model, |a - b| / |a|")
     write("pairs", table, figure(table, split=split))
 
 
@@ -178,12 +181,22 @@ def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     from rdvae_analysis.figures.overlay import overlay as figure
 
     table = overlay(rows)
-    title = "\n   Against the constant variance of the same gradients, beta_const = 2 beta s2"
+    title = "\n   Less constant variance at beta_const = 2 beta s2, the same weighting of the rate"
     if table.empty:
         click.echo(f"{title}\nnot here: no model lies within a curve of constant variance")
         return
     shown = table.drop(columns=[c for c in table if c.startswith(("low_", "high_"))])
     _show(title, shown)
+    click.echo(
+        "  gain_*: ELBO less that of constant variance there; per_image: gain_optimal less "
+        "gain_shared;\n  miss: of the constant curve where a point is left out, nats; 0 where it "
+        "was trained at beta_const"
+    )
+    far = table["miss"] > _MISS
+    missed = sorted({float(f"{beta:.4g}") for beta in table.loc[far, "beta_const"]})
+    if missed:
+        betas = ",".join(f"{beta:g}" for beta in missed)
+        click.echo(f"  to train it there: rdvae sweep --objectives constant --betas {betas} ...")
     constant = _widest(by_beta(spread(rows[rows["objective"] == "constant"])))
     write("overlay", table, figure(table, constant, split=split))
 

@@ -70,7 +70,7 @@ def _text(loss: DecodedLoss) -> str:
     lines = [
         "up to its scale, the loss is  E[sse]/(2 s2) + beta KL  with",
         f"  beta      = {loss.beta:.6g}",
-        f"  s2        = {loss.sigma2:.6g} squared pixels",
+        f"  s2        = {loss.sigma2:.6g} squared pixels, of [0, 1] (of [-1, 1]: a quarter of it)",
         f"  beta x s2 = {loss.product:.6g}, the only number that training sees",
         "the same training, read otherwise:",
         f"  C = 1/2:    beta = {loss.beta_at_half:.6g}, the paper's way to name it "
@@ -96,8 +96,10 @@ def _list(sizes: dict[str, object]) -> None:
     for name, convention in CONVENTIONS.items():
         click.echo(f"{name:11} {convention.about}\n{'':11} found: {convention.found}")
         arguments = {**sizes, **convention.arguments}
-        needed = {"dims", "latents"} if arguments["kl"] == "mean" else {"dims"}
+        needed = {"dims"} if arguments["reconstruction"] == "mean" else set()
+        needed |= {"latents"} if arguments["kl"] == "mean" else set()
         if needed <= arguments.keys():
+            arguments.setdefault("dims", 1)  # a sum over pixels does not depend on how many
             loss = decode_loss(**arguments)  # type: ignore[arg-type]
             click.echo(
                 f"{'':11} beta {loss.beta:.6g}, s2 {loss.sigma2:.6g}, "

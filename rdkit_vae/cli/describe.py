@@ -79,12 +79,20 @@ def _betas(of: Measured) -> str:
     implied = implied_beta(shared.sigma2, dims=shared.dims, rate=shared.rate)
     c = of.trial.train_sigma2
     sigma2, variance = (shared.sigma2, "s2") if c is None else (c, "C")
-    return (
-        f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}\n"
+    own = of.trial.objective in ("optimal", "learned-image")
+    have = "would have its gradients if its images shared s2" if own else "has its gradients"
+    lines = [
+        f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}",
         f"  {2 * of.trial.beta * sigma2:.4g} = 2 beta {variance}: with it, a constant variance of "
-        "1/2 has its gradients\n"
-        f"  {implied:.4g} = 2 s2 + D s2 log(2 pi s2) / rate: implied by the likelihood"
-    )
+        f"1/2 {have}",
+    ]
+    if implied > 0:
+        lines.append(f"  {implied:.4g} = 2 s2 + D s2 log(2 pi s2) / rate: the paper's implied beta")
+    else:
+        lines.append(
+            "  none that the paper implies: 2 s2 + D s2 log(2 pi s2) / rate is not positive"
+        )
+    return "\n".join(lines)
 
 
 def _rates(of: Measured) -> str:

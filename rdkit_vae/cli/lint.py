@@ -1,5 +1,6 @@
 """`rdvae lint`. Never imports torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -7,6 +8,7 @@ import click
 from rdkit_vae.grammar import few
 
 NOT_COMPARABLE = 1
+_MOST, _SHORT = 6, 24  # models that are named on a line, and letters of one
 
 
 @click.command("lint")
@@ -16,7 +18,8 @@ def command(table: Path) -> int:
 
     TABLE is a folder of runs, or any .parquet or .csv that has a model (or run_id), a claim (elbo,
     log_likelihood, nll or bits_per_dim) and, if it is worth anything, beta and the decoder variance
-    (sigma2 or variance, or sigma by name). Exit code 1: some claims do not compare.
+    (sigma2 or variance; a reading by name in sigma) or, of claims on pixels, `discretized` in
+    likelihood. Exit code 1: some claims do not compare.
 
     \b
     rdvae lint runs/
@@ -33,11 +36,20 @@ def command(table: Path) -> int:
     if several:
         click.echo("\ncomparable, within each line:")
     for name, group in several.items():
-        click.echo(f"  {name}: {len(group)} claims ({few(group['model'].unique(), 1)})")
+        click.echo(f"  {name}: {len(group)} claims ({_models(group['model'].unique())})")
     if not report.findings:
         click.echo("\nall claims are comparable")
         return 0
-    click.echo("\nnot comparable:")
-    for finding in report.findings:
-        click.echo(f"  {finding.rule} [{finding.claims} claims] {finding.message}")
-    return NOT_COMPARABLE
+    hindering = [finding for finding in report.findings if finding.hinders]
+    known = [finding for finding in report.findings if not finding.hinders]
+    for title, findings in (("not comparable", hindering), ("to keep in mind", known)):
+        if findings:
+            click.echo(f"\n{title}:")
+        for finding in findings:
+            click.echo(f"  {finding.rule} [{finding.claims} claims] {finding.message}")
+    return NOT_COMPARABLE if hindering else 0
+
+
+def _models(names: Sequence[str]) -> str:
+    """The names if they are short, else one of them."""
+    return few(names, _MOST if max(map(len, names)) <= _SHORT else 1)

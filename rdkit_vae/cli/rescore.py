@@ -207,8 +207,9 @@ def _bounds_shown(frame: Any) -> Any:
     for k in ks if len(ks) <= _MOST_SHOWN else powers:
         at = frame[frame["k"] == k].groupby(keys, sort=False)["value"]
         shown[f"iwae-{k}"] = at.first()
-    last = firsts.agg(se=("value_se", "last"), bits_per_dim=("bits_per_dim", "last"))
-    return shown.join(last).reset_index()
+    tightest = f"iwae-{ks[-1]}" if ks else "elbo"
+    last = firsts.agg(se=("value_se", "last"), bits=("bits_per_dim", "last"))
+    return shown.join(last.add_prefix(f"{tightest}_")).reset_index()
 
 
 def _remarks(frame: Any) -> list[str]:
@@ -219,6 +220,11 @@ def _remarks(frame: Any) -> list[str]:
         where = "" if set(rows["split"]) == splits else f" on {rows['split'].iloc[0]}"
         told += [f"  {sigma}{where}: {caveat}"] if caveat else []
     mixed = frame[frame["s_min"].notna()].drop_duplicates("sigma")
+    if "likelihood" in frame and (frame["likelihood"] == "discretized").any():
+        told.append(
+            f"  discretized: mass of the {frame['levels'].iloc[0]} grey levels of a pixel, all "
+            "beyond the ends in the end bins; dequantized: a bound of it by uniform noise"
+        )
     return told + [
         f"  {row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
     ]

@@ -34,6 +34,7 @@ def test_a_variance_of_half_beta_is_recognised(tmp_path: Path) -> None:
         tmp_path, model=list("abc"), beta=[0.1, 1, 10], elbo=[1, 2, 3], sigma2=[0.05, 0.5, 5]
     )
     assert _rules(report) == {"variance-follows-beta"}
+    assert not report.findings[0].hinders  # they are densities all the same
     assert list(report.groups) == ["beta-half"]
     mixed = _lint(
         tmp_path, model=list("abc"), beta=[0.1, 1, 10], elbo=[1, 2, 3], sigma2=[0.05, 0.5, 0.5]
@@ -110,6 +111,35 @@ def test_a_variance_fitted_on_its_own_images_is_named(tmp_path: Path) -> None:
 def test_a_numeric_sigma_is_a_standard_deviation(tmp_path: Path) -> None:
     claims, _ = read_claims(_csv(tmp_path, model=list("ab"), elbo=[-90, -80], sigma=[0.1, 0.2]))
     assert list(claims["reading"]) == ["constant:0.01", "constant:0.04"]
+
+
+def test_words_in_a_column_of_variances_are_readings(tmp_path: Path) -> None:
+    claims, _ = read_claims(
+        _csv(
+            tmp_path,
+            model=list("abc"),
+            elbo=[1, 2, 3],
+            Variance=["optimal variance", "shared", 0.5],
+        )
+    )
+    assert list(claims["reading"]) == ["optimal", "shared", "half"]
+    assert list(claims["density"]) == [False, True, True]
+
+
+def test_the_mass_of_pixels_needs_no_variance(tmp_path: Path) -> None:
+    bits = {"model": ["Glow", "NVAE"], "bpd": [3.35, 2.91], "dataset": ["CIFAR-10", "cifar-10"]}
+    assert _rules(_lint(tmp_path, **bits)) == {"no-variance"}
+    report = _lint(tmp_path, **bits, likelihood=["discretized"] * 2)
+    assert report.findings == ()
+    assert len(report.groups) == 1
+
+
+def test_numbers_are_read_as_people_type_them(tmp_path: Path) -> None:
+    claims, _ = read_claims(
+        _csv(tmp_path, model=list("ab"), elbo=["-1,250", "3"], sigma=["0.7071"] * 2)
+    )
+    assert list(claims["value"]) == [-1250.0, 3.0]
+    assert set(claims["reading"]) == {"half"}
 
 
 def test_text_says_what_is_a_density(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_curves_without_common_rates_are_said() -> None:
     )
     table, notes = consistency.matched_rate(rows)
     assert table.empty
-    assert any("no common rates" in note for note in notes)
+    assert any("no rates in common" in note for note in notes)
 
 
 def test_pairs_are_the_models_of_one_product() -> None:
@@ -166,6 +166,28 @@ def test_pairs_are_the_models_of_one_product() -> None:
     assert list(table["C"]) == [0.05, 0.5]
     assert list(table["distance"]) == [0.0, 0.01]
     assert math.isnan(consistency.pairs(rows, {})["distance"][1])
+
+
+def test_where_constant_variance_was_trained_at_beta_const_nothing_is_interpolated() -> None:
+    ours = np.array([0.5, 5.0])
+    const = np.sort([*BETAS, *(2 * ours * 0.03)])
+    bend = {beta: (-1) ** i for i, beta in enumerate(const)}  # a curve that interpolates badly
+    rows = _frame(
+        _rows("constant", const, 1, _none, c=0.5), _rows("optimal", ours, 1, _none, c=0.03)
+    )
+    constant = rows["objective"] == "constant"
+    rows.loc[constant, "elbo"] += 4.0 * rows.loc[constant, "beta"].map(bend)
+    table = consistency.overlay(rows).set_index("beta")
+    for beta in ours:
+        expected = -4.0 * bend[2 * beta * 0.03]
+        assert table.loc[beta, "gain_shared"] == pytest.approx(expected, abs=1e-6)
+        assert table.loc[beta, "miss"] == 0
+    between = _frame(
+        _rows("constant", const, 1, _none, c=0.5), _rows("optimal", ours * 1.3, 1, _none, c=0.03)
+    )
+    constant = between["objective"] == "constant"
+    between.loc[constant, "elbo"] += 4.0 * between.loc[constant, "beta"].map(bend)
+    assert (consistency.overlay(between)["miss"] > 4).all()
 
 
 def test_the_best_beta_is_found(both: pd.DataFrame) -> None:

@@ -37,8 +37,8 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
             axes.set(xscale="log", xlabel="rate  (nats / image)")
             plain_log_ticks(axes.xaxis)
             seeds = table.loc[table["objective"] == objective, "seeds"].iloc[0]
-            axes.set_title(f"{objective_name(objective)}, {seeds} seeds")
-        panels[0].set_ylabel("ELBO less that of constant variance  (nats)")
+            axes.set_title(f"{objective_name(objective)}, {seeds} seed{'s' if seeds > 1 else ''}")
+        panels[0].set_ylabel("ELBO gained on constant variance  (nats)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
         figure.suptitle(f"At the same rate, read alike: {table['dataset'].iloc[0]}, {split}")

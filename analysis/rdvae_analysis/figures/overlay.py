@@ -1,4 +1,4 @@
-"""BS-VAE over the constant-variance curve of the same gradients: beta_const = 2 beta s2."""
+"""Fitted variances over the constant-variance curve, at beta_const = 2 beta s2."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,22 +27,26 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         line = constant.assign(x=2 * constant["beta"] * constant["train_sigma2"]).sort_values("x")
-        left.plot(line["x"], line["rate"], color="0.3", marker=".", label="constant variance")
+        left.plot(line["x"], line["rate"], color="0.5", marker=".", label="constant variance")
         right.axhline(0, color="0.4", linewidth=0.8)
+        missed = table.dropna(subset="miss").sort_values("beta_const")
+        label = "interpolation of constant variance"
+        x, miss = missed["beta_const"], missed["miss"]
+        right.fill_between(x, -miss, miss, color="0.85", label=label, zorder=0)
         for place, objective in enumerate(dict.fromkeys(table["objective"])):
             part = table[table["objective"] == objective].sort_values("beta_const")
-            look = series_look(place, place) | {"linestyle": ""}
+            look = series_look(0, place) | {"linestyle": "", "color": "0.1"}
             name = objective_name(str(objective))
             left.plot(part["beta_const"], part["rate"], markersize=5, label=name, **look)
             _draw_gains(right, part, str(objective), place)
         for axes in (left, right):
-            axes.set(xscale="log", xlabel=r"$\beta_{const}=2\beta s_2$")
+            axes.set(xscale="log", xlabel=r"$\beta_{const}=2\beta\sigma^2$")
         left.set_ylabel("rate  (nats / image)")
         left.legend()
-        right.set_ylabel("ELBO less that of constant variance  (nats)")
+        right.set_ylabel("ELBO gained on constant variance  (nats)")
         right.legend(fontsize=7.5)
         name = table["dataset"].iloc[0]
-        figure.suptitle(f"Against the constant variance of the same gradients: {name}, {split}")
+        figure.suptitle(f"Against constant variance at the same weighting: {name}, {split}")
     return figure
 
 

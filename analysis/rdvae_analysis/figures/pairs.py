@@ -1,5 +1,7 @@
 """Lines of constant beta x C: the same weights, other claims (Beta-Sigma VAE, Fig. 2A)."""
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -7,7 +9,6 @@ from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.figures.style import paper_style, reading_look, reading_name
 
 _MOST = 4  # panels
-_BETA_C = r"$\sigma^2=\beta C$"
 
 
 def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
@@ -29,7 +30,7 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
             for sigma in SIGMAS:
                 if sigma in part:
                     look = reading_look(sigma)
-                    name = _BETA_C if sigma == "beta-half" else reading_name(sigma)
+                    name = reading_name(sigma, c=math.nan)  # C is what varies here
                     axes.plot(means["C"], means[sigma], markersize=5, label=name, **look)
             axes.set(xscale="log", xlabel=r"constant variance $C$ of training")
             unknown = part["distance"].isna().any()

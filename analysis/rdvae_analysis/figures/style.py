@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rdkit_vae.files import write_atomic
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.trial import DEFAULT_SIGMA2
 
 OBJECTIVE_NAMES = {
     "constant": "constant variance",
@@ -67,8 +68,10 @@ def reading_look(sigma: str) -> dict[str, Any]:
     return series_look(rank, rank)
 
 
-def reading_name(sigma: str) -> str:
-    """An interpretation as it is written in a legend."""
+def reading_name(sigma: str, *, c: float = DEFAULT_SIGMA2) -> str:
+    """An interpretation as it is written in a legend, for models of the constant variance c."""
+    if sigma == "beta-half" and c != DEFAULT_SIGMA2:
+        return r"$\sigma^2=\beta C$"
     return _READING_NAMES.get(sigma, sigma)
 
 
