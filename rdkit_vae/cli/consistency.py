@@ -36,8 +36,8 @@ def command(folder: Path, split: str, out: Path) -> None:
     2. pairs (beta, C) on lines of constant beta x C: same weights, other claims
        (rdvae sweep --pairs trains them)
     3. BS-VAE against constant variance at the same rate, read alike, with intervals
-       over seeds; and against the constant variance of the same gradients,
-       beta_const = 2 beta s2: what is not the per-image variance
+       over seeds; and at beta_const = 2 beta s2, where a shared variance has the
+       gradients of a constant one: what is not the per-image variance
 
     \b
     rdvae consistency runs/
