@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
@@ -104,7 +105,7 @@ class Training:
             count += len(batch)
         self.epoch += 1
         self.loss = total / count
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+        if not math.isfinite(get_total_norm(self.model.parameters()).item()):
             raise Diverged(f"weights are not finite after epoch {self.epoch}, step {self.step}")
 
     def batches(self) -> Iterator[Any]:
