@@ -1,6 +1,7 @@
 """What the commands on checkpoints share: their statistics, stored or measured now."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,16 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
     images, device = _images(of.path, of.trial, wanted), choose_device(wanted.device)
     model = load_checkpoint(of.path).model().to(device)
     trial = replace(of.trial, draws=of.statistics["test"].sse.shape[1])  # the very same draws
-    return evaluate_discretized(model, images, trial, sigma2, device=device)
+    with _busy(f"weighing the pixels of {of.path}"):
+        return evaluate_discretized(model, images, trial, sigma2, device=device)
+
+
+def _busy(what: str) -> AbstractContextManager[object]:
+    """Shows on a terminal that something long is under way."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status(what) if console.is_terminal else nullcontext()
 
 
 def _images(path: Path, trial: Trial, wanted: Wanted) -> "Images":
@@ -178,6 +188,7 @@ def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict
     trial = checkpoint.trial
     images, device = _images(path, trial, wanted), choose_device(wanted.device)
     taken = replace(trial, draws=wanted.draws or trial.draws)
-    statistics = evaluate(checkpoint.model().to(device), images, taken, device=device)
+    with _busy(f"evaluating {path}"):
+        statistics = evaluate(checkpoint.model().to(device), images, taken, device=device)
     at = {"epoch": checkpoint.epoch, "step": checkpoint.step}
     return statistics, {"trial": trial.to_dict(), **at}
