@@ -24,7 +24,7 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         split: named in the title.
     """
     with paper_style():
-        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        figure = Figure(figsize=(9, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         line = constant.assign(x=2 * constant["beta"] * constant["train_sigma2"]).sort_values("x")
         left.plot(line["x"], line["rate"], color="0.5", marker=".", label="constant variance")
@@ -44,7 +44,8 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         left.set_ylabel("rate  (nats / image)")
         left.legend()
         right.set_ylabel("ELBO gained on constant variance  (nats)")
-        right.legend(fontsize=7.5)
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
         name = table["dataset"].iloc[0]
         figure.suptitle(f"Against constant variance at the same weighting: {name}, {split}")
     return figure
