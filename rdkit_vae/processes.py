@@ -45,6 +45,26 @@ def live_as_child() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
+def interruptible() -> Callable[[], None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, now and from the function returned.
+
+    One that is raised while Python cleans up an object is printed and lost; so it is asked again.
+    """
+    received = []
+
+    def interrupt(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return check
+
+
 def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -151,8 +151,8 @@ def _find(sweeps: "list[Sweep]", run_id: str, epoch: int) -> Path:
 
 
 def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
-    from rdvae_analysis.consistency import best, matched_rate
     from rdvae_analysis.figures.matched import matched as figure
+    from rdvae_analysis.matched import best, matched_rate
 
     table, notes = matched_rate(rows)
     title = "\n3. ELBO less that of constant variance at the same rate"
@@ -177,8 +177,9 @@ def _interval(row: object) -> str:
 
 
 def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
-    from rdvae_analysis.consistency import by_beta, overlay, spread
+    from rdvae_analysis.consistency import by_beta, spread
     from rdvae_analysis.figures.overlay import overlay as figure
+    from rdvae_analysis.matched import overlay
 
     table = overlay(rows)
     title = "\n   Less constant variance at beta_const = 2 beta s2, the same weighting of the rate"

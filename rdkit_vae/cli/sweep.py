@@ -3,9 +3,7 @@
 import os
 import re
 import shutil
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,12 +248,13 @@ def _estimate(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, 
 def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, device: str) -> int:
     from rich.console import Console
 
+    from rdkit_vae.processes import interruptible
     from rdkit_vae.progress import SweepProgress
     from rdkit_vae.store import OK
     from rdkit_vae.sweep import TO_RUN, opened, run_sweep, state_of
     from rdkit_vae.workers import Event
 
-    check_interrupt = _interruptible()
+    check_interrupt = interruptible()
     console = Console()
     with opened(sweep, trials, images):
         states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
@@ -277,26 +276,6 @@ def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, devic
             return 130
     _conclude(sweep, states)
     return 0 if set(states.values()) == {OK} else TRIALS_FAILED
-
-
-def _interruptible() -> Callable[[], None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, now and from the function returned.
-
-    One that is raised while Python cleans up an object is printed and lost; so it is asked again.
-    """
-    received = []
-
-    def interrupt(number: int, frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if received:
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    return check
 
 
 def _greet(

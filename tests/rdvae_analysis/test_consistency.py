@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.schema import COLUMNS
-from rdvae_analysis import consistency
+from rdvae_analysis import consistency, matched
 from rdvae_analysis.figures.matched import matched as matched_figure
 from rdvae_analysis.figures.overlay import overlay as overlay_figure
 from rdvae_analysis.figures.pairs import pairs as pairs_figure
@@ -93,7 +93,7 @@ def test_the_spread_is_the_highest_claim_less_the_lowest(both: pd.DataFrame) -> 
 
 
 def test_a_gain_at_the_same_rate_is_found_with_its_interval(both: pd.DataFrame) -> None:
-    table, notes = consistency.matched_rate(both)
+    table, notes = matched.matched_rate(both)
     assert set(table["sigma"]) == {"optimal", "shared", "mixture"}
     for sigma, expected in (("optimal", 6.0), ("shared", 3.0), ("mixture", 5.0)):
         part = table[table["sigma"] == sigma]
@@ -110,13 +110,13 @@ def test_one_seed_has_no_interval() -> None:
     rows = _frame(
         _rows("constant", BETAS, 1, _none, c=0.5), _rows("optimal", 10 * BETAS, 1, _none, c=0.03)
     )
-    table, _ = consistency.matched_rate(rows)
+    table, _ = matched.matched_rate(rows)
     assert table["low"].isna().all()
     np.testing.assert_allclose(table["gain"], 0, atol=0.15)
 
 
 def test_at_beta_const_only_what_is_not_the_variance_is_left(both: pd.DataFrame) -> None:
-    table = consistency.overlay(both)
+    table = matched.overlay(both)
     np.testing.assert_allclose(table["beta_const"], 2 * table["beta"] * 0.03)
     assert set(table["seeds"]) == {3}
     np.testing.assert_allclose(table["more_rate"], 0, atol=0.1)
@@ -134,14 +134,14 @@ def test_a_curve_of_another_c_is_the_same_curve() -> None:
         _rows("constant", 5 * BETAS, 2, _none, c=0.1),
         _rows("optimal", 10 * BETAS, 2, _none, c=0.03),
     )
-    table = consistency.overlay(rows)
+    table = matched.overlay(rows)
     np.testing.assert_allclose(table["gain_shared"], 0, atol=0.05)
 
 
 def test_other_setups_are_never_compared(both: pd.DataFrame) -> None:
     both.loc[both["objective"] == "optimal", "setup"] = "other"
-    assert consistency.matched_rate(both)[0].empty
-    assert consistency.overlay(both).empty
+    assert matched.matched_rate(both)[0].empty
+    assert matched.overlay(both).empty
 
 
 def test_curves_without_common_rates_are_said() -> None:
@@ -149,7 +149,7 @@ def test_curves_without_common_rates_are_said() -> None:
         _rows("constant", BETAS[:4], 1, _none, c=0.5),
         _rows("optimal", 1e4 * BETAS, 1, _none, c=0.5),
     )
-    table, notes = consistency.matched_rate(rows)
+    table, notes = matched.matched_rate(rows)
     assert table.empty
     assert any("no rates in common" in note for note in notes)
 
@@ -177,7 +177,7 @@ def test_where_constant_variance_was_trained_at_beta_const_nothing_is_interpolat
     )
     constant = rows["objective"] == "constant"
     rows.loc[constant, "elbo"] += 4.0 * rows.loc[constant, "beta"].map(bend)
-    table = consistency.overlay(rows).set_index("beta")
+    table = matched.overlay(rows).set_index("beta")
     for beta in ours:
         expected = -4.0 * bend[2 * beta * 0.03]
         assert table.loc[beta, "gain_shared"] == pytest.approx(expected, abs=1e-6)
@@ -187,11 +187,11 @@ def test_where_constant_variance_was_trained_at_beta_const_nothing_is_interpolat
     )
     constant = between["objective"] == "constant"
     between.loc[constant, "elbo"] += 4.0 * between.loc[constant, "beta"].map(bend)
-    assert (consistency.overlay(between)["miss"] > 4).all()
+    assert (matched.overlay(between)["miss"] > 4).all()
 
 
 def test_the_best_beta_is_found(both: pd.DataFrame) -> None:
-    table = consistency.best(both).set_index(["objective", "sigma"])
+    table = matched.best(both).set_index(["objective", "sigma"])
     row = table.loc[("constant", "shared")]
     expected = min(BETAS, key=lambda b: abs(math.log(b) - math.log(0.05)))
     assert row["beta"] == expected
@@ -205,7 +205,7 @@ def test_the_best_beta_takes_its_own_spread_over_seeds() -> None:
         _rows("constant", np.array([0.3]), 3, lambda _, seed: 10.0 * seed - 90, c=0.5),
         _rows("constant", np.array([0.05]), 1, _none, c=0.5),
     )
-    table = consistency.best(rows).set_index("sigma")
+    table = matched.best(rows).set_index("sigma")
     assert table.loc["shared", "beta"] == 0.05
     assert math.isnan(table.loc["shared", "sd"])
 
@@ -213,17 +213,17 @@ def test_the_best_beta_takes_its_own_spread_over_seeds() -> None:
 def test_a_better_reconstruction_is_a_negative_difference(both: pd.DataFrame) -> None:
     both.loc[both["objective"] == "optimal", "mse"] *= 0.5
     both.loc[both["objective"] == "optimal", "rate"] += 1.0
-    table = consistency.overlay(both)
+    table = matched.overlay(both)
     np.testing.assert_allclose(table["more_log_mse"], math.log(0.5), atol=0.02)
     np.testing.assert_allclose(table["more_rate"], 1.0, atol=0.1)
 
 
 def test_how_well_a_curve_is_interpolated_is_measured(both: pd.DataFrame) -> None:
     """A kink of ten nats at one point is missed by about that much when it is left out."""
-    smooth = consistency.matched_rate(both)[1][-1]
+    smooth = matched.matched_rate(both)[1][-1]
     kinked = both["objective"].eq("constant") & np.isclose(both["beta"], BETAS[4])
     both.loc[kinked, "elbo"] += 10
-    words = consistency.matched_rate(both)[1][-1]
+    words = matched.matched_rate(both)[1][-1]
     most = [float(w.partition("(")[2].partition(" at most")[0]) for w in (smooth, words)]
     assert most[0] < 1.5
     assert 8 < most[1] < 12
@@ -231,7 +231,7 @@ def test_how_well_a_curve_is_interpolated_is_measured(both: pd.DataFrame) -> Non
 
 def test_seeds_that_do_not_meet_are_said(both: pd.DataFrame) -> None:
     both.loc[both["objective"] == "optimal", "seed"] += 10
-    table, notes = consistency.matched_rate(both)
+    table, notes = matched.matched_rate(both)
     assert table.empty
     assert "no seed in common" in notes[0]
 
@@ -248,12 +248,12 @@ def test_figures_draw_the_tables(both: pd.DataFrame) -> None:
     figure = spread_figure(means)
     lines = {line.get_label(): line for line in figure.axes[-1].lines}
     np.testing.assert_allclose(lines["constant variance"].get_ydata(), 43)
-    table, _ = consistency.matched_rate(both)
+    table, _ = matched.matched_rate(both)
     (axes,) = matched_figure(table).axes
     shared = table[table["sigma"] == "shared"]
     drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
     np.testing.assert_array_equal(drawn["shared"], shared["gain"])
-    over = consistency.overlay(both)
+    over = matched.overlay(both)
     left, _ = overlay_figure(over, means[means["objective"] == "constant"]).axes
     drawn = {line.get_label(): line.get_ydata() for line in left.lines}
     np.testing.assert_array_equal(drawn["BS-VAE"], over["rate"])

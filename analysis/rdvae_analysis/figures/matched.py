@@ -18,7 +18,7 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
     """Gain in ELBO against rate, a panel per objective, with the intervals over seeds as bands.
 
     Args:
-        table: as `consistency.matched_rate` gives it, of one setup.
+        table: as `matched.matched_rate` gives it, of one setup.
         split: named in the title.
     """
     objectives = list(dict.fromkeys(table["objective"]))

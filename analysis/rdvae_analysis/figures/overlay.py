@@ -19,7 +19,7 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
     """Rates against beta_const on the left, what is gained at the same beta_const on the right.
 
     Args:
-        table: as `consistency.overlay` gives it, of one setup.
+        table: as `matched.overlay` gives it, of one setup.
         constant: `consistency.by_beta` of its constant-variance models.
         split: named in the title.
     """
