@@ -1,6 +1,6 @@
 """BS-VAE and its kin against constant variance, where they can be compared.
 
-That is at the same rate, and at the constant variance of the same gradients, beta_const = 2 beta s2.
+At the same rate, and at beta_const = 2 beta s2, the constant variance of the same gradients.
 
 Functions from results of one split and of last checkpoints to tables; only models of one setup are
 compared. Rates, distortions and ELBOs in nats per image.
