@@ -146,7 +146,7 @@ def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
     """The variance of training: one number, but for an objective that trains one for each image."""
     if trained is None:
         return trial.train_sigma2
-    return trained if OBJECTIVES[trial.objective].variance == "image" else float(trained.flat[0])
+    return trained if OBJECTIVES[trial.objective].per_image else float(trained.flat[0])
 
 
 def _measure(done: _Pass) -> tuple[Tensor, Tensor, Tensor]:

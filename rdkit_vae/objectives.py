@@ -40,12 +40,14 @@ class Objective:
             or None where the loss finds its own) and the setting. Its mean is minimised.
         has_sigma2: takes a constant decoder variance.
         variance: the part of the model that gives the variance, a name in `models.variance`.
+        per_image: each image has a variance of its own, so that no constant one has its gradients.
     """
 
     about: str
     loss: Callable[["Tensor", "Tensor", Variance, Setting], "Tensor"]
     has_sigma2: bool = False
     variance: str | None = None
+    per_image: bool = False
 
 
 def gaussian_nll(sse: "Tensor", sigma2: "Tensor", dims: int) -> "Tensor":
@@ -102,6 +104,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "optimal": Objective(
         about="BS-VAE: the optimal variance of each image, + beta KL",
         loss=optimal,
+        per_image=True,
     ),
     "optimal-batch": Objective(
         about="sigma-VAE: the optimal variance of each batch, + beta KL",
@@ -116,5 +119,6 @@ OBJECTIVES: Mapping[str, Objective] = {
         about="a trained variance s2(z) from a head on z, + beta KL",
         loss=learned,
         variance="image",
+        per_image=True,
     ),
 }

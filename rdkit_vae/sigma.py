@@ -272,10 +272,11 @@ def score(
 
     Args and errors are those of `readings`.
     """
-    return [_score(reading, trained) for reading in readings(statistics, sigmas, trained)]
+    return [score_reading(reading, trained) for reading in readings(statistics, sigmas, trained)]
 
 
-def _score(reading: Reading, trained: Trained) -> Score:
+def score_reading(reading: Reading, trained: Trained) -> Score:
+    """The score of one reading, averaged over images and draws."""
     statistics = reading.statistics
     distortion = reading.nll.mean(axis=1)  # (n,): each image's mean over its draws
     rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims

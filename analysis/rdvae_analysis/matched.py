@@ -131,16 +131,23 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates(keys).sort_values(keys, ignore_index=True)
 
 
+def constant_curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of constant variance; where there are several C, of the one with the most betas."""
+    constant = rows[rows["objective"] == "constant"]
+    if constant.empty:
+        return constant
+    betas = constant.groupby("train_sigma2")["beta"].nunique()
+    return constant[constant["train_sigma2"] == betas.idxmax()]
+
+
 def _against_constant(
     rows: pd.DataFrame,
 ) -> Iterator[tuple[dict[str, str], tuple[str, pd.DataFrame, pd.DataFrame]]]:
     """Each setup and objective, with its rows and those of the constant curve of most betas."""
     for (dataset, setup), group in rows.groupby(["dataset", "setup"]):
-        constant = group[group["objective"] == "constant"]
-        if constant.empty:
+        base = constant_curve(group)
+        if base.empty:
             continue
-        betas = constant.groupby("train_sigma2")["beta"].nunique()
-        base = constant[constant["train_sigma2"] == betas.idxmax()]
         for objective, part in group[group["objective"] != "constant"].groupby("objective"):
             yield {"dataset": dataset, "setup": setup}, (str(objective), part, base)
 

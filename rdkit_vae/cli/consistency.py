@@ -98,13 +98,6 @@ def _spread(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> N
     write("spread", table, figure(means, split=split))
 
 
-def _widest(means: "pd.DataFrame") -> "pd.DataFrame":
-    """Of constant variances, the one with the most betas; of the others all."""
-    c = means[means["objective"] == "constant"].groupby("train_sigma2")["beta"].nunique()
-    keep = means["objective"] != "constant"
-    return means[keep | (means["train_sigma2"] == c.idxmax())] if len(c) else means
-
-
 def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
     from rdvae_analysis.consistency import on_lines, pairs
     from rdvae_analysis.figures.pairs import pairs as figure
@@ -179,7 +172,7 @@ def _interval(row: object) -> str:
 def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
     from rdvae_analysis.consistency import by_beta, spread
     from rdvae_analysis.figures.overlay import overlay as figure
-    from rdvae_analysis.matched import overlay
+    from rdvae_analysis.matched import constant_curve, overlay
 
     table = overlay(rows)
     title = "\n   Less constant variance at beta_const = 2 beta s2, the same weighting of the rate"
@@ -198,7 +191,7 @@ def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     if missed:
         betas = ",".join(f"{beta:g}" for beta in missed)
         click.echo(f"  to train it there: rdvae sweep --objectives constant --betas {betas} ...")
-    constant = _widest(by_beta(spread(rows[rows["objective"] == "constant"])))
+    constant = by_beta(spread(constant_curve(rows)))
     write("overlay", table, figure(table, constant, split=split))
 
 

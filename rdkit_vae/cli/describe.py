@@ -51,12 +51,13 @@ def _readings(of: Measured) -> str:
     import pandas as pd
 
     from rdkit_vae.bounds import iwae_of_all
-    from rdkit_vae.sigma import readings, score
+    from rdkit_vae.sigma import readings, score_reading
     from rdvae_analysis.tables import to_text
 
-    scores = score(of.statistics, SIGMAS, of.trial)
-    rows = []
-    for found, reading in zip(scores, readings(of.statistics, SIGMAS, of.trial), strict=True):
+    rows, mse = [], {}
+    for reading in readings(of.statistics, SIGMAS, of.trial):
+        found = score_reading(reading, of.trial)
+        mse[found.split] = found.mse
         row = {name: getattr(found, name) for name in ("split", "sigma", "sigma2", "distortion")}
         row |= {"density": "yes" if found.is_density else "no", "elbo": found.elbo}
         row["se"] = found.elbo_se
@@ -65,13 +66,13 @@ def _readings(of: Measured) -> str:
         rows.append(row | {"bits_per_dim": found.bits_per_dim})
     title = (
         "Nats per image, by interpretation of the variance; bits_per_dim is of the elbo; "
-        "mse {:.4g} test, {:.4g} train"
+        f"mse {mse['test']:.4g} test, {mse['train']:.4g} train"
     )
-    by_split = {found.split: found.mse for found in scores}
-    return title.format(by_split["test"], by_split["train"]) + "\n" + to_text(pd.DataFrame(rows))
+    return title + "\n" + to_text(pd.DataFrame(rows))
 
 
 def _betas(of: Measured) -> str:
+    from rdkit_vae.objectives import OBJECTIVES
     from rdkit_vae.sigma import score
     from rdvae_analysis.theory import implied_beta
 
@@ -79,7 +80,7 @@ def _betas(of: Measured) -> str:
     implied = implied_beta(shared.sigma2, dims=shared.dims, rate=shared.rate)
     c = of.trial.train_sigma2
     sigma2, variance = (shared.sigma2, "s2") if c is None else (c, "C")
-    own = of.trial.objective in ("optimal", "learned-image")
+    own = OBJECTIVES[of.trial.objective].per_image
     have = "would have its gradients if its images shared s2" if own else "has its gradients"
     lines = [
         f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from rdkit_vae.cli.checkpoints import (
 from rdkit_vae.cli.options import check_suffixes, sigmas_of
 from rdkit_vae.errors import BadData
 from rdkit_vae.grammar import ON_REQUEST, SIGMAS, whole
+
+if TYPE_CHECKING:
+    from rdkit_vae.sigma import Reading
 
 _SUFFIXES = (".parquet", ".csv", ".json")
 _SHOWN = ["split", "sigma", "density", "sigma2", "rate", "distortion", "elbo", "elbo_se"]
@@ -155,23 +158,26 @@ def _bound_rows(
 
     found = readings(of.statistics, sigmas, of.trial)
     every = tuple(range(1, of.statistics["test"].sse.shape[1] + 1))
-    masses: Mapping[str, Any] = {}
-    if pixels is not None:
-        variances: dict[str, dict[str, Any]] = {split: {} for split in of.statistics}
-        for reading in found:
-            if not reading.how.scales:  # a mixture has no one variance
-                variances[reading.split][reading.sigma] = reading.sigma2
-        if of.statistics["test"].levels is None:
-            raise BadData(
-                f"{of.path}: its statistics are of an older rdvae that did not store the grey "
-                "levels; --evaluate measures them now"
-            )
-        mixed = {reading.sigma for reading in found if reading.how.scales}
-        for sigma in sorted(mixed):
-            click.echo(f"rdvae: {sigma} has no one variance, so no mass of grey levels", err=True)
-        masses = discretized(of, variances, pixels)
+    masses = {} if pixels is None else _masses(of, found, pixels)
     scores = score_bounds(found, (only or every) if bound == "iwae" else None, masses)
     return bound_rows(of.trial, scores, epoch=of.epoch, step=of.step, checkpoint_sha256=of.sha256)
+
+
+def _masses(of: Measured, found: "Sequence[Reading]", wanted: Wanted) -> Mapping[str, Any]:
+    """-log of the mass of the grey levels under each reading of one variance, by split and name."""
+    if of.statistics["test"].levels is None:
+        raise BadData(
+            f"{of.path}: its statistics are of an older rdvae that did not store the grey levels; "
+            "--evaluate measures them now"
+        )
+    for sigma in sorted({reading.sigma for reading in found if reading.how.scales}):
+        click.echo(f"rdvae: {sigma} has no one variance, so no mass of grey levels", err=True)
+    variances: dict[str, dict[str, Any]] = {split: {} for split in of.statistics}
+    for reading in found:
+        if not reading.how.scales:
+            variances[reading.split][reading.sigma] = reading.sigma2
+    masses: Mapping[str, Any] = discretized(of, variances, wanted)
+    return masses
 
 
 def _print(of: Measured, rows: list[dict[str, Any]], bounds: bool) -> None:
