@@ -193,6 +193,11 @@ def few(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shown(text: str) -> str:
     """The text quoted on one line, cut where it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -7,16 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rdvae_analysis.curves import rd_points as rd_points
     from rdvae_analysis.figures.rd import plot_rd as plot_rd
     from rdvae_analysis.load import load_results as load_results
+    from rdvae_analysis.points import rd_points as rd_points
     from rdvae_analysis.tables import elbo_table as elbo_table
 
 _HOMES = {
     "elbo_table": "tables",
     "load_results": "load",
     "plot_rd": "figures.rd",
-    "rd_points": "curves",
+    "rd_points": "points",
 }
 __all__ = sorted(_HOMES)
 

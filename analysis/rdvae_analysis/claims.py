@@ -12,8 +12,8 @@ import pandas as pd
 
 from rdkit_vae.errors import BadData
 from rdkit_vae.grammar import few
-from rdvae_analysis.curves import final_rows
 from rdvae_analysis.load import scan
+from rdvae_analysis.points import final_rows
 
 # What columns may be called, by what they mean; the first that is there is taken.
 _ALIASES: Mapping[str, tuple[str, ...]] = {

@@ -1,101 +1,305 @@
-"""Rate-distortion points from results: pure functions on DataFrames that count what they drop."""
+"""Curves that can be compared: frontier, interpolation, slope, area, Bjøntegaard deltas, seeds.
+
+A curve is a DataFrame with a row per model: `rate` (nats per image) and a distortion of which less
+is better, in the column that `value` names. For PSNR give its negative. Functions say in words, as
+their second result, how many points they left out and why.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.interpolate import PchipInterpolator
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import CONSTANT, few
+from rdkit_vae.grammar import counted
 
-# What is drawn unless the user asks: the readings that the paper compares, and the honest one.
-DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
-DEFAULT_SIGMAS_ELSEWHERE = ("optimal", "shared")
-_SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
+Floats = npt.NDArray[np.float64]
+Notes = list[str]
 
-
-def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of each finished run's last checkpoint, and in words what was left out.
-
-    All rows of a run that diverged, crashed or has not come to its last epoch are left out.
-    """
-    notes = []
-    status = frame.groupby("run_id")["status"].agg(set)
-    for failed in ("diverged", "crashed"):
-        runs = status.index[status.map(lambda found, failed=failed: failed in found)]
-        if len(runs):
-            notes.append(f"left out {len(runs)} runs that {failed}: {few(runs)}")
-        frame = frame[~frame["run_id"].isin(runs)]
-    last = frame[frame["epoch"] == frame["epochs"]]
-    unfinished = sorted(set(frame["run_id"]) - set(last["run_id"]))
-    if unfinished:
-        notes.append(f"left out {len(unfinished)} runs that are not finished: {few(unfinished)}")
-    return last, notes
+# The reading under which a model was trained: in its distortion, -dD/dR is beta.
+TRAINED_READING = {
+    "constant": "own",
+    "optimal": "optimal",
+    "optimal-batch": "shared",
+    "learned": "own",
+    "learned-image": "own",
+}
+COLLAPSED = 0.5  # nats; below, models ignore x and a curve is a pile of points
+_FEWEST = 4  # points of a curve that is compared
+_OVERLAP = 0.5  # of the shorter of two ranges, at least
+_RESAMPLES = 2000
 
 
-def rd_points(
-    frame: pd.DataFrame,
-    *,
-    distortion: str = "nll",
-    split: str = "test",
-    sigmas: Sequence[str] = (),
-    objectives: Sequence[str] = (),
-) -> tuple[pd.DataFrame, list[str]]:
-    """The points of rate-distortion curves: seeds averaged, their range beside.
-
-    Args:
-        frame: results, as `load_results` gives them.
-        distortion: `nll` (column distortion, nats), `mse` or `psnr`.
-        split: `train` or `test`.
-        sigmas: interpretations; by default those of `DEFAULT_SIGMAS`.
-        objectives: training objectives; by default all.
+def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
+    """The lower frontier: the points that no other beats or equals in rate and distortion both.
 
     Returns:
-        A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
-        `rate_low`, `rate_high`, `value`, `value_low`, `value_high`, `runs` and the settings that
-        tell curves apart; and in words what was left out.
+        Its rows by rising rate, the distortion strictly falling; and what was left out.
+    """
+    finite = points[np.isfinite(points[["rate", value]]).all(axis=1)]
+    ordered = finite.sort_values(["rate", value], kind="stable")
+    best = ordered[value].cummin().shift(fill_value=np.inf)
+    kept = ordered[ordered[value] < best]
+    return kept, [
+        *_left_out(len(points) - len(finite), "not finite"),
+        *_left_out(len(finite) - len(kept), "not on the frontier"),
+    ]
+
+
+def hull(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
+    """The lower convex hull: what mixing models at random would reach (Andrew's monotone chain).
+
+    Returns:
+        The frontier's rows on it by rising rate; and what was left out.
+    """
+    curve, notes = frontier(points, value)
+    at = curve[["rate", value]].to_numpy(dtype=np.float64)
+    chain: list[int] = []
+    for i in range(len(at)):
+        while len(chain) > 1 and _turns_up(at[chain[-2]], at[chain[-1]], at[i]):
+            chain.pop()
+        chain.append(i)
+    return curve.iloc[chain], [*notes, *_left_out(len(at) - len(chain), "above the hull")]
+
+
+def at_rate(
+    points: pd.DataFrame, rates: npt.ArrayLike, value: str = "distortion"
+) -> tuple[pd.DataFrame, Notes]:
+    """The frontier at wanted rates, monotone between its points (PCHIP).
+
+    Returns:
+        A row per rate: `rate`, the distortion, and the `beta` that reaches it (log-interpolated)
+        where points have one; NaN beyond the ends of the curve; and what was left out.
 
     Raises:
-        BadInput: nothing is left to draw, or sigmas chosen for `mse` or `psnr`.
+        BadInput: the frontier has fewer than two points.
     """
-    if distortion != "nll" and sigmas:
-        raise BadInput(f"{distortion} is the same under every sigma: choose no sigma with it")
-    rows, notes = final_rows(frame)
-    rows = rows[rows["split"] == split]
-    rows = rows[rows["objective"].isin(objectives)] if objectives else rows
-    if distortion != "nll":
-        # The same under every interpretation: one of them stands for all, without its name.
-        rows = rows[rows["sigma"] == "optimal"].assign(sigma="")
-    elif sigmas:
-        rows = rows[rows["sigma"].isin(sigmas)]
-    else:
-        rows = rows[
-            [_by_default(o, s) for o, s in zip(rows["objective"], rows["sigma"], strict=True)]
-        ]
-    if rows.empty:
-        asked = ", ".join([*objectives, *sigmas, split])
-        there = ", ".join(dict.fromkeys(frame["sigma"]))
-        reason = "; ".join(
-            [f"no finished run has rows for {asked}; rows are there for {there}", *notes]
-        )
-        raise BadInput(f"nothing to draw: {reason}")
-    column = "distortion" if distortion == "nll" else distortion
-    points = rows.groupby(_SERIES, as_index=False).agg(
-        architecture=("architecture", "first"),
-        latents=("latents", "first"),
-        protocol=("protocol", "first"),
-        train_sigma2=("train_sigma2", "first"),
-        rate=("rate", "mean"),
-        rate_low=("rate", "min"),
-        rate_high=("rate", "max"),
-        value=(column, "mean"),
-        value_low=(column, "min"),
-        value_high=(column, "max"),
-        runs=("run_id", "nunique"),
+    curve, notes = frontier(points, value)
+    wanted = np.atleast_1d(np.asarray(rates, dtype=np.float64))
+    found = pd.DataFrame({"rate": wanted, value: _line(curve, value)(wanted)})
+    if "beta" in curve:
+        log_beta = _pchip(curve["rate"], np.log(curve["beta"]))
+        found["beta"] = np.exp(log_beta(wanted))
+    return found, [*notes, *_beyond(found[value])]
+
+
+def at_distortion(
+    points: pd.DataFrame, distortions: npt.ArrayLike, value: str = "distortion"
+) -> tuple[pd.DataFrame, Notes]:
+    """As `at_rate`, for wanted distortions: the same curve, read the other way."""
+    curve, notes = frontier(points, value)
+    line, wanted = _line(curve, value), np.atleast_1d(np.asarray(distortions, dtype=np.float64))
+    rates = [_first(line.solve(d, extrapolate=False)) for d in wanted]
+    found, _ = at_rate(curve, rates, value)
+    found[value] = wanted
+    return found, [*notes, *_beyond(found["rate"])]
+
+
+def slopes(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
+    """The local slope -dD/dR at each inner point of the frontier, to be seen beside its beta.
+
+    Where every model minimises D + beta R the two agree, in the distortion of the variance that it
+    was trained with (`TRAINED_READING`): a check of training. The curve is then convex, and beta
+    lies between the slopes of the chords to its neighbours whatever their distance; `slope` is
+    the geometric interpolation of these two.
+
+    Returns:
+        The frontier's rows with `flatter` (chord to the next), `steeper` (chord to the last) and
+        `slope`, NaN at the ends; and what was left out.
+    """
+    curve, notes = frontier(points, value)
+    steps = np.diff(curve["rate"].to_numpy(dtype=np.float64))
+    chords = -np.diff(curve[value].to_numpy(dtype=np.float64)) / steps
+    flatter, steeper = (np.full(len(curve), np.nan) for _ in range(2))
+    slope = np.full(len(curve), np.nan)
+    if len(curve) > 2:
+        flatter[:-1], steeper[1:] = chords, chords
+        before, after = steps[:-1], steps[1:]  # a chord's slope is that of the middle of its step
+        weighted = np.log(chords[:-1]) * after + np.log(chords[1:]) * before
+        slope[1:-1] = np.exp(weighted / (before + after))
+    return curve.assign(flatter=flatter, steeper=steeper, slope=slope), notes
+
+
+def shared_range(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """The rates that all curves span.
+
+    Raises:
+        BadInput: there are none.
+    """
+    low = max(float(curve["rate"].min()) for curve in curves)
+    high = min(float(curve["rate"].max()) for curve in curves)
+    if not low < high:
+        raise BadInput("the curves share no range of rates")
+    return low, high
+
+
+def areas(
+    points: pd.DataFrame, by: Sequence[str], value: str = "distortion"
+) -> tuple[pd.DataFrame, Notes]:
+    """The area under each curve over the rates that all of them span.
+
+    Returns:
+        A row per curve (`by`): `low` and `high` rate, `area` and its `mean` distortion, the area by
+        high - low; and what was left out.
+
+    Raises:
+        BadInput: the curves share no range of rates.
+    """
+    curves, notes = {}, []
+    for name, part in points.groupby(list(by), sort=False):
+        curves[name], left_out = frontier(part, value)
+        notes += [f"{', '.join(map(str, name))}: {note}" for note in left_out]
+    low, high = shared_range(list(curves.values()))
+    rows = []
+    for name, curve in curves.items():
+        area = float(_line(curve, value).integrate(low, high))
+        rows.append({**dict(zip(by, name, strict=True)), "low": low, "high": high, "area": area})
+    found = pd.DataFrame(rows)
+    return found.assign(mean=found["area"] / (high - low)), notes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """How one curve differs from another, after Bjøntegaard (VCEG-M33).
+
+    Attributes:
+        rate: mean difference of rate at equal distortion, percent; less is better.
+        distortion: mean difference of distortion at equal log rate; less is better.
+        rates, distortions: the ranges it is the mean over.
+        notes: points that were left out.
+    """
+
+    rate: float
+    distortion: float
+    rates: tuple[float, float]
+    distortions: tuple[float, float]
+    notes: tuple[str, ...]
+
+
+def bjontegaard(anchor: pd.DataFrame, test: pd.DataFrame, value: str = "distortion") -> Delta:
+    """Bjøntegaard deltas of `test` against `anchor`, over what their frontiers have in common.
+
+    Interpolated monotonically (PCHIP) with log rate. Collapsed models, of rates below `COLLAPSED`,
+    are left out: the logarithm would make them most of the curve.
+
+    Raises:
+        BadInput: fewer than four points of a curve lie on its frontier, or the two share less than
+            half of the shorter one's range.
+    """
+    curves, notes = [], []
+    for name, points in (("anchor", anchor), ("test", test)):
+        curve, left_out = frontier(points, value)
+        kept = curve[curve["rate"] >= COLLAPSED]
+        left_out += _left_out(len(curve) - len(kept), f"collapsed (rate below {COLLAPSED:g})")
+        notes += [f"{name}: {note}" for note in left_out]
+        if len(kept) < _FEWEST:
+            why = f" ({'; '.join(left_out)})" if left_out else ""
+            raise BadInput(
+                f"the {name} curve has {counted(len(kept), 'point')}, {_FEWEST} are needed{why}"
+            )
+        curves.append((np.log(kept["rate"].to_numpy()), kept[value].to_numpy()))
+    (rate_a, value_a), (rate_b, value_b) = curves
+    rates, values = _overlap(rate_a, rate_b, "rate"), _overlap(value_a, value_b, value)
+    more_value = _mean_between((rate_b, value_b), rates) - _mean_between((rate_a, value_a), rates)
+    falling_a, falling_b = ((v[::-1], r[::-1]) for r, v in curves)
+    more_rate = _mean_between(falling_b, values) - _mean_between(falling_a, values)
+    return Delta(
+        rate=100 * float(np.expm1(more_rate)),
+        distortion=more_value,
+        rates=(float(np.exp(rates[0])), float(np.exp(rates[1]))),
+        distortions=values,
+        notes=tuple(notes),
     )
-    return points, notes
 
 
-def _by_default(objective: str, sigma: str) -> bool:
-    if sigma.startswith(CONSTANT):  # it is there because somebody asked for it
-        return True
-    return sigma in DEFAULT_SIGMAS.get(objective, DEFAULT_SIGMAS_ELSEWHERE)
+def over_seeds(
+    rows: pd.DataFrame,
+    by: Sequence[str],
+    columns: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, Notes]:
+    """Means over seeds with bootstrap intervals (percentiles of resampled means, Efron 1979).
+
+    With few seeds such an interval is narrow: for three its width is that of the true one times
+    about sqrt(2/3), besides what normal tails would add.
+
+    Args:
+        rows: a row per model; `by` and `seed` tell them apart.
+        by: what a mean is taken within.
+        columns: numbers to average.
+        confidence: of the intervals.
+        seed: of the resampling.
+
+    Returns:
+        A row per group: `seeds`, and for each column its mean under its own name, `_sd`, `_low`,
+        `_high` (NaN for one seed); and how many rows were left out as not finite.
+
+    Raises:
+        BadInput: a seed comes twice in a group.
+    """
+    finite = rows[np.isfinite(rows[list(columns)]).all(axis=1)]
+    if finite.duplicated([*by, "seed"]).any():
+        raise BadInput(f"several rows of one seed: {', '.join(by)} do not tell them apart")
+    rng, found = np.random.default_rng(seed), []
+    tails = np.array([1 - confidence, 1 + confidence]) / 2
+    for name, part in finite.groupby(list(by), sort=False, dropna=False):
+        n = len(part)
+        row = {**dict(zip(by, name, strict=True)), "seeds": n}
+        values = part[list(columns)].to_numpy(dtype=np.float64)  # (n, columns)
+        resampled = values[rng.integers(n, size=(_RESAMPLES, n))].mean(axis=1)
+        low, high = np.quantile(resampled, tails, axis=0) if n > 1 else np.full((2, 1), np.nan)
+        spread = values.std(axis=0, ddof=1) if n > 1 else np.full(len(columns), np.nan)
+        bounds = np.broadcast_arrays(values.mean(axis=0), spread, low, high)
+        for i, column in enumerate(columns):
+            ends = ("", "_sd", "_low", "_high")
+            row |= {f"{column}{end}": float(b[i]) for end, b in zip(ends, bounds, strict=True)}
+        found.append(row)
+    return pd.DataFrame(found), _left_out(len(rows) - len(finite), "not finite")
+
+
+def _left_out(count: int, why: str) -> Notes:
+    return [f"left out {counted(count, 'point')} {why}"] if count else []
+
+
+def _beyond(values: "pd.Series[float]") -> Notes:
+    count = int(values.isna().sum())
+    return [f"{counted(count, 'value')} beyond the ends of the curve"] if count else []
+
+
+def _turns_up(a: Floats, b: Floats, c: Floats) -> bool:
+    """Whether b lies on or above the chord from a to c."""
+    return bool((b[0] - a[0]) * (c[1] - a[1]) <= (b[1] - a[1]) * (c[0] - a[0]))
+
+
+def _pchip(x: npt.ArrayLike, y: npt.ArrayLike) -> PchipInterpolator:
+    return PchipInterpolator(np.asarray(x), np.asarray(y), extrapolate=False)
+
+
+def _line(curve: pd.DataFrame, value: str) -> PchipInterpolator:
+    if len(curve) < 2:
+        raise BadInput(f"a curve needs two points on its frontier, this one has {len(curve)}")
+    return _pchip(curve["rate"], curve[value])
+
+
+def _first(roots: Floats) -> float:
+    return float(roots[0]) if len(roots) else float("nan")
+
+
+def _overlap(a: Floats, b: Floats, what: str) -> tuple[float, float]:
+    low, high = max(a.min(), b.min()), min(a.max(), b.max())
+    share = (high - low) / min(np.ptp(a), np.ptp(b))
+    if share < _OVERLAP:
+        raise BadInput(
+            f"the curves overlap in {max(share, 0):.0%} of the shorter one's range of {what}, "
+            f"{_OVERLAP:.0%} is needed"
+        )
+    return float(low), float(high)
+
+
+def _mean_between(curve: tuple[Floats, Floats], ends: tuple[float, float]) -> float:
+    return float(_pchip(*curve).integrate(*ends)) / (ends[1] - ends[0])

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.curves import final_rows
+from rdvae_analysis.points import final_rows
 
 
 def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFrame, list[str]]:

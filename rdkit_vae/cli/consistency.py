@@ -43,8 +43,8 @@ def command(folder: Path, split: str, out: Path) -> None:
     rdvae consistency runs/
     rdvae consistency runs/mnist --split train --out figures/mnist
     """
-    from rdvae_analysis.curves import final_rows
     from rdvae_analysis.load import scan
+    from rdvae_analysis.points import final_rows
 
     frame, notes = scan(folder)
     rows, left_out = final_rows(frame)

@@ -63,10 +63,10 @@ def command(
     x, y = bounds_of(xlim, "--xlim"), bounds_of(ylim, "--ylim")
     check_suffixes(out, _SUFFIXES)
 
-    from rdvae_analysis.curves import rd_points
     from rdvae_analysis.figures.rd import rd
     from rdvae_analysis.figures.style import save
     from rdvae_analysis.load import scan
+    from rdvae_analysis.points import rd_points
 
     frame, notes = scan(folder)
     points, left_out = rd_points(

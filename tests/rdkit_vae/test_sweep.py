@@ -19,8 +19,8 @@ from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.parquet import read_statistics
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.store import Sweep
-from rdvae_analysis.curves import final_rows
 from rdvae_analysis.load import scan
+from rdvae_analysis.points import final_rows
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LONGER = (
@@ -235,7 +235,7 @@ def test_one_killed_worker_costs_its_trial_only(
     assert "3 of 4 done, 0 running, 1 failed, 0 left" in rdvae("status", folder).stdout
     rows, notes = final_rows(scan(folder)[0])
     assert crashed[0] not in set(rows["run_id"])
-    assert f"left out 1 runs that crashed: {crashed[0]}" in notes
+    assert f"left out 1 run that crashed: {crashed[0]}" in notes
     retried = rdvae(*LONGER, "--out", folder)
     assert retried.returncode == 0, retried.stderr
     pd.testing.assert_frame_equal(_numbers(folder), _numbers(undisturbed), check_exact=True)

@@ -1,92 +1,203 @@
+"""Curves against brute force, closed forms and an independent package."""
+
+import bjontegaard as oracle
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial import ConvexHull
 
 from rdkit_vae.errors import BadInput
-from rdvae_analysis.curves import DEFAULT_SIGMAS, DEFAULT_SIGMAS_ELSEWHERE, final_rows, rd_points
+from rdvae_analysis import curves
+from rdvae_analysis.theory import linear_optimum
+
+EIGENVALUES = 0.05 * 0.8 ** np.arange(24)
 
 
-def test_the_last_checkpoint_of_each_run(frame: pd.DataFrame) -> None:
-    rows, notes = final_rows(frame)
-    assert set(rows["epoch"]) == {5}
-    assert len(rows) == len(frame) / 2
+def scattered(n: int = 60, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rate = rng.uniform(1, 50, n)
+    return pd.DataFrame(
+        {"rate": rate, "distortion": 100 / rate + rng.gamma(1, 3, n), "beta": 10 / rate}
+    )
+
+
+def linear_curve(betas: np.ndarray, sigma2: float = 0.02, seed: int = 0) -> pd.DataFrame:
+    """Linear VAEs at their optimum, under the variance they were trained with."""
+    optima = [linear_optimum(EIGENVALUES, latents=24, beta=b, sigma2=sigma2) for b in betas]
+    return pd.DataFrame(
+        {
+            "rate": [o.rate for o in optima],
+            "distortion": [o.distortion for o in optima],
+            "sse": [o.sse for o in optima],
+            "beta": betas,
+            "seed": seed,
+        }
+    )
+
+
+def test_the_frontier_is_what_no_other_point_beats() -> None:
+    points = scattered()
+    kept, notes = curves.frontier(points)
+    at = points[["rate", "distortion"]].to_numpy()
+    beaten = [(np.delete(at, i, axis=0) <= at[i]).all(axis=1).any() for i in range(len(at))]
+    assert sorted(kept.index) == [i for i, lost in enumerate(beaten) if not lost]
+    assert notes == [f"left out {sum(beaten)} points not on the frontier"]
+    assert (np.diff(kept["rate"]) > 0).all()
+    assert (np.diff(kept["distortion"]) < 0).all()
+
+
+def test_the_hull_is_the_lower_left_of_the_convex_hull() -> None:
+    points = scattered()
+    kept, notes = curves.hull(points)
+    edge = set(ConvexHull(points[["rate", "distortion"]]).vertices)
+    front = curves.frontier(points)[0]
+    assert set(kept.index) == edge & set(front.index)
+    assert notes[-1] == f"left out {len(front) - len(kept)} points above the hull"
+
+
+def test_equal_points_count_once_and_what_is_not_finite_is_counted() -> None:
+    points = scattered(10)
+    doubled = pd.concat([points, points, pd.DataFrame({"rate": [np.nan], "distortion": [1.0]})])
+    front, _ = curves.frontier(points)
+    kept, notes = curves.frontier(doubled)
+    assert kept["rate"].tolist() == front["rate"].tolist()
+    assert notes[0] == "left out 1 point not finite"
+
+
+def test_interpolation_goes_through_its_points_and_inverts_itself() -> None:
+    curve = linear_curve(np.geomspace(0.05, 1, 9))
+    there, notes = curves.at_rate(curve, curve["rate"])
     assert notes == []
+    np.testing.assert_allclose(there["distortion"], curve["distortion"], rtol=1e-12)
+    np.testing.assert_allclose(there["beta"], curve["beta"], rtol=1e-12)
+    between = np.linspace(curve["rate"].min(), curve["rate"].max(), 50)
+    forth, _ = curves.at_rate(curve, between)
+    assert (np.diff(forth["distortion"]) < 0).all()
+    back, _ = curves.at_distortion(curve, forth["distortion"])
+    np.testing.assert_allclose(back["rate"], between, rtol=1e-9)
+    np.testing.assert_allclose(back["beta"], forth["beta"], rtol=1e-9)
 
 
-def test_runs_that_failed_are_left_out_and_named(frame: pd.DataFrame) -> None:
-    frame.loc[(frame["run_id"] == "constant-1.0-0") & (frame["epoch"] == 5), "status"] = "diverged"
-    frame.loc[frame["run_id"] == "optimal-0.1-1", "status"] = "crashed"
-    rows, notes = final_rows(frame)
-    assert rows["run_id"].nunique() == 10
-    assert notes == [
-        "left out 1 runs that diverged: constant-1.0-0",
-        "left out 1 runs that crashed: optimal-0.1-1",
-    ]
+def test_the_beta_that_reaches_a_rate_is_that_of_theory() -> None:
+    curve = linear_curve(np.geomspace(0.01, 2, 100))
+    truth = linear_optimum(EIGENVALUES, latents=24, beta=0.123, sigma2=0.02)
+    found, _ = curves.at_rate(curve, truth.rate)
+    assert found["beta"].item() == pytest.approx(0.123, rel=1e-3)
+    assert found["distortion"].item() == pytest.approx(truth.distortion, abs=1e-3)
 
 
-def test_a_run_that_is_not_finished_is_left_out_and_named(frame: pd.DataFrame) -> None:
-    frame = frame[(frame["run_id"] != "constant-1.0-0") | (frame["epoch"] < 5)]
-    rows, notes = final_rows(frame)
-    assert "constant-1.0-0" not in set(rows["run_id"])
-    assert notes == ["left out 1 runs that are not finished: constant-1.0-0"]
+def test_beyond_the_ends_there_is_no_number() -> None:
+    curve = linear_curve(np.geomspace(0.05, 1, 5))
+    found, notes = curves.at_rate(curve, [0.0, curve["rate"].mean(), 1e4])
+    assert found["distortion"].isna().tolist() == [True, False, True]
+    assert notes == ["2 values beyond the ends of the curve"]
 
 
-def test_points_against_plain_pandas(frame: pd.DataFrame) -> None:
-    points, _ = rd_points(frame)
-    for point in points.itertuples():
-        seeds = frame[
-            (frame["objective"] == point.objective)
-            & (frame["sigma"] == point.sigma)
-            & (frame["beta"] == point.beta)
-            & (frame["epoch"] == 5)
-        ]
-        assert point.runs == len(seeds) == 2
-        assert point.rate == pytest.approx(seeds["rate"].mean(), rel=1e-14)
-        assert (point.rate_low, point.rate_high) == (seeds["rate"].min(), seeds["rate"].max())
-        assert point.value == pytest.approx(seeds["distortion"].mean(), rel=1e-14)
-        assert point.value_high == seeds["distortion"].max()
+def test_on_an_optimal_curve_the_slope_is_beta() -> None:
+    found, _ = curves.slopes(linear_curve(np.geomspace(0.01, 2, 40)))
+    inner = found.dropna(subset="slope")
+    assert len(inner) == len(found) - 2
+    np.testing.assert_allclose(inner["slope"], inner["beta"], rtol=0.01)
+    assert inner["beta"].between(inner["flatter"], inner["steeper"]).all()
 
 
-def test_what_is_drawn_by_default(frame: pd.DataFrame) -> None:
-    points, _ = rd_points(frame)
-    drawn = points.groupby("objective")["sigma"].agg(set).to_dict()
-    assert drawn == {
-        "constant": set(DEFAULT_SIGMAS["constant"]),
-        "optimal": set(DEFAULT_SIGMAS_ELSEWHERE),
-    }
+def test_even_decades_apart_beta_lies_between_the_chords() -> None:
+    found, _ = curves.slopes(linear_curve(10.0 ** np.arange(-3, 1)))
+    inner = found.dropna(subset="slope")
+    assert len(inner) == 2
+    assert inner["beta"].between(inner["flatter"], inner["steeper"]).all()
 
 
-def test_the_users_choice(frame: pd.DataFrame) -> None:
-    points, _ = rd_points(frame, sigmas=["half"], objectives=["optimal"])
-    assert set(zip(points["objective"], points["sigma"], strict=True)) == {("optimal", "half")}
+def test_training_that_is_off_shows_in_the_slope() -> None:
+    curve = linear_curve(np.geomspace(0.02, 1, 20))
+    found, _ = curves.slopes(curve.assign(beta=curve["beta"] * 3))
+    inner = found.dropna(subset="slope")
+    assert (inner["slope"] < 0.5 * inner["beta"]).all()
 
 
-@pytest.mark.parametrize("distortion", ["mse", "psnr"])
-def test_mse_has_one_line_per_objective(frame: pd.DataFrame, distortion: str) -> None:
-    points, _ = rd_points(frame, distortion=distortion)
-    assert len(points) == 6
-    seeds = frame[(frame["run_id"].str.startswith("constant-1.0")) & (frame["epoch"] == 5)]
-    point = points[(points["objective"] == "constant") & (points["beta"] == 1.0)].iloc[0]
-    assert point["value"] == pytest.approx(seeds[distortion].mean())
+def test_areas_against_fine_sums() -> None:
+    a, b = linear_curve(np.geomspace(0.05, 1, 15)), linear_curve(np.geomspace(0.02, 0.5, 15))
+    both = pd.concat([a.assign(name="a"), b.assign(name="b", distortion=b["distortion"] + 2)])
+    found, _ = curves.areas(both, ["name"])
+    low, high = curves.shared_range([a, b])
+    assert (found["low"] == low).all()
+    assert (found["high"] == high).all()
+    grid = np.linspace(low, high, 20_001)
+    for row, part in zip(found.itertuples(), (a, b), strict=True):
+        line = curves.at_rate(part, grid)[0]["distortion"] + (2 if row.name == "b" else 0)
+        assert row.area == pytest.approx(np.trapezoid(line, grid), rel=1e-6)
+    assert found["mean"].diff().iloc[1] == pytest.approx(2, abs=0.05)
 
 
-def test_other_settings_are_another_curve_never_another_seed(frame: pd.DataFrame) -> None:
-    other = frame.assign(curve="constant-wider", run_id=frame["run_id"] + "-wider", latents=9)
-    points, _ = rd_points(pd.concat([frame, other]))
-    assert set(points["runs"]) == {2}
-    assert len(points) == 2 * len(rd_points(frame)[0])
+@pytest.mark.parametrize("seed", range(5))
+def test_bjontegaard_against_the_package_of_that_name(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    anchor, test = (linear_curve(np.geomspace(low, 1, 7)) for low in (0.05, 0.03))
+    anchor["distortion"] = -10 * np.log10(24 / anchor["sse"])  # less PSNR
+    test["distortion"] = -10 * np.log10(24 / test["sse"]) + rng.normal(0, 0.3)
+    found = curves.bjontegaard(anchor, test)
+    quality = [anchor["rate"], -anchor["distortion"], test["rate"], -test["distortion"]]
+    settings = {"method": "pchip", "require_matching_points": False, "min_overlap": 0.0}
+    assert found.rate == pytest.approx(oracle.bd_rate(*quality, **settings), rel=1e-9)
+    assert -found.distortion == pytest.approx(oracle.bd_psnr(*quality, **settings), rel=1e-9)
+    assert found.notes == ()
 
 
-def test_a_constant_that_was_asked_for_is_drawn(frame: pd.DataFrame) -> None:
-    points, _ = rd_points(frame.assign(sigma="constant:0.01"))
-    assert set(points["sigma"]) == {"constant:0.01"}
+def test_half_the_rate_at_the_same_distortion_is_minus_fifty_percent() -> None:
+    curve = linear_curve(np.geomspace(0.05, 1, 9))
+    halved = curve.assign(rate=curve["rate"] / 2)
+    assert curves.bjontegaard(curve, halved).rate == pytest.approx(-50, abs=1e-9)
+    lower = curve.assign(distortion=curve["distortion"] - 1.5)
+    assert curves.bjontegaard(curve, lower).distortion == pytest.approx(-1.5, abs=1e-9)
 
 
-def test_nothing_to_draw_says_why(frame: pd.DataFrame) -> None:
-    with pytest.raises(BadInput, match="no sigma with it"):
-        rd_points(frame, distortion="mse", sigmas=["half"])
-    with pytest.raises(BadInput, match="rows are there for half, beta-half, optimal, shared"):
-        rd_points(frame, sigmas=["own"])
-    with pytest.raises(BadInput, match="train"):
-        rd_points(frame, split="train")
-    with pytest.raises(BadInput, match="12 runs that diverged"):
-        rd_points(frame.assign(status="diverged"))
+def test_deltas_are_refused_with_a_reason() -> None:
+    curve = linear_curve(np.geomspace(0.05, 1, 9))
+    with pytest.raises(BadInput, match=r"anchor curve has 3 points, 4 are needed"):
+        curves.bjontegaard(curve.head(3), curve)
+    with pytest.raises(BadInput, match=r"overlap in \d+% of the shorter one's range of rate"):
+        curves.bjontegaard(curve, curve.assign(rate=curve["rate"] * 20))
+    rising = curve.assign(distortion=-curve["distortion"])
+    with pytest.raises(BadInput, match=r"test curve has 1 point, .* 8 points not on the frontier"):
+        curves.bjontegaard(curve, rising)
+
+
+def test_collapsed_models_do_not_decide_a_delta() -> None:
+    curve = linear_curve(np.geomspace(0.05, 1, 9))
+    collapsed = curve.iloc[-1:].assign(rate=1e-9, distortion=curve["distortion"].max() + 1)
+    found = curves.bjontegaard(curve, pd.concat([curve, collapsed]))
+    assert found.rate == pytest.approx(0, abs=1e-9)
+    assert found.notes == ("test: left out 1 point collapsed (rate below 0.5)",)
+
+
+def test_means_over_seeds_against_scipy() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame(
+        {
+            "beta": np.repeat([0.1, 1.0], 12),
+            "seed": list(range(12)) * 2,
+            "elbo": rng.normal(size=24),
+        }
+    )
+    found, notes = curves.over_seeds(rows, ["beta"], ["elbo"])
+    assert notes == []
+    for row, (_, part) in zip(found.itertuples(), rows.groupby("beta"), strict=True):
+        assert (row.seeds, row.elbo) == (12, pytest.approx(part["elbo"].mean()))
+        assert row.elbo_sd == pytest.approx(part["elbo"].std())
+        interval = stats.bootstrap(
+            (part["elbo"],), np.mean, method="percentile", n_resamples=20_000, rng=0
+        ).confidence_interval
+        assert row.elbo_low == pytest.approx(interval.low, abs=0.05)
+        assert row.elbo_high == pytest.approx(interval.high, abs=0.05)
+
+
+def test_one_seed_has_no_interval_and_two_rows_of_a_seed_are_refused() -> None:
+    rows = pd.DataFrame({"beta": [1.0, 1.0], "seed": [0, 1], "elbo": [2.0, np.nan]})
+    found, notes = curves.over_seeds(rows, ["beta"], ["elbo"])
+    assert found["elbo"].item() == 2.0
+    assert found[["elbo_sd", "elbo_low", "elbo_high"]].isna().all(axis=None)
+    assert notes == ["left out 1 point not finite"]
+    with pytest.raises(BadInput, match="several rows of one seed"):
+        curves.over_seeds(rows.assign(elbo=1.0, seed=0), ["beta"], ["elbo"])

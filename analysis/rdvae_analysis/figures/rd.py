@@ -11,9 +11,9 @@ from matplotlib.patheffects import withStroke
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.curves import rd_points
 from rdvae_analysis.figures.bend import bend_above
 from rdvae_analysis.figures.style import OBJECTIVE_NAMES, objective_name, paper_style, series_look
+from rdvae_analysis.points import rd_points
 
 Bounds = tuple[float, float]
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look

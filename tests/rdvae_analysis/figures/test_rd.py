@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadData, BadInput
 from rdvae_analysis import plot_rd
-from rdvae_analysis.curves import rd_points
 from rdvae_analysis.figures.rd import rd
 from rdvae_analysis.figures.style import save
+from rdvae_analysis.points import rd_points
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""Which rows of the results are compared or drawn: selections that count what they leave out."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import CONSTANT, counted, few
+
+# What is drawn unless the user asks: the readings that the paper compares, and the honest one.
+DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
+DEFAULT_SIGMAS_ELSEWHERE = ("optimal", "shared")
+_SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
+
+
+def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of each finished run's last checkpoint, and in words what was left out.
+
+    All rows of a run that diverged, crashed or has not come to its last epoch are left out.
+    """
+    notes = []
+    for failed in ("diverged", "crashed"):
+        runs = sorted(frame.loc[frame["status"] == failed, "run_id"].unique())
+        if len(runs):
+            notes.append(f"left out {counted(len(runs), 'run')} that {failed}: {few(runs)}")
+        frame = frame[~frame["run_id"].isin(runs)]
+    last = frame[frame["epoch"] == frame["epochs"]]
+    unfinished = sorted(set(frame["run_id"]) - set(last["run_id"]))
+    if unfinished:
+        runs_left = counted(len(unfinished), "run")
+        notes.append(f"left out {runs_left} not finished: {few(unfinished)}")
+    return last, notes
+
+
+def rd_points(
+    frame: pd.DataFrame,
+    *,
+    distortion: str = "nll",
+    split: str = "test",
+    sigmas: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+) -> tuple[pd.DataFrame, list[str]]:
+    """The points of rate-distortion curves: seeds averaged, their range beside.
+
+    Args:
+        frame: results, as `load_results` gives them.
+        distortion: `nll` (column distortion, nats), `mse` or `psnr`.
+        split: `train` or `test`.
+        sigmas: interpretations; by default those of `DEFAULT_SIGMAS`.
+        objectives: training objectives; by default all.
+
+    Returns:
+        A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
+        `rate_low`, `rate_high`, `value`, `value_low`, `value_high`, `runs` and the settings that
+        tell curves apart; and in words what was left out.
+
+    Raises:
+        BadInput: nothing is left to draw, or sigmas chosen for `mse` or `psnr`.
+    """
+    if distortion != "nll" and sigmas:
+        raise BadInput(f"{distortion} is the same under every sigma: choose no sigma with it")
+    rows, notes = final_rows(frame)
+    rows = rows[rows["split"] == split]
+    rows = rows[rows["objective"].isin(objectives)] if objectives else rows
+    if distortion != "nll":
+        # The same under every interpretation: one of them stands for all, without its name.
+        rows = rows[rows["sigma"] == "optimal"].assign(sigma="")
+    elif sigmas:
+        rows = rows[rows["sigma"].isin(sigmas)]
+    else:
+        rows = rows[_by_default(rows)]
+    if rows.empty:
+        asked = ", ".join([*objectives, *sigmas, split])
+        there = ", ".join(dict.fromkeys(frame["sigma"]))
+        reason = "; ".join(
+            [f"no finished run has rows for {asked}; rows are there for {there}", *notes]
+        )
+        raise BadInput(f"nothing to draw: {reason}")
+    column = "distortion" if distortion == "nll" else distortion
+    points = rows.groupby(_SERIES, as_index=False).agg(
+        architecture=("architecture", "first"),
+        latents=("latents", "first"),
+        protocol=("protocol", "first"),
+        train_sigma2=("train_sigma2", "first"),
+        dims=("dims", "first"),
+        rate=("rate", "mean"),
+        rate_low=("rate", "min"),
+        rate_high=("rate", "max"),
+        value=(column, "mean"),
+        value_low=(column, "min"),
+        value_high=(column, "max"),
+        runs=("run_id", "nunique"),
+    )
+    return points, notes
+
+
+def _by_default(rows: pd.DataFrame) -> "pd.Series[bool]":
+    asked_for = rows["sigma"].str.startswith(CONSTANT)  # it is there because somebody named it
+    chosen = rows["sigma"].isin(DEFAULT_SIGMAS_ELSEWHERE)
+    for objective, sigmas in DEFAULT_SIGMAS.items():
+        chosen = chosen.mask(rows["objective"] == objective, rows["sigma"].isin(sigmas))
+    return asked_for | chosen
