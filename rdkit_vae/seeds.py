@@ -8,7 +8,7 @@ weights, data order and noise, whatever their beta.
 import numpy as np
 
 # A stream's number is part of every result: append, never renumber.
-STREAMS = ("weights", "order", "noise", "augment", "draws", "augment-split")
+STREAMS = ("weights", "order", "noise", "augment", "draws", "augment-split", "pictures")
 
 
 def generator(seed: int, stream: str, index: int = 0) -> np.random.Generator:

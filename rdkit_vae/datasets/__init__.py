@@ -60,6 +60,12 @@ def _load_digits(request: Request) -> "Images":
     return digits.load(request)
 
 
+def _load_gaussian(request: Request) -> "Images":
+    from rdkit_vae.datasets import gaussian
+
+    return gaussian.load(request)
+
+
 def _load_idx(request: Request) -> "Images":
     from rdkit_vae.datasets import idx
 
@@ -113,6 +119,15 @@ DATASETS: Mapping[str, Source] = {
         find=lambda request: Path(__file__).parent / "data" / "digits.npz",
         latents=16,
         epochs=25,
+        batch_size=64,
+    ),
+    "gaussian": Source(
+        about="5,120 Gaussian images, 4x4, whose rate-distortion function is known",
+        get="comes with rdvae",
+        load=_load_gaussian,
+        find=lambda request: Path(__file__).parent / "gaussian.py",
+        latents=16,
+        epochs=50,
         batch_size=64,
     ),
     "mnist": Source(

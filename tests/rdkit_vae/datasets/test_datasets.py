@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rdkit_vae import load_dataset
 from rdkit_vae.datasets import DATASETS, source_of
+from rdkit_vae.datasets.gaussian import EIGENVALUES
 from rdkit_vae.datasets.images import Images, share, shared
 from rdkit_vae.errors import BadData, BadInput
 
@@ -27,6 +29,15 @@ def test_every_fifth_digit_is_test(digits: Images) -> None:
     assert not any((digits.train == image).all(axis=(1, 2, 3)).any() for image in whole[4:20:5])
 
 
+def test_gaussian_images_have_the_covariance_that_theory_is_told() -> None:
+    images = load_dataset("gaussian")
+    x = np.concatenate([images.train, images.test]).reshape(-1, 16) / 255
+    # A sample's eigenvalue has a relative standard error of sqrt(2/n), here 2%.
+    np.testing.assert_allclose(np.linalg.eigvalsh(np.cov(x.T))[::-1], EIGENVALUES, rtol=0.08)
+    assert stats.kurtosis((x - x.mean(axis=0)).sum(axis=1)) == pytest.approx(0, abs=0.2)
+    assert ((x > 0) & (x < 1)).mean() > 0.9999
+
+
 def test_the_attribution_ships_with_the_file() -> None:
     text = Path(source_of.__globals__["__file__"]).parent.joinpath("data", "ATTRIBUTION.md")
     assert "CC BY 4.0" in text.read_text()
@@ -41,11 +52,11 @@ def test_the_fingerprint_changes_with_a_pixel(digits: Images) -> None:
 
 @pytest.mark.parametrize("name", ["", "nope", "digits:x", "folder", "npz:", "folder:"])
 def test_unknown_datasets_are_refused_with_the_known(name: str) -> None:
-    with pytest.raises(BadInput, match="digits, mnist"):
+    with pytest.raises(BadInput, match="digits, gaussian, mnist"):
         load_dataset(name)
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name != "digits"])
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in ("digits", "gaussian")])
 def test_a_dataset_that_is_not_there_is_said_so(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
