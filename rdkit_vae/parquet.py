@@ -45,9 +45,9 @@ def _write_rows(
         pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
         for name, column in columns.items()
     ]
-    schema = pa.schema(fields, metadata=_metadata(kind, about))
+    schema = pa.schema(fields, metadata=file_metadata(kind, about))
     arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
-    _write_table(path, pa.Table.from_arrays(arrays, schema=schema))
+    write_table(path, pa.Table.from_arrays(arrays, schema=schema))
 
 
 def read_results(path: Path) -> Any:
@@ -58,7 +58,7 @@ def read_results(path: Path) -> Any:
     """
     import pyarrow as pa
 
-    table = _read_table(path, RESULTS_KIND)
+    table = read_table(path, RESULTS_KIND)
     schema = int(table.schema.metadata[b"schema"])
     for name, column in COLUMNS.items():
         if column.since > schema and name not in table.column_names:
@@ -103,8 +103,8 @@ def write_statistics(
     splits = {split: _facts_of(measured) for split, measured in statistics.items()}
     facts = {**about, "splits": splits}
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    table = pa.table(arrays).replace_schema_metadata(_metadata(STATISTICS_KIND, facts))
-    _write_table(path, table)
+    table = pa.table(arrays).replace_schema_metadata(file_metadata(STATISTICS_KIND, facts))
+    write_table(path, table)
 
 
 def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
@@ -113,7 +113,7 @@ def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
     Raises:
         BadData: damaged, not rdvae's, or of a newer schema.
     """
-    table = _read_table(path, STATISTICS_KIND)
+    table = read_table(path, STATISTICS_KIND)
     about = about_of(table)
     try:
         columns = {name: table[name].to_numpy() for name in table.column_names}
@@ -172,7 +172,8 @@ def about_of(table: Any) -> dict[str, Any]:
     return values
 
 
-def _metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
+def file_metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """What stands in a file beside its rows: whose it is, of which schema, and `about`."""
     return {
         b"kind": kind,
         b"schema": str(SCHEMA).encode(),
@@ -180,7 +181,12 @@ def _metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
     }
 
 
-def _write_table(path: Path, table: Any) -> None:
+def write_table(path: Path, table: Any) -> None:
+    """Writes an Arrow table with page checksums, whole or not at all.
+
+    Raises:
+        BadData: the file cannot be written.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -189,7 +195,12 @@ def _write_table(path: Path, table: Any) -> None:
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
-def _read_table(path: Path, kind: bytes) -> Any:
+def read_table(path: Path, kind: bytes) -> Any:
+    """Reads an Arrow table of a kind that rdvae writes, checksums verified.
+
+    Raises:
+        BadData: damaged, of another kind, or of a newer schema.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -4,6 +4,7 @@
     <sweep>/results/<run_id>.parquet                  a row per checkpoint, split, interpretation
     <sweep>/statistics/<run_id>/epoch=00050.parquet   what each evaluation measured
     <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
+    <sweep>/samples/<run_id>/epoch=00050.parquet      pictures that it makes, where asked for
     <sweep>/progress.json, lock                       of the sweep at work, if any
 
 Never imports torch, so that results and statistics are read in a moment.
@@ -58,8 +59,17 @@ class Sweep:
 
 def statistics_beside(checkpoint: Path) -> Path:
     """Where a sweep keeps the statistics of a checkpoint that lies in its place."""
+    return _beside(checkpoint, "statistics")
+
+
+def samples_beside(checkpoint: Path) -> Path:
+    """Where a sweep keeps the pictures of a checkpoint that lies in its place."""
+    return _beside(checkpoint, "samples")
+
+
+def _beside(checkpoint: Path, kind: str) -> Path:
     run = checkpoint.absolute().parent
-    return run.parent.parent / "statistics" / run.name / f"{checkpoint.stem}.parquet"
+    return run.parent.parent / kind / run.name / f"{checkpoint.stem}.parquet"
 
 
 def find_sweeps(path: Path) -> list[Path]:

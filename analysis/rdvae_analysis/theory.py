@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from rdkit_vae.datasets.gaussian import EIGENVALUES
 from rdkit_vae.errors import BadInput
 
 Floats = npt.NDArray[np.float64]
@@ -71,6 +73,19 @@ def rate_distortion(eigenvalues: npt.ArrayLike, sse: float) -> float:
     # The water stands at the only level that keeps exactly its own k components dry.
     k = int(np.flatnonzero(values > levels)[-1]) + 1
     return _rate(values[:k], float(levels[k - 1]))
+
+
+def gaussian_curve(dataset: str, points: int = 400) -> pd.DataFrame | None:
+    """The rate-distortion function of a dataset whose covariance is known; None for all others.
+
+    Returns:
+        `rate` (nats, rising from 0) and `sse` (squared pixels), per image.
+    """
+    if dataset != "gaussian":
+        return None
+    levels = np.geomspace(EIGENVALUES.max(), 1e-4 * EIGENVALUES.min(), points)
+    curve = [water_filling(EIGENVALUES, float(tau)) for tau in levels]
+    return pd.DataFrame(curve, columns=["rate", "sse"])
 
 
 def linear_optimum(

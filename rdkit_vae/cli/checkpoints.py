@@ -1,5 +1,6 @@
 """What the commands on checkpoints share: their statistics, stored or measured now."""
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,19 +19,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """How the user wants a checkpoint's statistics.
+class Place:
+    """Where a model runs, and on which images.
 
     Attributes:
         data_dir, dataset: where the images are now, if not where the sweep found them.
         device: for the model, where it is needed.
-        anew: measure even where stored statistics are.
-        draws: posterior draws per image; None: as in the trial.
     """
 
     data_dir: str | None
     dataset: str | None
     device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted(Place):
+    """How the user wants a checkpoint's statistics.
+
+    Attributes:
+        anew: measure even where stored statistics are.
+        draws: posterior draws per image; None: as in the trial.
+    """
+
     anew: bool
     draws: int | None
 
@@ -61,28 +71,39 @@ class Measured:
         return f"{' and '.join(counts)} images"
 
 
-def with_measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that make a `Wanted`."""
-    options = [
-        data_dir_option,
-        click.option(
-            "--dataset",
-            metavar="NAME",
-            help="Where the images are now, if not where the sweep found them.",
-        ),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
-        click.option(
-            "--evaluate", "anew", is_flag=True, help="Measure now, even if statistics are stored."
-        ),
-        click.option(
-            "--draws",
-            type=click.IntRange(1, 127),
-            help="Measure now, with so many posterior draws per image.",
-        ),
-    ]
-    for option in reversed(options):
+_PLACE_OPTIONS = (
+    data_dir_option,
+    click.option(
+        "--dataset",
+        metavar="NAME",
+        help="Where the images are now, if not where the sweep found them.",
+    ),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+)
+_MEASURING_OPTIONS = (
+    click.option(
+        "--evaluate", "anew", is_flag=True, help="Measure now, even if statistics are stored."
+    ),
+    click.option(
+        "--draws",
+        type=click.IntRange(1, 127),
+        help="Measure now, with so many posterior draws per image.",
+    ),
+)
+
+
+def with_place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that make a `Place`."""
+    for option in reversed(_PLACE_OPTIONS):
         command = option(command)
     return command
+
+
+def with_measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that make a `Wanted`."""
+    for option in reversed(_MEASURING_OPTIONS):
+        command = option(command)
+    return with_place_options(command)
 
 
 def measured(path: Path, wanted: Wanted) -> Measured:
@@ -125,7 +146,7 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
     from rdkit_vae.evaluation import evaluate_discretized
     from rdkit_vae.sweep import choose_device
 
-    images, device = _images(of.path, of.trial, wanted), choose_device(wanted.device)
+    images, device = images_of(of.path, of.trial, wanted), choose_device(wanted.device)
     model = load_checkpoint(of.path).model().to(device)
     trial = replace(of.trial, draws=of.statistics["test"].sse.shape[1])  # the very same draws
     with _busy(f"weighing the pixels of {of.path}"):
@@ -140,18 +161,26 @@ def _busy(what: str) -> AbstractContextManager[object]:
     return console.status(what) if console.is_terminal else nullcontext()
 
 
-def _images(path: Path, trial: Trial, wanted: Wanted) -> "Images":
-    """The images that a trial was evaluated on, wherever they are now."""
-    from rdkit_vae.datasets import load_dataset
+def images_of(path: Path, trial: Trial, place: Place) -> "Images":
+    """The images of the trial of the checkpoint `path`, wherever they are now.
+
+    Raises:
+        BadData: they are not there, or others.
+    """
 
     try:
-        images = load_dataset(
-            wanted.dataset or trial.dataset, data_dir=wanted.data_dir, image_size=trial.image_size
-        )
+        images = _load(place.dataset or trial.dataset, place.data_dir, trial.image_size)
         bind(trial, images.sha256)
     except RdvaeError as error:
         raise BadData(f"{path} needs its images: {error}; --dataset names another place") from error
     return images
+
+
+@functools.lru_cache(maxsize=1)  # many checkpoints in a row are of one dataset
+def _load(name: str, data_dir: str | None, image_size: int | None) -> "Images":
+    from rdkit_vae.datasets import load_dataset
+
+    return load_dataset(name, data_dir=data_dir, image_size=image_size)
 
 
 def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, Any]] | None":
@@ -186,7 +215,7 @@ def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict
 
     checkpoint = load_checkpoint(path)
     trial = checkpoint.trial
-    images, device = _images(path, trial, wanted), choose_device(wanted.device)
+    images, device = images_of(path, trial, wanted), choose_device(wanted.device)
     taken = replace(trial, draws=wanted.draws or trial.draws)
     with _busy(f"evaluating {path}"):
         statistics = evaluate(checkpoint.model().to(device), images, taken, device=device)

@@ -126,7 +126,7 @@ DATASETS: Mapping[str, Source] = {
         get="comes with rdvae",
         load=_load_gaussian,
         find=lambda request: Path(__file__).parent / "gaussian.py",
-        latents=16,
+        latents=8,
         epochs=50,
         batch_size=64,
     ),

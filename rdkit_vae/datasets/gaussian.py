@@ -1,4 +1,4 @@
-"""Gaussian images whose covariance is known, so that theory can be drawn beside what was trained."""
+"""Gaussian images of known covariance, so that theory can be drawn beside what was trained."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,9 @@ from rdkit_vae.datasets import Request
 from rdkit_vae.datasets.images import Images
 
 _SIDE, _TRAIN, _TEST = 4, 4096, 1024
-EIGENVALUES: npt.NDArray[np.float64] = 0.03 * 0.7 ** np.arange(_SIDE**2)  # squared pixel
+EIGENVALUES: npt.NDArray[np.float64] = 0.03 * np.power(
+    0.7, np.arange(_SIDE**2), dtype=np.float64
+)  # squared pixel
 
 
 def load(request: Request) -> Images:

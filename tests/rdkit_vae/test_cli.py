@@ -150,7 +150,9 @@ def test_bad_input_ends_in_one_line_and_trains_nothing(
 
 
 def test_unknown_names_list_the_known(rdvae: Run) -> None:
-    assert "digits, gaussian, mnist, fashion-mnist, celeba" in rdvae("sweep", "--dataset", "x").stderr
+    assert (
+        "digits, gaussian, mnist, fashion-mnist, celeba" in rdvae("sweep", "--dataset", "x").stderr
+    )
     assert "constant, optimal" in rdvae("sweep", "--objectives", "x").stderr
     assert ", ".join(SIGMAS) in rdvae("rescore", "--sigma", "x", "y.pt").stderr
 

@@ -23,6 +23,7 @@ def frame() -> pd.DataFrame:
                 "dataset": "digits",
                 "architecture": "linear",
                 "latents": 4,
+                "dims": 64,
                 "objective": objective,
                 "beta": beta,
                 "seed": seed,

@@ -1,39 +1,58 @@
 """Rate-distortion curves (Beta-Sigma VAE, Fig. 3)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.lines import Line2D
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.figures.bend import bend_above
-from rdvae_analysis.figures.style import OBJECTIVE_NAMES, objective_name, paper_style, series_look
+from rdvae_analysis.figures.labels import Label, place_labels
+from rdvae_analysis.figures.series import Series, legend, series_of
+from rdvae_analysis.figures.style import dataset_name, new_figure, paper_style
 from rdvae_analysis.points import rd_points
+from rdvae_analysis.theory import Floats, gaussian_curve
 
 Bounds = tuple[float, float]
-Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
-_AXES = {
+_DISTORTIONS = {
     "nll": r"distortion  $E[-\log p(x|z)]$  (nats / image)",
     "mse": "mean squared error  (squared pixel)",
     "psnr": "PSNR  (dB)",
 }
-_TELLING = ("architecture", "latents", "protocol", "train_sigma2")
-_LOW_RATE = 0.35  # the right panel shows this share of the rates
-_LABEL_POINTS = 18  # room that the label of a beta takes, in points
+_RATES = {
+    "nll": r"rate  $E\,KL(q(z|x)\,\|\,p(z))$  (nats / image)",
+    "mse": "rate  (bits / pixel and channel)",
+    "psnr": "rate  (bits / pixel and channel)",
+}
+_LOW_RATE = 0.35  # the second panel shows this share of the rates
+_CLUSTER = 14  # points; models that lie nearer to each other share the label of their betas
+_BOUND = Line2D([], [], color="k", linewidth=0.8, label="bound of Gaussian data")
+# What a Gaussian's squared error is worth under the readings that have a closed form.
+_THEORY: Mapping[str, Callable[[Floats, float], Floats]] = {
+    "mse": lambda sse, dims: sse / dims,
+    "psnr": lambda sse, dims: -10 * np.log10(sse / dims),
+    "half": lambda sse, dims: sse + dims / 2 * math.log(math.pi),
+    "shared": lambda sse, dims: dims / 2 * (np.log(2 * math.pi * sse / dims) + 1),
+}
 
 
 def plot_rd(
-    frame: pd.DataFrame, *, distortion: str = "nll", split: str = "test", **chosen: Sequence[str]
+    frame: pd.DataFrame,
+    *,
+    distortion: str = "nll",
+    split: str = "test",
+    columns: int = 2,
+    **chosen: Sequence[str],
 ) -> Figure:
     """`rd` straight from results; `chosen` are the `sigmas` and `objectives` of `rd_points`."""
     points, _ = rd_points(frame, distortion=distortion, split=split, **chosen)
-    return rd(points, distortion=distortion, split=split)
+    return rd(points, distortion=distortion, split=split, columns=columns)
 
 
 def rd(
@@ -41,48 +60,58 @@ def rd(
     *,
     distortion: str = "nll",
     split: str = "test",
+    columns: int = 2,
     xlim: Bounds | None = None,
     ylim: Bounds | None = None,
 ) -> Figure:
-    """Draws rate-distortion points: all of them on the left, the low rates on the right.
+    """Draws rate-distortion points: all of them in one panel, the low rates in another.
 
-    Grey verticals join the readings of the same weights. Where the reading sigma^2 = beta C runs
-    off, the left axis is linear over the range of the other readings and logarithmic above it.
+    Colours tell the readings, lines and markers the models. Grey verticals join the readings of the
+    same weights. Where the reading sigma^2 = beta C runs off, its axis is linear over the range of
+    the other readings and logarithmic above it. Of Gaussian data, what theory allows is drawn too.
 
     Args:
-        points: as `rd_points` gives them; a row of panels for each dataset.
-        distortion: what their `value` is: `nll`, `mse` or `psnr`.
+        points: as `rd_points` gives them; panels for each dataset.
+        distortion: what their `value` is: `nll`, `mse` or `psnr`. Rates are in nats per image for
+            `nll`, else in bits per pixel and channel.
         split: named in the title.
-        xlim, ylim: bounds instead of the two panels' own; there is one panel then.
+        columns: of a paper that the figure is as wide as, 1 or 2.
+        xlim, ylim: bounds instead of the panels' own; there is one panel then.
 
     Raises:
         BadInput: no point lies within the bounds.
     """
+    points = _in_units(points, distortion)
     bounded = xlim is not None or ylim is not None
     _check_bounds(points, xlim, ylim)
     groups = {name: part for name, part in points.groupby("dataset", sort=False)}
     two = not bounded and any(_low_rates(part) is not None for part in groups.values())
-    series = _series(points)
+    series = series_of(points)
+    rows, across = (len(groups), 1 + two) if columns == 2 else (len(groups) * (1 + two), 1)
     with paper_style():
-        figure = Figure(figsize=(9.5 if two else 6, 4.2 * len(groups) + 0.9), layout="constrained")
-        rows = figure.subplots(len(groups), 1 + two, squeeze=False)
-        for row, (dataset, part) in zip(rows, groups.items(), strict=True):
-            _draw(row[0], part, series)
-            row[0].set_title(f"{_plain(dataset)}, {split} split; labels are " + r"$\beta$")
-            row[0].set_ylabel(_AXES[distortion])
+        figure = new_figure(columns, (2.7 if two or columns == 1 else 3.6) * rows + 1.0)
+        panels = figure.subplots(rows, across, squeeze=False).reshape(len(groups), 1 + two)
+        for row, (dataset, part) in zip(panels, groups.items(), strict=True):
+            _draw(row[0], part, series, distortion)
+            row[0].set_title(f"{dataset_name(dataset)}, {split} split; numbers are " + r"$\beta$")
+            row[0].set_ylabel(_DISTORTIONS[distortion])
             _bound(row[0], part, xlim, ylim)
             if two:
-                _draw_low_rates(row[1], part, series)
+                _draw_low_rates(row[1], part, series, distortion)
+        bounds = [_BOUND] if any(gaussian_curve(name) is not None for name in groups) else []
+        figure.legend(**legend(points, series, *bounds), loc="outside lower center")
+        figure.draw_without_rendering()  # labels need to know where the panels end up
+        for row, part in zip(panels, groups.values(), strict=True):
             for axes in row:
-                _label_betas(axes, part, series)
-        handles = {handle.get_label(): handle for a in rows.flat for handle in a.containers}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 + two)
+                _label_betas(axes, part)
     return figure
 
 
-def _plain(text: str) -> str:
-    """A name in which the typesetter reads nothing."""
-    return text.replace("$", r"\$")
+def _in_units(points: pd.DataFrame, distortion: str) -> pd.DataFrame:
+    if distortion == "nll":
+        return points
+    rates = [name for name in points if name.startswith("rate")]
+    return points.assign(**{n: points[n] / (points["dims"] * math.log(2)) for n in rates})
 
 
 def _check_bounds(points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None) -> None:
@@ -96,59 +125,8 @@ def _check_bounds(points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None
         )
 
 
-def _series(points: pd.DataFrame) -> Series:
-    """Label and look of each (curve, sigma): a colour per interpretation, a marker per objective.
-
-    They are the same in every figure, but for curves that differ in a further setting.
-    """
-    order = [*SIGMAS, *sorted(set(points["sigma"]) - SIGMAS.keys())]
-    objectives = [*OBJECTIVE_NAMES, *sorted(set(points["objective"]) - OBJECTIVE_NAMES.keys())]
-    firsts = points.drop_duplicates(["curve", "sigma"])
-    firsts = firsts.assign(
-        rank=firsts["sigma"].map(order.index), group=firsts["objective"].map(objectives.index)
-    ).sort_values(["group", "curve", "rank"], kind="stable")
-    settings = _settings(points)
-    shapes = dict.fromkeys((objective, "") for objective in objectives)
-    shapes |= dict.fromkeys((p.objective, settings[p.curve]) for p in firsts.itertuples())
-    places = {shape: place for place, shape in enumerate(shapes)}
-    found = {}
-    for p in firsts.itertuples():
-        shape = places[p.objective, settings[p.curve]]
-        colour = p.rank if p.sigma else shape  # mse and psnr have no reading to tell
-        label = _label(p, settings[p.curve])
-        found[p.curve, p.sigma] = {"label": label, **series_look(colour, shape)}
-    return found
-
-
-def _settings(points: pd.DataFrame) -> dict[str, str]:
-    """By curve, in words, what tells it from the others of its dataset and objective."""
-    told = {}
-    for _, group in points.groupby(["dataset", "objective"]):
-        curves = group.drop_duplicates("curve")
-        varying = [name for name in _TELLING if curves[name].nunique(dropna=False) > 1]
-        for _, row in curves.iterrows():
-            told[row["curve"]] = " ".join(f"{name}={row[name]}" for name in varying)
-        words = [told[curve] for curve in curves["curve"]]
-        for curve in curves["curve"]:
-            if words.count(told[curve]) > 1:  # they differ elsewhere: their names tell
-                told[curve] = f"{told[curve]} {curve[-4:]}".strip()
-    return told
-
-
-def _label(point: Any, settings: str) -> str:
-    objective = objective_name(point.objective)
-    plain = pd.isna(point.train_sigma2) or point.train_sigma2 == 0.5
-    names = {
-        "": "",
-        "half": r", $\sigma^2=1/2$",
-        "beta-half": r", $\sigma^2=\beta/2$" if plain else r", $\sigma^2=\beta C$",
-    }
-    sigma = names.get(point.sigma, f", {point.sigma}")
-    return f"{objective} ({settings}){sigma}" if settings else f"{objective}{sigma}"
-
-
-def _draw(axes: Axes, points: pd.DataFrame, series: Series) -> None:
-    axes.set_xlabel(r"rate  $E\,KL(q(z|x)\,\|\,p(z))$  (nats / image)")
+def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> None:
+    axes.set_xlabel(_RATES[distortion])
     for key, properties in series.items():
         line = points[(points["curve"] == key[0]) & (points["sigma"] == key[1])].sort_values("beta")
         if line.empty:
@@ -158,16 +136,31 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series) -> None:
             line["value"],
             xerr=_whiskers(line, "rate"),
             yerr=_whiskers(line, "value"),
-            markersize=4.5,
-            linewidth=1.2,
-            elinewidth=0.8,
-            capsize=2,
+            elinewidth=0.7,
+            capsize=1.5,
             **properties,
         )
     for _, readings in points.groupby(["curve", "beta"]):
         if len(readings) > 1:
             low, high = readings["value"].min(), readings["value"].max()
-            axes.vlines(readings["rate"].mean(), low, high, color="0.75", linewidth=0.6, zorder=0)
+            axes.vlines(readings["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
+    for line in _theory(points, distortion):
+        axes.plot(*line.T, color="k", linewidth=0.8, zorder=1.5)
+
+
+def _theory(points: pd.DataFrame, distortion: str) -> Iterator[Floats]:
+    """What the data's rate-distortion function allows, (n, 2), for each reading with a form."""
+    bound = gaussian_curve(points["dataset"].iloc[0])
+    if bound is None:
+        return
+    dims, highest = float(points["dims"].iloc[0]), float(points["rate"].max())
+    nats = bound["rate"].to_numpy()
+    rates = nats if distortion == "nll" else nats / (dims * math.log(2))
+    inside = rates <= highest
+    for name in sorted(set(points["sigma"])) if distortion == "nll" else [distortion]:
+        if name in _THEORY:
+            values = _THEORY[name](bound["sse"].to_numpy(), dims)
+            yield np.stack([rates, values], axis=1)[inside]
 
 
 def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
@@ -194,19 +187,19 @@ def _steady(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _low_rates(points: pd.DataFrame) -> float | None:
-    """The highest rate of the right panel; None where it would show nothing or nothing new."""
+    """The highest rate of the second panel; None where it would show nothing or nothing new."""
     right = float(points["rate"].max()) * _LOW_RATE
     models = _steady(points).drop_duplicates(["curve", "beta"])
     inside = models["rate"] <= right
     return right if 3 <= inside.sum() < len(models) else None
 
 
-def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series) -> None:
+def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> None:
     right = _low_rates(points)
     if right is None:
         axes.set_axis_off()
         return
-    _draw(axes, points, series)
+    _draw(axes, points, series, distortion)
     axes.set_title("the same at low rates")
     steady = _steady(points)
     values = steady.loc[steady["rate"] <= right, "value"]
@@ -215,30 +208,26 @@ def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series) -> None:
     axes.set_ylim(values.min() - margin, values.max() + margin)
 
 
-def _label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
-    """Writes beta along each curve; points too close to tell apart share a label.
+def _label_betas(axes: Axes, points: pd.DataFrame) -> None:
+    """Writes beta along each curve where there is room; points too close together share a label.
 
-    Labels go below the lowest reading of every other curve, and above the highest fitted reading of
-    those between.
+    Labels go to the lowest reading of every other curve, and to the highest fitted reading of those
+    between.
     """
     if not axes.axison:
         return
+    labels, lines = [], []
     for index, (_, curve) in enumerate(points.groupby("curve", sort=False)):
-        below = index % 2 == 0
+        above = index % 2 == 1
         fitted = curve[~curve["sigma"].isin(["half", "beta-half"])]
-        values = (curve if below or fitted.empty else fitted).groupby("beta")["value"]
-        line = curve.loc[values.idxmin() if below else values.idxmax()].sort_values("beta")
+        values = (curve if fitted.empty or not above else fitted).groupby("beta")["value"]
+        line = curve.loc[values.idxmax() if above else values.idxmin()].sort_values("beta")
         for low, high, x, y in _clusters(axes, line):
-            axes.annotate(
-                f"{low:g}" if low == high else f"{low:g}–{high:g}",
-                (x, y),
-                xytext=(0, -12 if below else 6),
-                textcoords="offset points",
-                fontsize=7.5,
-                ha="center",
-                color="0.15",
-                path_effects=[withStroke(linewidth=2, foreground="white")],
-            )
+            ends = dict.fromkeys(f"{float(f'{beta:.2g}'):g}" for beta in (low, high))
+            labels.append(Label("–".join(ends), x, y, above=above))
+        for _, drawn in curve.sort_values("beta").groupby("sigma"):
+            lines.append(drawn[["rate", "value"]].to_numpy(dtype=np.float64))
+    place_labels(axes, labels, lines)
 
 
 def _clusters(axes: Axes, line: pd.DataFrame) -> list[tuple[float, float, float, float]]:
@@ -249,7 +238,7 @@ def _clusters(axes: Axes, line: pd.DataFrame) -> list[tuple[float, float, float,
     found: list[list[Any]] = []
     last = None
     for (_, row), place in zip(inside.iterrows(), places, strict=True):
-        if last is not None and np.abs(place - last).max() * points_apart < _LABEL_POINTS:
+        if last is not None and np.abs(place - last).max() * points_apart < _CLUSTER:
             found[-1][1] = row["beta"]
         else:
             found.append([row["beta"], row["beta"], row["rate"], row["value"]])

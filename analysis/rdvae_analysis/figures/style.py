@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -28,24 +29,52 @@ _READING_NAMES = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta/2$"}
 # Nine of the one to four of the other: no pair comes twice in 36 shapes.
 _MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
 _LINES = ("-", "--", ":", "-.")
+WIDTHS = {1: 3.4, 2: 7.0}  # inches: one column of a paper, and both
 _RC: dict[Any, Any] = {
-    "pdf.fonttype": 42,  # fonts are embedded as text that can be edited
-    "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType, embedded, so that text stays text
+    "svg.fonttype": "path",  # an SVG has no fonts of its own: outlines look the same everywhere
     "svg.hashsalt": "rdvae",
-    "figure.dpi": 200,
+    "figure.dpi": 250,
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.7,
     "axes.grid": True,
     "grid.alpha": 0.35,
-    "legend.frameon": False,
+    "grid.linewidth": 0.5,
 }
 
 
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Settings within which a figure is made."""
-    with mpl.rc_context(
-        {**sns.axes_style("ticks"), **sns.plotting_context("paper", font_scale=1.1), **_RC}
-    ):
+    with mpl.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_RC}):
         yield
+
+
+def new_figure(columns: int, height: float) -> Figure:
+    """An empty figure as wide as so many columns of a paper; text is of 7 to 8.5 points there.
+
+    Args:
+        columns: 1 or 2.
+        height: inches.
+    """
+    return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+
+
+def beta_axis(axes: Axes) -> None:
+    """A logarithmic axis of betas, in decades."""
+    axes.set(xscale="log", xlabel=r"$\beta$")
+    axes.xaxis.set_major_locator(LogLocator(numticks=7))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def series_look(colour: int, shape: int) -> dict[str, Any]:
@@ -75,6 +104,11 @@ def reading_name(sigma: str, *, c: float = DEFAULT_SIGMA2) -> str:
     return _READING_NAMES.get(sigma, sigma)
 
 
+def dataset_name(dataset: str) -> str:
+    """A dataset as it is written in a title: the file of `npz:PATH`, and nothing to typeset."""
+    return Path(dataset).name.replace("$", r"\$")
+
+
 def objective_name(objective: str) -> str:
     """A training objective as it is written in a legend."""
     return OBJECTIVE_NAMES.get(objective, objective)
@@ -97,7 +131,5 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.removeprefix(".")
     dated = {"pdf": "CreationDate", "svg": "Date"}.get(kind)
     with mpl.rc_context(_RC):
-        figure.savefig(
-            buffer, format=kind, bbox_inches="tight", metadata={dated: None} if dated else None
-        )
+        figure.savefig(buffer, format=kind, metadata={dated: None} if dated else None)
     write_atomic(path, buffer.getvalue())

@@ -1,0 +1,142 @@
+"""`rdvae sample`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
+from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.grammar import counted
+
+_MOST = 100  # pictures of a kind
+
+
+@click.command("sample")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    "n_images",
+    type=click.IntRange(1, _MOST),
+    default=8,
+    show_default=True,
+    help="How many images to reconstruct, the first of the split.",
+)
+@click.option(
+    "--prior",
+    "n_prior",
+    type=click.IntRange(1, _MOST),
+    default=8,
+    show_default=True,
+    help="How many samples of the prior to decode.",
+)
+@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the latents, which are the same for every model.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the pictures.  [default: samples/ in the sweep of each checkpoint]",
+)
+@with_place_options
+def command(
+    paths: tuple[Path, ...],
+    n_images: int,
+    n_prior: int,
+    split: str,
+    seed: int,
+    out: Path | None,
+    **place: Any,
+) -> None:
+    """Make pictures of checkpoints: reconstructions, and samples of the prior.
+
+    PATHS are checkpoints, or folders of sweeps, of which the last checkpoint of each run is taken.
+    All models see the same images, the first of the split, and the same latents. A file a
+    checkpoint holds them, which `rdvae plot samples` draws and `rdvae report` shows.
+
+    \b
+    rdvae sample runs/
+    rdvae sample --images 4 --seed 3 runs/NAME
+    rdvae sample --out pictures model.pt
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from rdkit_vae.checkpoint import load_checkpoint
+    from rdkit_vae.samples import write_samples
+    from rdkit_vae.sampling import sample
+    from rdkit_vae.store import code_version, now, samples_beside
+    from rdkit_vae.sweep import choose_device
+
+    checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
+    if out is None:
+        loose = [path for path in checkpoints if not _in_sweep(path)]
+        if loose:
+            raise click.UsageError(f"{loose[0]} lies in no sweep: --out names a folder")
+    console, where, failed = Console(stderr=True), Place(**place), []
+    device, written = choose_device(where.device), []
+    for path in track(checkpoints, "drawing", console=console, disable=not console.is_terminal):
+        try:
+            found = load_checkpoint(path)
+            images = images_of(path, found.trial, where)
+        except RdvaeError as error:
+            failed.append(str(error))
+            continue
+        pictures = sample(
+            found.model().to(device),
+            images,
+            latents=found.trial.latents,
+            n_images=n_images,
+            n_prior=n_prior,
+            split=split,
+            seed=seed,
+            device=device,
+        )
+        name = f"{found.trial.run_id}-epoch={found.epoch:05d}.parquet"
+        target = samples_beside(path) if out is None else out / name
+        about = {"trial": found.trial.to_dict(), "epoch": found.epoch, "step": found.step}
+        made = {"checkpoint_sha256": found.sha256, "code_version": code_version()}
+        write_samples(target, pictures, {**about, **made, "created_at": now()})
+        written.append(target)
+    for reason in failed:
+        click.echo(f"rdvae: left out {reason}", err=True)
+    if not written:
+        raise BadData("no picture was made")
+    click.echo(
+        f"pictures of {counted(len(written), 'checkpoint')}, seed {seed}: "
+        f"{out or ', '.join(sorted({str(_sweep_of(path)) for path in written}))}"
+    )
+
+
+def _checkpoints(path: Path) -> Iterator[Path]:
+    """The checkpoint, or the last one of each run in the sweeps below a folder.
+
+    Raises:
+        BadData: nothing there.
+    """
+    if not path.is_dir():
+        yield path
+        return
+    from rdkit_vae.store import find_sweeps
+
+    runs = [run for root in find_sweeps(path) for run in sorted(root.glob("checkpoints/*/"))]
+    last = [max(run.glob("epoch=*.pt"), default=None) for run in runs]
+    if not any(last):
+        raise BadData(f"{path}: no checkpoint of a sweep below it")
+    yield from (checkpoint for checkpoint in last if checkpoint)
+
+
+def _in_sweep(checkpoint: Path) -> bool:
+    run = checkpoint.absolute().parent
+    return run.parent.name == "checkpoints" and (run.parent.parent / "sweep.json").exists()
+
+
+def _sweep_of(samples: Path) -> Path:
+    """`.../NAME/samples` of `.../NAME/samples/RUN/epoch=00050.parquet`."""
+    return Path(click.format_filename(samples)).parent.parent

@@ -1,0 +1,80 @@
+"""Pictures of a checkpoint in a file: originals, reconstructions, prior samples. No torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdkit_vae.datasets.images import Pixels
+from rdkit_vae.errors import BadData
+from rdkit_vae.parquet import about_of, file_metadata, read_table, write_table
+
+KINDS = ("original", "reconstruction", "prior")
+_KIND = b"rdvae-samples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What a checkpoint makes of the same images and latents as every other.
+
+    Attributes:
+        split: where the originals are from; they are its first images.
+        seed: of the latents.
+        original, reconstruction: (n, C, H, W), uint8 from black to white; the decoder mean at one
+            posterior draw, whose noise is the same for every model.
+        prior: (m, C, H, W), the decoder means at latents from N(0, I).
+    """
+
+    split: str
+    seed: int
+    original: Pixels
+    reconstruction: Pixels
+    prior: Pixels
+
+
+def write_samples(path: Path, samples: Samples, about: Mapping[str, Any]) -> None:
+    """Writes a row per picture; `about` (JSON) says of which checkpoint.
+
+    Raises:
+        BadData: the file cannot be written.
+    """
+    import pyarrow as pa
+
+    pictures = [(kind, i, p) for kind in KINDS for i, p in enumerate(getattr(samples, kind))]
+    table = pa.table(
+        {
+            "kind": [kind for kind, _, _ in pictures],
+            "index": [i for _, i, _ in pictures],
+            "pixels": [p.tobytes() for _, _, p in pictures],
+        }
+    )
+    facts = {
+        **about,
+        "split": samples.split,
+        "seed": samples.seed,
+        "shape": list(samples.original.shape[1:]),
+    }
+    write_table(path, table.replace_schema_metadata(file_metadata(_KIND, facts)))
+
+
+def read_samples(path: Path) -> tuple[Samples, dict[str, Any]]:
+    """Reads what `write_samples` wrote: the pictures, and `about`.
+
+    Raises:
+        BadData: damaged, not rdvae's, or of a newer schema.
+    """
+    table = read_table(path, _KIND)
+    about = about_of(table)
+    try:
+        shape = tuple(int(side) for side in about["shape"])
+        rows = table.to_pandas().sort_values("index")
+        arrays = {
+            kind: np.frombuffer(b"".join(rows.loc[rows["kind"] == kind, "pixels"]), np.uint8)
+            for kind in KINDS
+        }
+        pictures = {kind: flat.reshape(-1, *shape) for kind, flat in arrays.items()}
+        return Samples(split=str(about["split"]), seed=int(about["seed"]), **pictures), about
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadData(f"{path}: damaged ({error})") from error

@@ -1,0 +1,73 @@
+"""The pictures of a model: its reconstructions of the first images, and samples of its prior."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rdkit_vae import seeds
+from rdkit_vae.datasets.images import Images, Pixels
+from rdkit_vae.errors import BadInput
+from rdkit_vae.inputs import to_unit
+from rdkit_vae.models import VAE
+from rdkit_vae.samples import Samples
+
+
+@torch.inference_mode()
+def sample(
+    model: nn.Module,
+    images: Images,
+    *,
+    latents: int,
+    n_images: int,
+    n_prior: int,
+    split: str = "test",
+    seed: int = 0,
+    device: str = "cpu",
+) -> Samples:
+    """Reconstructs the first images of a split and decodes latents of the prior.
+
+    Posterior noise and prior latents are functions of the seed alone, so that models of equally
+    many latents are shown the same. Pictures are decoder means, clipped to [0, 1], with no noise of
+    the decoder's variance added. Images are as they lie in the dataset, whatever the protocol.
+
+    Args:
+        model: a network with `encode` and `decode`, on `device`.
+        images: the dataset.
+        latents: of the model.
+        n_images, n_prior: how many pictures of each; at most all images of the split.
+
+    Raises:
+        BadInput: the model has another number of latents.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        vae = cast(VAE, model)
+        shown = images.split(split)[:n_images]
+        x = to_unit(np.ascontiguousarray(shown), images.levels, torch.device(device))
+        mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
+        if mean.shape[1] != latents:
+            raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")
+        noise, prior = (
+            torch.from_numpy(
+                seeds.generator(seed, "pictures", index).standard_normal(
+                    (count, latents), dtype=np.float32
+                )
+            ).to(device)
+            for index, count in enumerate((len(shown), n_prior))
+        )
+        return Samples(
+            split=split,
+            seed=seed,
+            original=_pixels(x),
+            reconstruction=_pixels(vae.decode(mean + (log_var / 2).exp() * noise)),
+            prior=_pixels(vae.decode(prior)),
+        )
+    finally:
+        model.train(was_training)
+
+
+def _pixels(x: Tensor) -> Pixels:
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
