@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,7 @@ from rdkit_vae.errors import BadData
 from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
 
-_OTHER_KINDS = {"statistics", "checkpoints"}  # folders of a sweep that hold no results
+_OTHER_KINDS = {"statistics", "checkpoints", "samples"}  # folders of a sweep without results
 _IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
 
 
@@ -44,7 +44,9 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
         raise BadData(f"{path}: no such file or folder")
     tables, notes = [], []
     # What a sweep wrote itself comes before rows that were scored again.
-    for file in sorted(_parquet_files(path), key=lambda file: file.parent.name != "results"):
+    for file in sorted(
+        parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
+    ):
         try:
             tables.append(read_results(file))
         except BadData as error:
@@ -65,13 +67,17 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame[~other].reset_index(drop=True), notes
 
 
-def _parquet_files(path: Path) -> Iterator[Path]:
+def parquet_files(path: Path, passed_over: Set[str]) -> Iterator[Path]:
+    """The file, or all Parquet files below a folder, but for subfolders of these names.
+
+    Hidden names, and those that begin with an underscore, are passed over too.
+    """
     if path.is_file():
         yield path
         return
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(
-            name for name in subfolders if name not in _OTHER_KINDS and not name.startswith(".")
+            name for name in subfolders if name not in passed_over and not name.startswith(".")
         )
         for name in sorted(names):
             if name.endswith(".parquet") and not name.startswith((".", "_")):

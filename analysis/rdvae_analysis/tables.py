@@ -1,9 +1,14 @@
-"""Tables of results, and their plain text."""
+"""Tables of results as text: aligned, Markdown, LaTeX, CSV."""
+
+import re
+from dataclasses import dataclass
 
 import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
+from rdvae_analysis.names import dataset_name
 from rdvae_analysis.points import final_rows
+from rdvae_analysis.table1 import quantities
 
 
 def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFrame, list[str]]:
@@ -52,3 +57,82 @@ def _number(value: float, column: str) -> str:
     if column in _SIGNIFICANT:
         return f"{value:.4g}"
     return f"{value:.4f}" if column.endswith(("bits_per_dim", "_bits")) else f"{value:.2f}"
+
+
+@dataclass(frozen=True)
+class _Markup:
+    """How a format writes the best value, a plus-minus, what is not there, and plain text."""
+
+    best: str
+    plus_minus: str
+    missing: str = ""
+    escape: bool = False
+
+
+_MARKUPS = {
+    "text": _Markup("{}*", "±", missing="-"),
+    "markdown": _Markup("**{}**", "±"),
+    "latex": _Markup(r"\textbf{{{}}}", r"$\pm$", escape=True),
+}
+FORMATS = (*_MARKUPS, "csv")
+
+
+def render(table: pd.DataFrame, kind: str) -> str:
+    """A Table 1 as text: mean and standard deviation over seeds, the best of each column marked.
+
+    Args:
+        table: as `table1.table1` gives it.
+        kind: of `FORMATS`; `csv` has every column and digit.
+    """
+    if kind == "csv":
+        return str(table.to_csv(index=False))
+    cells = _cells(table, _MARKUPS[kind])
+    if kind == "text":
+        return str(cells.to_string(index=False)) + "\n"
+    header, rows = list(cells), cells.to_numpy().tolist()
+    if kind == "markdown":
+        rule = ["---" if name in ("dataset", "setup", "model") else "---:" for name in header]
+        return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *rows])
+    columns = "".join("l" if name in ("dataset", "setup", "model") else "r" for name in header)
+    lines = [" & ".join(line) + r" \\" for line in [header, *rows]]
+    head = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
+    return "\n".join([*head, *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
+    cells = {}
+    several = table.drop_duplicates(["dataset", "setup"])
+    if several["dataset"].nunique() > 1:
+        cells["dataset"] = [_text(dataset_name(name), markup) for name in table["dataset"]]
+    if several["dataset"].duplicated().any():  # networks or epochs differ
+        cells["setup"] = list(table["setup"])
+    cells["model"] = [_text(name, markup) for name in table["model"]]
+    cells[r"$\beta$" if markup.escape else "beta"] = [f"{beta:.4g}" for beta in table["beta"]]
+    cells["seeds"] = [f"{seeds:.0f}" for seeds in table["seeds"]]
+    for name in quantities(table):
+        cells[name] = [
+            _mean(mean, sd, best, markup)
+            for mean, sd, best in zip(
+                table[name], table[f"{name}_sd"], table[f"{name}_best"], strict=True
+            )
+        ]
+        if f"{name}_paper" in table:
+            printed = (f"{v:g}" if pd.notna(v) else markup.missing for v in table[f"{name}_paper"])
+            cells[f"{name} (paper)"] = list(printed)
+    return pd.DataFrame(cells)
+
+
+def _mean(mean: float, sd: float, best: bool, markup: _Markup) -> str:
+    if pd.isna(mean):
+        return markup.missing
+    number = f"{mean:.1f}"
+    if markup.escape:
+        number = number.replace("-", "$-$")
+    marked = markup.best.format(number) if best else number
+    return marked if pd.isna(sd) else f"{marked} {markup.plus_minus} {sd:.1f}"
+
+
+def _text(text: str, markup: _Markup) -> str:
+    if not markup.escape:
+        return text
+    return re.sub(r"([&%#_{}])", r"\\\1", text)

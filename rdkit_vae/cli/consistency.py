@@ -89,13 +89,12 @@ class _Writer:
 
 def _spread(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
     from rdvae_analysis.consistency import by_beta, spread
-    from rdvae_analysis.figures.spread import spread as figure
+    from rdvae_analysis.figures.elbo_vs_beta import elbo_vs_beta
 
     table = spread(rows)
-    means = by_beta(table)
-    _show("\n1. The same weights under every interpretation", means)
+    _show("\n1. The same weights under every interpretation", by_beta(table))
     click.echo("  spread: highest less lowest; spread_bits: the same in bits per dimension")
-    write("spread", table, figure(means, split=split))
+    write("spread", table, elbo_vs_beta(rows, split=split))
 
 
 def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:

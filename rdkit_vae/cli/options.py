@@ -12,6 +12,16 @@ data_dir_option = click.option(
     metavar="DIR",
     help="Folder that holds the files of mnist, fashion-mnist or celeba; else $RDVAE_DATA.",
 )
+split_option = click.option(
+    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True
+)
+columns_option = click.option(
+    "--columns",
+    type=click.Choice(["1", "2"]),
+    default="2",
+    show_default=True,
+    help="Columns of a paper that the figure is as wide as: 3.4 or 7 inches.",
+)
 
 
 def positive_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

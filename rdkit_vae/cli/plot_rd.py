@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import bounds_of, check_suffixes, sigmas_of
+from rdkit_vae.cli.options import bounds_of, check_suffixes, columns_option, sigmas_of, split_option
 from rdkit_vae.grammar import one_of
 from rdkit_vae.objectives import OBJECTIVES
 
-_SUFFIXES = (".png", ".pdf", ".svg")
+SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @click.command("plot-rd")
@@ -18,17 +18,19 @@ _SUFFIXES = (".png", ".pdf", ".svg")
     type=click.Choice(["nll", "mse", "psnr"]),
     default="nll",
     show_default=True,
-    help="nll: -log p(x|z) in nats, by interpretation; mse and psnr: no variance changes them.",
+    help="nll: -log p(x|z) in nats, by interpretation. mse and psnr: no variance changes them; "
+    "rates are in bits per pixel then.",
 )
-@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@split_option
 @click.option(
     "--sigma", "sigmas", metavar="NAME", multiple=True, help="Interpretations to draw; repeatable."
 )
 @click.option(
     "--objective", "objectives", metavar="NAME", multiple=True, help="Objectives; repeatable."
 )
-@click.option("--xlim", metavar="LOW,HIGH", help="Rates to show, nats.")
+@click.option("--xlim", metavar="LOW,HIGH", help="Rates to show, in the unit of the axis.")
 @click.option("--ylim", metavar="LOW,HIGH", help="Distortions to show.")
+@columns_option
 @click.option(
     "--out",
     metavar="FILE",
@@ -45,6 +47,7 @@ def command(
     objectives: tuple[str, ...],
     xlim: str | None,
     ylim: str | None,
+    columns: str,
     out: tuple[str, ...],
 ) -> None:
     """Draw the rate-distortion curves of all sweeps below FOLDER (the paper's Fig. 3).
@@ -61,7 +64,7 @@ def command(
     chosen_sigmas = sigmas_of(sigmas)
     chosen_objectives = [one_of(name, OBJECTIVES, "objective") for name in objectives]
     x, y = bounds_of(xlim, "--xlim"), bounds_of(ylim, "--ylim")
-    check_suffixes(out, _SUFFIXES)
+    check_suffixes(out, SUFFIXES)
 
     from rdvae_analysis.figures.rd import rd
     from rdvae_analysis.figures.style import save
@@ -78,7 +81,7 @@ def command(
     )
     for note in [*notes, *left_out]:
         click.echo(f"rdvae: {note}", err=True)
-    figure = rd(points, distortion=distortion, split=split, xlim=x, ylim=y)
+    figure = rd(points, distortion=distortion, split=split, columns=int(columns), xlim=x, ylim=y)
     for path in out:
         save(figure, Path(path))
         click.echo(f"drew {len(points)} points: {path}")

@@ -28,28 +28,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"torch", "numpy", "pandas", "pyarrow", "matplotlib", "scipy", "seaborn", "rich"}
 
 
-def _imported(*arguments: str | Path, **env: str) -> set[str]:
-    """Top-level modules that a command has imported when it ends."""
-    program = (
-        "import sys\n"
-        "sys.argv = ['rdvae', *sys.argv[1:]]\n"
-        "from rdkit_vae.cli import main\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        "print('MODULES', *{name.partition('.')[0] for name in sys.modules})\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **env},
-    )
-    return set(done.stdout.rpartition("MODULES")[2].split())
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -64,14 +42,21 @@ def _imported(*arguments: str | Path, **env: str) -> set[str]:
         ["rescore", "--sigma", "nope", "x.pt"],
         ["rescore", "--k", "3", "x.pt"],
         ["plot-rd", "runs", "--xlim", "3"],
+        ["plot", "concept", "--help"],
+        ["plot", "units", "runs", "--columns", "3"],
+        ["plot", "nope", "runs"],
+        ["table", "runs", "--format", "docx"],
+        ["table", "runs", "--sigma", "nope"],
         ["decode-loss", "--kl", "nope", "--dims", "3"],
         ["decode-loss", "--list"],
         ["nope"],
         ["datasets"],
     ],
 )
-def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
-    assert not _imported(*arguments) & HEAVY
+def test_help_and_usage_errors_import_nothing_heavy(
+    arguments: list[str], imported_by: Callable[..., set[str]]
+) -> None:
+    assert not imported_by(*arguments) & HEAVY
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,20 +66,15 @@ def test_every_help_text_has_an_example(rdvae: Run, command: str) -> None:
     assert f"rdvae {command}" in done.stdout
 
 
-def test_plotting_never_imports_torch(sweep_folder: Path, tmp_path: Path) -> None:
-    imported = _imported("plot-rd", sweep_folder, "--out", tmp_path / "rd.png")
-    assert "matplotlib" in imported
-    assert "torch" not in imported
-    assert (tmp_path / "rd.png").exists()
-
-
 @pytest.mark.parametrize(
     "arguments",
     [["rescore", "--sigma", "all"], ["rescore", "--bound", "iwae"], ["describe"], ["lint"]],
 )
-def test_stored_statistics_need_no_torch(sweep_folder: Path, arguments: list[str]) -> None:
+def test_stored_statistics_need_no_torch(
+    sweep_folder: Path, arguments: list[str], imported_by: Callable[..., set[str]]
+) -> None:
     target = sweep_folder if arguments == ["lint"] else _checkpoint(sweep_folder)
-    imported = _imported(*arguments, target)
+    imported = imported_by(*arguments, target)
     assert "pandas" in imported
     assert "torch" not in imported
 

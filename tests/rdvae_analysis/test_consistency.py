@@ -7,10 +7,10 @@ import pytest
 
 from rdkit_vae.schema import COLUMNS
 from rdvae_analysis import consistency, matched
+from rdvae_analysis.figures.elbo_vs_beta import elbo_vs_beta
 from rdvae_analysis.figures.matched import matched as matched_figure
 from rdvae_analysis.figures.overlay import overlay as overlay_figure
 from rdvae_analysis.figures.pairs import pairs as pairs_figure
-from rdvae_analysis.figures.spread import spread as spread_figure
 
 BETAS = np.geomspace(1e-3, 1, 10)
 SHIFTS = {"half": -40.0, "optimal": 3.0, "shared": 0.0, "mixture": -1.0}
@@ -245,7 +245,7 @@ def test_an_unknown_distance_is_not_drawn_as_none() -> None:
 
 def test_figures_draw_the_tables(both: pd.DataFrame) -> None:
     means = consistency.by_beta(consistency.spread(both))
-    figure = spread_figure(means)
+    figure = elbo_vs_beta(both)
     lines = {line.get_label(): line for line in figure.axes[-1].lines}
     np.testing.assert_allclose(lines["constant variance"].get_ydata(), 43)
     table, _ = matched.matched_rate(both)

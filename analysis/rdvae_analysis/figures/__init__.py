@@ -1,1 +1,29 @@
-"""Figures: one file each, a function from a DataFrame to a matplotlib Figure. The caller saves."""
+"""One file a figure: a function from a table to a matplotlib figure, which the caller saves."""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Figures of the results of one setup. Each is a function of its name in a module of its name.
+FIGURES: Mapping[str, str] = {
+    "elbo-vs-beta": "the ELBO of the same models under every interpretation, and their spread",
+    "concept": "the plane of beta and variance: lines of constant beta x C, the path of BS-VAE",
+    "training": "rate, distortion, ELBO and variance over epochs",
+    "units": "where the rate goes: information, marginal KL, active units",
+}
+
+
+def draw(name: str, rows: "pd.DataFrame", *, split: str, columns: int, **options: Any) -> "Figure":
+    """Draws a figure of `FIGURES` from results of one setup and split.
+
+    Raises:
+        BadInput: the figure has nothing to draw.
+    """
+    name = name.replace("-", "_")
+    function = getattr(importlib.import_module(f"rdvae_analysis.figures.{name}"), name)
+    figure: Figure = function(rows, split=split, columns=columns, **options)
+    return figure

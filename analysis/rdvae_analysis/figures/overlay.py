@@ -4,13 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rdvae_analysis.figures.style import (
-    objective_name,
-    paper_style,
-    reading_look,
-    reading_name,
-    series_look,
-)
+from rdvae_analysis.figures.style import new_figure, paper_style, reading_look, series_look
+from rdvae_analysis.names import in_order, objective_name, reading_name
 
 _SHOWN = ("optimal", "shared")
 
@@ -24,7 +19,7 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         split: named in the title.
     """
     with paper_style():
-        figure = Figure(figsize=(9, 4.6), layout="constrained")
+        figure = new_figure(2, 3.5)
         left, right = figure.subplots(1, 2)
         line = constant.assign(x=2 * constant["beta"] * constant["train_sigma2"]).sort_values("x")
         left.plot(line["x"], line["rate"], color="0.5", marker=".", label="constant variance")
@@ -33,11 +28,11 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         label = "interpolation of constant variance"
         x, miss = missed["beta_const"], missed["miss"]
         right.fill_between(x, -miss, miss, color="0.85", label=label, zorder=0)
-        for place, objective in enumerate(dict.fromkeys(table["objective"])):
+        for place, objective in enumerate(in_order(table["objective"])):
             part = table[table["objective"] == objective].sort_values("beta_const")
             look = series_look(0, place) | {"linestyle": "", "color": "0.1"}
             name = objective_name(str(objective))
-            left.plot(part["beta_const"], part["rate"], markersize=5, label=name, **look)
+            left.plot(part["beta_const"], part["rate"], label=name, **look)
             _draw_gains(right, part, str(objective), place)
         for axes in (left, right):
             axes.set(xscale="log", xlabel=r"$\beta_{const}=2\beta\sigma^2$")
@@ -45,7 +40,7 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         left.legend()
         right.set_ylabel("ELBO gained on constant variance  (nats)")
         handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
         name = table["dataset"].iloc[0]
         figure.suptitle(f"Against constant variance at the same weighting: {name}, {split}")
     return figure
@@ -59,6 +54,4 @@ def _draw_gains(axes: Axes, part: pd.DataFrame, objective: str, place: int) -> N
         look["linestyle"] = series_look(0, place)["linestyle"]
         known = None if part[f"low_{sigma}"].isna().all() else whiskers
         name = f"{objective_name(objective)}, {reading_name(sigma)}"
-        axes.errorbar(
-            part["beta_const"], gain, yerr=known, markersize=4.5, capsize=2, label=name, **look
-        )
+        axes.errorbar(part["beta_const"], gain, yerr=known, capsize=1.5, label=name, **look)

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.figures.style import paper_style, reading_look, reading_name
+from rdvae_analysis.figures.style import new_figure, paper_style, reading_look
+from rdvae_analysis.names import reading_name
 
 _MOST = 4  # panels
 
@@ -22,7 +23,7 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
     chosen = [lines[i * (len(lines) - 1) // max(1, _MOST - 1)] for i in range(_MOST)]
     chosen = list(dict.fromkeys(chosen if len(lines) > _MOST else lines))
     with paper_style():
-        figure = Figure(figsize=(3.1 * len(chosen) + 0.8, 3.6), layout="constrained")
+        figure = new_figure(2, 2.8)
         panels = figure.subplots(1, len(chosen), squeeze=False, sharey=True)[0]
         for axes, product in zip(panels, chosen, strict=True):
             part = table[table["product"] == product]
@@ -31,11 +32,11 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
                 if sigma in part:
                     look = reading_look(sigma)
                     name = reading_name(sigma, c=math.nan)  # C is what varies here
-                    axes.plot(means["C"], means[sigma], markersize=5, label=name, **look)
+                    axes.plot(means["C"], means[sigma], label=name, **look)
             axes.set(xscale="log", xlabel=r"constant variance $C$ of training")
             unknown = part["distance"].isna().any()
             apart = "an unknown distance" if unknown else f"{part['distance'].max():.1g}"
-            axes.set_title(rf"$\beta C={product:g}$" + f"\nweights apart by {apart}", fontsize=9)
+            axes.set_title(rf"$\beta C={product:g}$" + f"\nweights apart by {apart}")
         panels[0].set_ylabel("claimed ELBO  (nats / image)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)

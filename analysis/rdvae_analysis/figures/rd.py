@@ -14,7 +14,8 @@ from rdkit_vae.errors import BadInput
 from rdvae_analysis.figures.bend import bend_above
 from rdvae_analysis.figures.labels import Label, place_labels
 from rdvae_analysis.figures.series import Series, legend, series_of
-from rdvae_analysis.figures.style import dataset_name, new_figure, paper_style
+from rdvae_analysis.figures.style import new_figure, paper_style
+from rdvae_analysis.names import dataset_name, short
 from rdvae_analysis.points import rd_points
 from rdvae_analysis.theory import Floats, gaussian_curve
 
@@ -223,7 +224,7 @@ def _label_betas(axes: Axes, points: pd.DataFrame) -> None:
         values = (curve if fitted.empty or not above else fitted).groupby("beta")["value"]
         line = curve.loc[values.idxmax() if above else values.idxmin()].sort_values("beta")
         for low, high, x, y in _clusters(axes, line):
-            ends = dict.fromkeys(f"{float(f'{beta:.2g}'):g}" for beta in (low, high))
+            ends = dict.fromkeys(short(beta) for beta in (low, high))
             labels.append(Label("–".join(ends), x, y, above=above))
         for _, drawn in curve.sort_values("beta").groupby("sigma"):
             lines.append(drawn[["rate", "value"]].to_numpy(dtype=np.float64))

@@ -7,7 +7,8 @@ from matplotlib.lines import Line2D
 
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.trial import DEFAULT_SIGMA2
-from rdvae_analysis.figures.style import OBJECTIVE_NAMES, objective_name, reading_name, series_look
+from rdvae_analysis.figures.style import series_look
+from rdvae_analysis.names import OBJECTIVE_NAMES, in_order, objective_name, reading_name
 
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
@@ -21,7 +22,7 @@ def series_of(points: pd.DataFrame) -> Series:
     They are the same in every figure, but for curves that differ in a further setting.
     """
     order = [*SIGMAS, *sorted(set(points["sigma"]) - SIGMAS.keys())]
-    objectives = [*OBJECTIVE_NAMES, *sorted(set(points["objective"]) - OBJECTIVE_NAMES.keys())]
+    objectives = in_order([*OBJECTIVE_NAMES, *points["objective"]])
     firsts = points.drop_duplicates(["curve", "sigma"])
     firsts = firsts.assign(
         rank=firsts["sigma"].map(order.index), group=firsts["objective"].map(objectives.index)

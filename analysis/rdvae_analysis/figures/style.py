@@ -11,20 +11,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from rdkit_vae.files import write_atomic
 from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.trial import DEFAULT_SIGMA2
-
-OBJECTIVE_NAMES = {
-    "constant": "constant variance",
-    "optimal": "BS-VAE",
-    "optimal-batch": "one variance a batch",
-    "learned": "learned variance",
-    "learned-image": "learned variance of z",
-}
-_READING_NAMES = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta/2$"}
 
 # Nine of the one to four of the other: no pair comes twice in 36 shapes.
 _MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
@@ -70,11 +60,28 @@ def new_figure(columns: int, height: float) -> Figure:
     return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
 
 
+def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
+    """As `new_figure`, with panels in rows of two or three, or below each other in one column.
+
+    Args:
+        columns: 1 or 2.
+        count: panels.
+        height: of a panel, inches.
+    """
+    across = 1 if columns == 1 else 2 if count in (2, 4) else min(count, 3)
+    rows = -(-count // across)
+    figure = new_figure(columns, height * rows + 0.7)
+    panels = list(figure.subplots(rows, across, squeeze=False).ravel())
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count]
+
+
 def beta_axis(axes: Axes) -> None:
     """A logarithmic axis of betas, in decades."""
     axes.set(xscale="log", xlabel=r"$\beta$")
     axes.xaxis.set_major_locator(LogLocator(numticks=7))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def series_look(colour: int, shape: int) -> dict[str, Any]:
@@ -97,26 +104,14 @@ def reading_look(sigma: str) -> dict[str, Any]:
     return series_look(rank, rank)
 
 
-def reading_name(sigma: str, *, c: float = DEFAULT_SIGMA2) -> str:
-    """An interpretation as it is written in a legend, for models of the constant variance c."""
-    if sigma == "beta-half" and c != DEFAULT_SIGMA2:
-        return r"$\sigma^2=\beta C$"
-    return _READING_NAMES.get(sigma, sigma)
+def plain_log_ticks(axis: Axis, *, few: bool = False) -> None:
+    """Ticks 1, 2, 5, 10, ... as plain numbers, for a logarithmic axis of a decade or two.
 
-
-def dataset_name(dataset: str) -> str:
-    """A dataset as it is written in a title: the file of `npz:PATH`, and nothing to typeset."""
-    return Path(dataset).name.replace("$", r"\$")
-
-
-def objective_name(objective: str) -> str:
-    """A training objective as it is written in a legend."""
-    return OBJECTIVE_NAMES.get(objective, objective)
-
-
-def plain_log_ticks(axis: Axis) -> None:
-    """Ticks 1, 2, 5, 10, ... as plain numbers, for a logarithmic axis of a decade or two."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    Args:
+        axis: of a logarithmic scale.
+        few: only 1, 10, ..., as there is little room.
+    """
+    axis.set_major_locator(LogLocator(subs=(1,) if few else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

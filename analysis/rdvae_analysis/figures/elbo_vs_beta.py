@@ -9,50 +9,59 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.trial import DEFAULT_SIGMA2
+from rdvae_analysis.consistency import by_beta, spread
 from rdvae_analysis.figures.style import (
-    objective_name,
+    beta_axis,
+    new_panels,
     paper_style,
     reading_look,
-    reading_name,
     series_look,
 )
+from rdvae_analysis.names import dataset_name, in_order, objective_name, reading_name
 
 _STEADY = [sigma for sigma in SIGMAS if sigma != "beta-half"]  # that one falls like 1/beta
 _MARGIN = 0.08
+# For models of C = 1/2 the two are the same: both must be seen.
+_UNDER: dict[str, dict[str, Any]] = {"own": {"markersize": 6, "zorder": 1.8}}
 _PANEL = ["objective", "train_sigma2"]
-_ACROSS = 4  # panels
 
 
-def spread(table: pd.DataFrame, *, split: str = "test") -> Figure:
+def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
     """ELBO against beta by interpretation, a panel per objective and C; their spread in the last.
 
     Args:
-        table: as `consistency.by_beta` gives it, of one setup.
+        rows: results of one setup and split, of last checkpoints; seeds are averaged.
         split: named in the title.
+        columns: of a paper that the figure is as wide as, 1 or 2.
     """
+    table = by_beta(spread(rows))
     told = table["train_sigma2"].nunique() > 1  # then C stands in every name
-    groups = table.groupby(_PANEL, sort=False, dropna=False)
-    parts = {_name(str(name), c if told else math.nan): part for (name, c), part in groups}
+    groups = {key: part for key, part in table.groupby(_PANEL, sort=False, dropna=False)}
+    parts = {
+        _name(str(name), c if told else math.nan): part
+        for objective in in_order(table["objective"])
+        for (name, c), part in groups.items()
+        if name == objective
+    }
     beta_half = reading_name("beta-half", c=math.nan if told else DEFAULT_SIGMA2)
-    rows = -(-(len(parts) + 1) // _ACROSS)
-    across = min(_ACROSS, len(parts) + 1)
     with paper_style():
-        figure = Figure(figsize=(3.4 * across, 3.3 * rows + 0.5), layout="constrained")
-        panels = figure.subplots(rows, across, squeeze=False).ravel()
+        figure, panels = new_panels(columns, len(parts) + 1)
         for axes, (name, part) in zip(panels, parts.items(), strict=False):
             left = _draw_readings(axes, part, _limits(table), beta_half)
-            axes.set_title("\n".join([name, left]).strip(), fontsize=9)
-        _draw_spreads(panels[len(parts)], parts)
-        for axes in panels[len(parts) + 1 :]:
-            axes.set_axis_off()
-        for first in panels[::across]:
-            first.set_ylabel("ELBO  (nats / image)")
+            axes.set_title("\n".join([name, left]).strip())
+            if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+                axes.set_ylabel("ELBO  (nats / image)")
+        _draw_spreads(panels[-1], parts)
         handles: dict[str, Any] = {}
-        for axes in panels[: len(parts)]:
+        for axes in panels[:-1]:
             artists, labels = axes.get_legend_handles_labels()
             handles |= dict(zip(labels, artists, strict=True))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=6)
-        figure.suptitle(f"The same weights, read differently: {table['dataset'].iloc[0]}, {split}")
+        across = 6 if columns == 2 else 3
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=across
+        )
+        name = dataset_name(table["dataset"].iloc[0])
+        figure.suptitle(f"The same weights, read differently: {name}, {split}")
     return figure
 
 
@@ -64,13 +73,14 @@ def _draw_spreads(axes: Axes, parts: dict[str, pd.DataFrame]) -> None:
     for place, (name, part) in enumerate(parts.items()):
         part = part.sort_values("beta")
         look = series_look(0, place) | {"color": str(0.15 + 0.5 * place / len(parts))}
-        axes.plot(part["beta"], part["spread"], markersize=4, label=name, **look)
-    axes.set(xscale="log", yscale="log", xlabel=r"$\beta$")
+        axes.plot(part["beta"], part["spread"], label=name, **look)
+    beta_axis(axes)
+    axes.set(yscale="log")
     low, high = axes.get_ylim()
     if high < 10 * low:
         axes.set_ylim((low * high / 10) ** 0.5, (low * high * 10) ** 0.5)
-    axes.set_title("highest claim less lowest  (nats)", fontsize=9)
-    axes.legend(fontsize=7.5)
+    axes.set_title("highest claim less lowest  (nats)")
+    axes.legend()
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -89,10 +99,11 @@ def _draw_readings(
     for sigma in SIGMAS:
         if sigma not in part or part[sigma].isna().all():
             continue
-        look = reading_look(sigma)
         label = beta_half if sigma == "beta-half" else reading_name(sigma)
-        axes.plot(part["beta"], part[sigma], markersize=4, label=label, **look)
-    axes.set(xscale="log", xlabel=r"$\beta$", ylim=limits)
+        look = reading_look(sigma) | _UNDER.get(sigma, {})
+        axes.plot(part["beta"], part[sigma], label=label, **look)
+    beta_axis(axes)
+    axes.set(ylim=limits)
     if "beta-half" not in part:
         return ""
     below = part["beta-half"][part["beta-half"] < limits[0]]

@@ -1,0 +1,136 @@
+"""The plane of beta and the decoder variance, and what of it training reaches (Fig. 2)."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from rdkit_vae.errors import BadInput
+from rdvae_analysis.figures.labels import Label, place_labels
+from rdvae_analysis.figures.style import beta_axis, new_figure, paper_style
+from rdvae_analysis.names import dataset_name, objective_name, short
+from rdvae_analysis.theory import Floats
+
+_COLLAPSED = 0.5  # nats; the colours start there
+_MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
+_SIZES = {"constant": 18, "optimal": 22, "learned": 70}
+
+
+def plane(rows: pd.DataFrame) -> pd.DataFrame:
+    """Where models lie in the plane: beta, and the variance that they were trained or fitted with.
+
+    Args:
+        rows: results of one setup and split, of last checkpoints.
+
+    Returns:
+        A row per objective, C and beta, seeds averaged: `trained` (squared pixel: C; NaN where
+        training fits the variance), `sigma2` (that of `shared`: E[sse]/D on train; for `learned`
+        its own), `rate`.
+    """
+    known = rows[rows["objective"].isin(_MARKERS)]
+    wanted = np.where(known["objective"] == "learned", "own", "shared")
+    known = known[known["sigma"] == wanted]
+    found = known.groupby(["objective", "train_sigma2", "beta"], dropna=False, as_index=False).agg(
+        sigma2=("sigma2", "mean"), rate=("rate", "mean")
+    )
+    return found.rename(columns={"train_sigma2": "trained"})
+
+
+def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
+    """Lines of constant beta x C, and where constant variance, BS-VAE and learned variance end up.
+
+    A model trained with (beta, C) is the model of every point of its line beta x C. The point of it
+    whose variance is the fitted one is drawn too, joined by the line: there alone does the claimed
+    variance hold. BS-VAE has one point for each beta, learned variance with beta = 1 is a point.
+
+    Args:
+        rows: results of one setup and split, of last checkpoints.
+        split: named in the title.
+        columns: of a paper that the figure is as wide as, 1 or 2.
+
+    Raises:
+        BadInput: there is nothing of these kinds.
+    """
+    table = plane(rows)
+    if table.empty:
+        raise BadInput(f"nothing to draw: no models of {', '.join(_MARKERS)}")
+    norm = LogNorm(_COLLAPSED, max(2 * _COLLAPSED, table["rate"].max()), clip=True)
+    with paper_style():
+        figure = new_figure(columns, 4.0 if columns == 2 else 3.7)
+        axes = figure.subplots()
+        for objective in _MARKERS:
+            part = table[table["objective"] == objective].sort_values("beta")
+            if len(part):
+                _draw(axes, str(objective), part, norm)
+        beta_axis(axes)
+        axes.set(yscale="log", ylabel=r"decoder variance $\sigma^2$  (squared pixel)")
+        axes.margins(0.08)
+        _draw_lines(axes)
+        mapped = axes.collections[0]
+        figure.colorbar(mapped, ax=axes, label="rate  (nats / image)", fraction=0.05, pad=0.02)
+        figure.legend(loc="outside lower center", ncols=2 if columns == 2 else 1)
+        name = dataset_name(rows["dataset"].iloc[0])
+        axes.set_title(
+            rf"What training sets in the plane of $\beta$ and $\sigma^2$: {name}, {split}"
+        )
+        figure.draw_without_rendering()
+        _label(axes, table)
+    return figure
+
+
+def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None:
+    look: dict[str, Any] = {"marker": _MARKERS[objective], "s": _SIZES[objective], "zorder": 3}
+    colours: dict[str, Any] = {
+        "c": part["rate"],
+        "cmap": "viridis",
+        "norm": norm,
+        "linewidths": 0.5,
+    }
+    name = objective_name(objective)
+    if objective == "constant":
+        label = f"{name}: trained at (β, C)"
+        axes.scatter(part["beta"], part["trained"], edgecolors="k", label=label, **look, **colours)
+        fitted = part["beta"] * part["trained"] / part["sigma2"]
+        label = "the same models where their fitted variance is"
+        look = look | {"marker": "s"}
+        axes.scatter(fitted, part["sigma2"], edgecolors="0.5", label=label, **look, **colours)
+        ends = np.stack([part[["beta", "trained"]], np.stack([fitted, part["sigma2"]], 1)], 1)
+        for line in ends:
+            axes.plot(*line.T, color="0.6", linewidth=0.8, zorder=1.5)
+        axes.plot([], [], color="0.6", linewidth=0.8, label="β x C: the same weights")
+        return
+    single = objective == "learned" and (part["beta"] == 1).any()
+    if single:  # the learned variance of the ELBO itself; other betas of it are a path as well
+        part = part[part["beta"] == 1]
+        colours |= {"c": part["rate"]}
+    label = f"{name}, β = 1" if single else f"{name}: one variance for each β"
+    axes.scatter(part["beta"], part["sigma2"], edgecolors="k", label=label, **look, **colours)
+    axes.plot(part["beta"], part["sigma2"], color="0.3", linewidth=0.9, zorder=2)
+
+
+def _draw_lines(axes: Axes) -> None:
+    """Faint lines of constant beta x s2, one a decade."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    first, last = np.floor(np.log10(left * low)), np.ceil(np.log10(right * high))
+    x = np.array([left, right])
+    for product in 10.0 ** np.arange(first, last + 1):
+        axes.plot(x, product / x, color="0.9", linewidth=0.6, zorder=0.5)
+    axes.grid(False)
+    axes.set(xlim=(left, right), ylim=(low, high))
+
+
+def _label(axes: Axes, table: pd.DataFrame) -> None:
+    """Writes beside the constant models what beta x C is."""
+    constant = table[table["objective"] == "constant"].sort_values("beta")
+    lines: list[Floats] = [constant[["beta", "trained"]].to_numpy(dtype=np.float64)]
+    labels = [
+        Label(short(p.beta * p.trained), p.beta, p.trained, above=True)
+        for p in constant.itertuples()
+    ]
+    if labels:
+        first = labels[0]
+        labels[0] = Label(f"βC={first.text}", first.x, first.y, above=True)
+    place_labels(axes, labels, lines)

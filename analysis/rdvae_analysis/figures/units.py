@@ -1,0 +1,79 @@
+"""Where the rate goes: information about x, mismatch with the prior, and the units in use."""
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import counted
+from rdvae_analysis.figures.style import beta_axis, new_panels, paper_style, series_look
+from rdvae_analysis.names import dataset_name, in_order, objective_name
+
+_PARTS = {
+    "rate": "rate",
+    "mutual_information": r"information $I_q(x; z)$",
+    "marginal_kl": r"$KL(q(z)\,\|\,p(z))$",
+}
+
+
+def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
+    """The rate and its two parts against beta, a panel per objective; active units in the last.
+
+    Args:
+        rows: results of one setup and split, of last checkpoints; seeds are averaged.
+        split: named in the title.
+        columns: of a paper that the figure is as wide as, 1 or 2.
+
+    Raises:
+        BadInput: none of the runs says where its rate goes, as older results do not.
+    """
+    runs = rows.drop_duplicates("run_id")
+    told = runs[runs["mutual_information"].notna()]
+    if told.empty:
+        raise BadInput(
+            "nothing to draw: these results do not say where the rate goes (schema 1); "
+            "rdvae rescore --evaluate --out FILE.parquet measures it"
+        )
+    silent = len(runs) - len(told)
+    left_out = f"; {counted(silent, 'run')} without these numbers left out" if silent else ""
+    names = [*_PARTS, "active_units"]
+    table = told.groupby(["objective", "beta"], sort=False, as_index=False)[names].mean()
+    objectives = in_order(table["objective"])
+    with paper_style():
+        figure, panels = new_panels(columns, len(objectives) + 1)
+        ceiling = math.log(told["n_images"].max())
+        for axes, objective in zip(panels, objectives, strict=False):
+            _draw_parts(axes, table[table["objective"] == objective], ceiling)
+            axes.set_title(objective_name(objective))
+            if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+                axes.set_ylabel("nats / image")
+            axes.set_ylim(-0.03 * table["rate"].max(), 1.05 * max(table["rate"].max(), ceiling))
+        _draw_units(panels[-1], table, objectives, int(told["latents"].max()))
+        handles, labels = panels[0].get_legend_handles_labels()
+        ncols = 4 if columns == 2 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+        name = dataset_name(rows["dataset"].iloc[0])
+        figure.suptitle(f"Where the rate goes: {name}, {split}{left_out}")
+    return figure
+
+
+def _draw_parts(axes: Axes, part: pd.DataFrame, ceiling: float) -> None:
+    part = part.sort_values("beta")
+    for place, (column, label) in enumerate(_PARTS.items()):
+        axes.plot(part["beta"], part[column], label=label, **series_look(place, place))
+    label = r"$\log n$, the ceiling"
+    axes.axhline(ceiling, color="0.5", linewidth=0.8, linestyle=":", label=label)
+    beta_axis(axes)
+
+
+def _draw_units(axes: Axes, table: pd.DataFrame, objectives: list[str], latents: int) -> None:
+    for place, objective in enumerate(objectives):
+        part = table[table["objective"] == objective].sort_values("beta")
+        look = series_look(0, place) | {"color": str(0.1 + 0.5 * place / len(objectives))}
+        axes.plot(part["beta"], part["active_units"], label=objective_name(objective), **look)
+    axes.set_ylim(-0.04 * latents, 1.04 * latents)
+    axes.set_title(f"active units of {latents}")
+    beta_axis(axes)
+    axes.legend(loc="lower left", fontsize=6.5, handlelength=1.6, borderpad=0.1)

@@ -1,0 +1,76 @@
+"""The pictures that `rdvae sample` made: from disk into a table, and which of them compare."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.grammar import counted
+from rdkit_vae.samples import KINDS, read_samples
+from rdkit_vae.trial import Trial
+from rdvae_analysis.load import parquet_files
+
+_NOT_HERE = {"results", "statistics", "checkpoints"}
+
+
+def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """All pictures at or below a path; and in words what was left out.
+
+    Returns:
+        A row per checkpoint: `run_id`, `checkpoint_sha256`, what its trial is (`dataset`, `setup`,
+        `objective`, `beta`, `train_sigma2`, `seed`, `epoch`, `epochs`), what its pictures are of
+        (`split`, `picture_seed`), and `original`, `reconstruction`, `prior`: (n, C, H, W) uint8.
+
+    Raises:
+        BadData: no such path.
+    """
+    if not path.exists():
+        raise BadData(f"{path}: no such file or folder")
+    rows, notes = [], []
+    for file in parquet_files(path, _NOT_HERE):
+        try:
+            pictures, about = read_samples(file)
+            trial = Trial.from_dict(about["trial"])
+            facts = ("dataset", "setup", "objective", "beta", "train_sigma2", "seed", "epochs")
+            row = {name: getattr(trial, name) for name in ("run_id", *facts)}
+            row |= {name: about[name] for name in ("epoch", "checkpoint_sha256")}
+        except (BadData, BadInput, KeyError) as error:
+            notes.append(f"left out {error}")
+            continue
+        row |= {"split": pictures.split, "picture_seed": pictures.seed}
+        rows.append(row | {kind: getattr(pictures, kind) for kind in KINDS})
+    frame = pd.DataFrame(rows)
+    repeated = frame.duplicated(["run_id", "epoch"]) if rows else np.zeros(0, bool)
+    if repeated.any():
+        notes.append(f"{counted(int(repeated.sum()), 'file')} of pictures lie twice, counted once")
+    return frame[~repeated], notes
+
+
+def alike(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The pictures of last checkpoints, of one seed of training, that show the same.
+
+    Args:
+        frame: as `load_pictures` gives it, of one setup.
+
+    Returns:
+        A row per objective, C and beta: the lowest seed's; and in words what was left out.
+    """
+    last = frame[frame["epoch"] == frame["epochs"]]
+    notes = _note(len(frame) - len(last), "of a run that is not finished")
+    shown = last.assign(shows=[_shows(row) for row in last.to_dict("records")])
+    if len(shown):
+        usual = shown["shows"].mode().iloc[0]
+        notes += _note(int((shown["shows"] != usual).sum()), "of other images or latents")
+        shown = shown[shown["shows"] == usual]
+    keys = ["objective", "train_sigma2", "beta"]
+    return shown.sort_values("seed").drop_duplicates(keys).drop(columns="shows"), notes
+
+
+def _shows(row: "dict[str, object]") -> str:
+    original, prior = (np.asarray(row[name]) for name in ("original", "prior"))
+    return f"{row['split']} {row['picture_seed']} {len(prior)} {hash(original.tobytes())}"
+
+
+def _note(count: int, why: str) -> list[str]:
+    return [f"left out the pictures of {counted(count, 'checkpoint')} {why}"] if count else []

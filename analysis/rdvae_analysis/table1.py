@@ -1,0 +1,111 @@
+"""The paper's Table 1: test and train bounds by model and beta, over seeds."""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from rdkit_vae.errors import BadInput
+from rdkit_vae.trial import DEFAULT_SIGMA2
+from rdvae_analysis import paper
+from rdvae_analysis.curves import over_seeds
+from rdvae_analysis.names import in_order, objective_name
+from rdvae_analysis.points import final_rows
+
+# Quantities and whether more is better; those of generation are shown where a frame has them.
+BOUNDS: Mapping[str, bool] = {"test": True, "train": True}
+METRICS: Mapping[str, bool] = {"fid": False}
+_MODEL = ["dataset", "setup", "objective", "train_sigma2", "beta"]
+
+
+def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFrame, list[str]]:
+    """Bounds under one interpretation: mean, standard deviation and bootstrap interval over seeds.
+
+    Args:
+        frame: results, as `load_results` gives them; with a column of `METRICS`, that too.
+        sigma: the interpretation; the paper's table is of `optimal`, which is no density.
+
+    Returns:
+        A row per dataset, setup, objective, C and beta: `model` in words, `seeds`, and for `test`,
+        `train` (nats per image) and each metric: its mean, `_sd`, `_low`, `_high`, `_best` (whether
+        it is the best of its dataset and setup) and, where dataset and protocol are the paper's,
+        `_paper`; and in words what was left out.
+
+    Raises:
+        BadInput: no finished run has rows of that interpretation.
+    """
+    rows, notes = final_rows(frame)
+    there = sorted(set(rows["sigma"]))
+    rows = rows[rows["sigma"] == sigma].reset_index(drop=True)
+    if rows.empty:
+        known = f"there are rows of {', '.join(there)}" if there else "; ".join(notes)
+        raise BadInput(f"no finished run has rows of sigma {sigma}; {known or 'there are none'}")
+    parts = []
+    for split in BOUNDS:
+        named = rows[rows["split"] == split].assign(**{split: rows["elbo"]})
+        parts.append(over_seeds(named, _MODEL, [split])[0])
+    for metric in (name for name in METRICS if name in frame):
+        parts.append(over_seeds(rows[rows["split"] == "test"], _MODEL, [metric])[0])
+    table = parts[0]
+    for part in parts[1:]:
+        table = table.merge(part.drop(columns="seeds"), on=_MODEL, how="outer")
+    table = _ordered(table)
+    table = table.assign(**_paper_columns(table, rows, sigma), **_best_columns(table))
+    if not any(name.endswith("_paper") for name in table):
+        notes.append(
+            f"the paper's values are of {', '.join(paper.LATENTS)} with --protocol paper "
+            f"(conv, 50 epochs) and sigma {paper.SIGMA}: there is nothing to put them beside"
+        )
+    return table, notes
+
+
+def quantities(table: pd.DataFrame) -> dict[str, bool]:
+    """The quantities of a table, and whether more of each is better."""
+    return {name: more for name, more in {**BOUNDS, **METRICS}.items() if name in table}
+
+
+def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.assign(model=[_model(row) for row in table.itertuples()])
+    rank = {name: place for place, name in enumerate(in_order(table["objective"]))}
+    table = table.assign(rank=table["objective"].map(rank))
+    keys = ["dataset", "setup", "rank", "train_sigma2", "beta"]
+    return table.sort_values(keys, ignore_index=True).drop(columns="rank")
+
+
+def _model(row: object) -> str:
+    objective, c = (getattr(row, name) for name in ("objective", "train_sigma2"))
+    plain = c is None or math.isnan(c) or c == DEFAULT_SIGMA2
+    return objective_name(objective) + ("" if plain else f", C={c:g}")
+
+
+def _paper_columns(
+    table: pd.DataFrame, rows: pd.DataFrame, sigma: str
+) -> dict[str, "pd.Series[float]"]:
+    """The printed value beside each measured one, where the set-ups are the same."""
+    if sigma != paper.SIGMA:
+        return {}
+    same = rows["latents"] == rows["dataset"].map(paper.LATENTS)
+    for name, value in paper.SETUP.items():
+        same &= rows[name] == value
+    setups = set(rows.loc[same, "setup"])
+    plain = table["train_sigma2"].isna() | (table["train_sigma2"] == DEFAULT_SIGMA2)
+    comparable = table["setup"].isin(setups) & plain
+    keys = zip(table["dataset"], table["objective"], table["beta"], strict=True)
+    printed = [
+        paper.TABLE_1.get(key, {}) if same else {}
+        for key, same in zip(keys, comparable, strict=True)
+    ]
+    if not any(printed):
+        return {}
+    return {
+        f"{name}_paper": pd.Series([values.get(name, math.nan) for values in printed])
+        for name in quantities(table)
+    }
+
+
+def _best_columns(table: pd.DataFrame) -> dict[str, "pd.Series[bool]"]:
+    groups = table.groupby(["dataset", "setup"], dropna=False)
+    return {
+        f"{name}_best": table[name] == groups[name].transform("max" if more else "min")
+        for name, more in quantities(table).items()
+    }

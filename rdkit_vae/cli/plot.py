@@ -1,0 +1,213 @@
+"""`rdvae plot`: any figure of the analysis layer. Never imports torch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rdkit_vae.cli import plot_rd
+from rdkit_vae.cli.options import check_suffixes, columns_option, split_option
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.grammar import counted, few, parse_sigma
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@click.group("plot")
+def command() -> None:
+    """Draw a figure of the sweeps below a folder.
+
+    Sweeps of several setups (datasets, networks, ...) make a file each. Colours are told apart by
+    the colour-blind; .pdf embeds its fonts; --columns is the width in print.
+
+    \b
+    rdvae plot rd runs/ --out rd.pdf
+    rdvae plot concept runs/mnist --columns 1 --out concept.pdf
+    rdvae plot training runs/mnist --run beta=0.01 --sigma optimal
+    rdvae sample runs/mnist && rdvae plot samples runs/mnist
+    """
+
+
+command.add_command(plot_rd.command, "rd")
+
+
+def _figure_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        options = [
+            click.argument("folder", type=click.Path(path_type=Path)),
+            columns_option,
+            click.option(
+                "--out",
+                metavar="FILE",
+                multiple=True,
+                default=(f"figures/{name}.png",),
+                show_default=True,
+                help=".png, .pdf or .svg; repeatable.",
+            ),
+        ]
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+@command.command("elbo-vs-beta")
+@_figure_options("elbo-vs-beta")
+@split_option
+def elbo_vs_beta(folder: Path, **options: Any) -> None:
+    """The ELBO of the same models under every interpretation against beta.
+
+    \b
+    rdvae plot elbo-vs-beta runs/ --split train --out elbo.pdf
+    """
+    _of_last_checkpoints("elbo-vs-beta", folder, **options)
+
+
+@command.command("concept")
+@_figure_options("concept")
+@split_option
+def concept(folder: Path, **options: Any) -> None:
+    """The plane of beta and the decoder variance, drawn from real sweeps (the paper's Fig. 2).
+
+    \b
+    rdvae plot concept runs/ --columns 1 --out concept.pdf
+    """
+    _of_last_checkpoints("concept", folder, **options)
+
+
+@command.command("units")
+@_figure_options("units")
+@split_option
+def units(folder: Path, **options: Any) -> None:
+    """Where the rate goes: information, marginal KL, and the units in use.
+
+    \b
+    rdvae plot units runs/ --out units.pdf
+    """
+    _of_last_checkpoints("units", folder, **options)
+
+
+@command.command("training")
+@_figure_options("training")
+@split_option
+@click.option(
+    "--run",
+    "runs",
+    metavar="TEXT",
+    multiple=True,
+    help="Only runs whose name holds this text; repeatable.  [default: all]",
+)
+@click.option(
+    "--sigma",
+    metavar="NAME",
+    default="shared",
+    show_default=True,
+    help="Interpretation of distortion, ELBO and variance.",
+)
+def training(
+    folder: Path, columns: str, out: tuple[str, ...], split: str, runs: tuple[str, ...], sigma: str
+) -> None:
+    """Rate, distortion, ELBO and variance over epochs: a point is a checkpoint.
+
+    Runs that diverged or crashed are marked as such. A sweep with --checkpoints last has one point
+    a run.
+
+    \b
+    rdvae plot training runs/mnist --run seed=0 --sigma optimal
+    """
+    sigma = parse_sigma(sigma)
+    check_suffixes(out, plot_rd.SUFFIXES)
+    from rdvae_analysis.figures import draw
+
+    frame = _results(folder)
+    frame = frame[(frame["split"] == split)]
+    if runs:
+        named = frame["run_id"].map(lambda name: any(text in name for text in runs))
+        if not named.any():
+            some = few(sorted(frame["run_id"].unique()))
+            raise BadInput(f"no run is named with {' or '.join(runs)}; there are {some}")
+        frame = frame[named]
+    for end, rows in _setups(frame):
+        figure = draw("training", rows, split=split, columns=int(columns), sigma=sigma)
+        _save(figure, out, end, rows["run_id"].nunique())
+
+
+@command.command("samples")
+@_figure_options("samples")
+def samples(folder: Path, columns: str, out: tuple[str, ...]) -> None:
+    """Originals, reconstructions and prior samples of every model (the paper's Fig. 1 and 4).
+
+    FOLDER holds sweeps for which `rdvae sample` made pictures. All models are shown the same
+    images, the first of the split, and the same latents.
+
+    \b
+    rdvae sample runs/mnist
+    rdvae plot samples runs/mnist --out samples.pdf
+    """
+    check_suffixes(out, plot_rd.SUFFIXES)
+    from rdvae_analysis.figures.samples import samples as figure_of
+    from rdvae_analysis.pictures import alike, load_pictures
+
+    pictures, notes = load_pictures(folder)
+    for note in notes:
+        click.echo(f"rdvae: {note}", err=True)
+    if pictures.empty:
+        raise BadData(f"{folder}: no pictures below it; 'rdvae sample {folder}' makes them")
+    for end, part in _setups(pictures):
+        shown, left_out = alike(part)
+        for note in left_out:
+            click.echo(f"rdvae: {note}", err=True)
+        _save(figure_of(shown, columns=int(columns)), out, end, len(shown))
+
+
+def _of_last_checkpoints(
+    name: str, folder: Path, columns: str, out: tuple[str, ...], split: str
+) -> None:
+    check_suffixes(out, plot_rd.SUFFIXES)
+    from rdvae_analysis.figures import draw
+    from rdvae_analysis.points import final_rows
+
+    rows, left_out = final_rows(_results(folder))
+    for note in left_out:
+        click.echo(f"rdvae: {note}", err=True)
+    rows = rows[rows["split"] == split]
+    if rows.empty:
+        raise BadData(f"{folder}: no finished run on the {split} split to draw")
+    for end, part in _setups(rows):
+        figure = draw(name, part, split=split, columns=int(columns))
+        _save(figure, out, end, part["run_id"].nunique())
+
+
+def _results(folder: Path) -> "pd.DataFrame":
+    """All results below a folder; what cannot be compared or read is said."""
+    from rdvae_analysis.load import scan
+
+    frame, notes = scan(folder)
+    loose = frame["setup"].isna()
+    if loose.any():
+        count = counted(frame.loc[loose, "run_id"].nunique(), "run")
+        notes.append(f"left out {count} whose setup is not known")
+    for note in notes:
+        click.echo(f"rdvae: {note}", err=True)
+    return frame[~loose]
+
+
+def _setups(frame: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":
+    """The rows of each setup, with what is put into its file's name where there are several."""
+    groups = list(frame.groupby(["dataset", "setup"], sort=False))
+    for (_, setup), rows in groups:
+        yield f"-{setup}" if len(groups) > 1 else "", rows
+
+
+def _save(figure: "Figure", out: Sequence[str], end: str, models: int) -> None:
+    from rdvae_analysis.figures.style import save
+
+    for name in out:
+        path = Path(name)
+        path = path.with_name(f"{path.stem}{end}{path.suffix}")
+        save(figure, path)
+        click.echo(f"drew {counted(models, 'model')}: {path}")

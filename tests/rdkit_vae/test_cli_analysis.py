@@ -1,0 +1,161 @@
+"""The commands that draw and tabulate, run as a user runs them."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rdkit_vae.parquet import read_results, write_results
+from rdvae_analysis.figures import FIGURES
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+PLOTS = [["plot", name] for name in ("rd", *FIGURES)]
+
+
+@pytest.mark.parametrize("command", [["plot-rd"], *PLOTS, ["table"]])
+def test_never_imports_torch(
+    command: list[str],
+    sweep_folder: Path,
+    tmp_path: Path,
+    imported_by: Callable[..., set[str]],
+) -> None:
+    out = tmp_path / "x.png"
+    imported = imported_by(*command, sweep_folder, "--out", out)
+    assert "pandas" in imported
+    assert "torch" not in imported
+    assert out.exists()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_in_every_format(
+    name: str, main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    files = [f"x.{kind}" for kind in ("png", "pdf", "svg")]
+    done = main(
+        *("plot", name, sweep_folder, "--columns", "1"),
+        *(part for file in files for part in ("--out", file)),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"drew 12 models: {file}" for file in files]
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert b"FontFile2" in (tmp_path / "x.pdf").read_bytes()
+    assert (tmp_path / "x.svg").read_text().startswith("<?xml")
+
+
+def test_pictures_are_made_and_drawn(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep_folder, tmp_path / "small")
+    done = main("plot", "samples", "small", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "rdvae: small: no pictures below it; 'rdvae sample small' makes them\n"
+    assert main("sample", "small", cwd=tmp_path).stdout.endswith("small/samples\n")
+    done = main("plot", "samples", "small", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "drew 6 models: figures/samples.png\n"  # of two seeds, the first
+    assert "12 runs" not in main("plot-rd", "small", cwd=tmp_path).stderr
+
+
+def test_setups_are_drawn_apart(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep_folder / "results", tmp_path / "runs" / "results")
+    for path in (tmp_path / "runs" / "results").iterdir():
+        rows = [
+            row | {"setup": "other", "run_id": row["run_id"] + "x"}
+            for row in read_results(path).to_pylist()
+        ]
+        write_results(path.with_name(f"{path.stem}x.parquet"), rows, {})
+    done = main("plot", "units", "runs", "--out", "u.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    files = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert len(files) == 2
+    assert "u-other.png" in files
+
+
+def test_training_of_chosen_runs(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    done = main("plot", "training", sweep_folder, "--run", "beta=1-seed=0", cwd=tmp_path)
+    assert done.stdout == "drew 2 models: figures/training.png\n"
+    done = main("plot", "training", sweep_folder, "--run", "nope", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no run is named with nope" in done.stderr
+
+
+BAD = [*PLOTS, ["plot", "samples"], ["plot-rd"], ["table"]]
+
+
+@pytest.mark.parametrize("command", BAD)
+def test_nothing_to_draw_is_one_line(command: list[str], main: Run, tmp_path: Path) -> None:
+    for folder in ("missing", "."):
+        done = main(*command, folder, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="session")
+def spoilt(sweep_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep beside a foreign file, a damaged one, and one of a newer rdvae."""
+    runs = tmp_path_factory.mktemp("spoilt") / "runs"
+    shutil.copytree(sweep_folder / "results", runs / "small" / "results")
+    results = sorted((runs / "small" / "results").iterdir())
+    pq.write_table(pa.table({"elbo": [1e9]}), runs / "foreign.parquet")
+    data = bytearray(results[0].read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    (runs / "flipped.parquet").write_bytes(data)
+    table = pq.read_table(results[0])
+    newer = {**table.schema.metadata, b"schema": b"999"}
+    pq.write_table(table.replace_schema_metadata(newer), runs / "newer.parquet")
+    return runs
+
+
+@pytest.mark.parametrize("command", [*PLOTS, ["plot-rd"], ["table"]])
+def test_what_cannot_be_read_is_named_and_never_drawn(
+    command: list[str], main: Run, spoilt: Path, sweep_folder: Path, tmp_path: Path
+) -> None:
+    done = main(*command, spoilt, "--out", "spoilt.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name, reason in (
+        ("foreign", "Parquet, but not rdvae-results"),
+        ("flipped", ""),
+        ("newer", "upgrade rdvae"),
+    ):
+        (line,) = (line for line in done.stderr.splitlines() if f"{name}.parquet" in line)
+        assert line.startswith("rdvae: left out ")
+        assert reason in line
+    assert main(*command, sweep_folder, "--out", "clean.png", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "spoilt.png").read_bytes() == (tmp_path / "clean.png").read_bytes()
+
+
+@pytest.mark.parametrize("command", [*PLOTS, ["table"]])
+def test_one_single_model(
+    command: list[str], main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "one" / "results"
+    results.mkdir(parents=True)
+    shutil.copy(next((sweep_folder / "results").glob("*-constant-*")), results)
+    done = main(*command, "one", "--out", "x.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("command", [*PLOTS, ["table"]])
+def test_all_runs_diverged(
+    command: list[str], main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    numbers = ("rate", "distortion", "elbo", "mse", "psnr", "sigma2", "mutual_information")
+    for path in (sweep_folder / "results").iterdir():
+        rows = [
+            row | dict.fromkeys(numbers) | {"status": "diverged"}
+            for row in read_results(path).to_pylist()
+        ]
+        write_results(tmp_path / "gone" / "results" / path.name, rows, {})
+    done = main(*command, "gone", "--out", "x.png", cwd=tmp_path)
+    assert "12 runs" in done.stderr or "training" in command
+    if "training" in command:  # the figure says so
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode == 2
+        assert "diverged" in done.stderr
+        assert not (tmp_path / "x.png").exists()

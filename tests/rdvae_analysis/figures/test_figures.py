@@ -1,0 +1,196 @@
+"""What holds for every figure of results, and what each of them shows."""
+
+import itertools
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from rdkit_vae.errors import BadInput
+from rdvae_analysis.figures import FIGURES, draw
+from rdvae_analysis.figures.concept import concept, plane
+from rdvae_analysis.figures.rd import plot_rd
+from rdvae_analysis.figures.samples import samples
+from rdvae_analysis.figures.style import WIDTHS, series_look
+from rdvae_analysis.figures.training import training
+from rdvae_analysis.figures.units import units
+from rdvae_analysis.pictures import alike
+
+Draw = Callable[[pd.DataFrame, int], Figure]
+
+
+def _pictures(objectives: tuple[str, ...], betas: tuple[float, ...], channels: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    shape = (5, channels, 6, 7)
+    original, rows = rng.integers(256, size=shape, dtype=np.uint8), []
+    for objective, beta in itertools.product(objectives, betas):
+        made = (rng.integers(256, size=shape, dtype=np.uint8) for _ in range(2))
+        row = {"objective": objective, "beta": beta, "seed": 0, "epoch": 5, "epochs": 5}
+        row |= {"run_id": f"{objective}-{beta}", "dataset": "npz:/a/b.npz", "setup": "efgh"}
+        row |= {"train_sigma2": 0.5 if objective == "constant" else np.nan}
+        row |= {"split": "test", "picture_seed": 3, "original": original}
+        rows.append(row | dict(zip(("reconstruction", "prior"), made, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def _last(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["epoch"] == 5]
+
+
+DRAWS: dict[str, Draw] = {
+    **{
+        name: lambda frame, columns, name=name: draw(  # type: ignore[misc]
+            name, frame if name == "training" else _last(frame), split="test", columns=columns
+        )
+        for name in FIGURES
+    },
+    "rd": lambda frame, columns: plot_rd(frame, columns=columns),
+    "samples": lambda frame, columns: samples(
+        _pictures(("constant", "optimal", "optimal-batch"), (1e-4, 3e-3, 0.1, 1, 10), 1),
+        columns=columns,
+    ),
+}
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("name", DRAWS)
+def test_figures_are_legible_at_the_width_they_are_printed_at(
+    name: str, columns: int, frame: pd.DataFrame
+) -> None:
+    figure = DRAWS[name](frame, columns)
+    assert figure.get_figwidth() == WIDTHS[columns]
+    figure.draw_without_rendering()
+    assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 6.5
+    page = figure.bbox.padded(1)
+    for text in _written(figure):
+        corners = text.get_window_extent().corners()
+        assert all(page.contains(*corner) for corner in corners), text
+
+
+def _written(figure: Figure) -> list[Text]:
+    """All text but the numbers of ticks, some of which lie outside and are not drawn."""
+    texts = [*figure.texts, *(t for legend in figure.legends for t in legend.get_texts())]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
+    return [text for text in texts if text.get_text().strip()]
+
+
+def test_the_colour_blind_tell_colours_apart() -> None:
+    """Under the three kinds of dichromacy (Machado et al. 2009, severity 1) no two look alike."""
+    kinds = {
+        "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    }
+    looks = [series_look(i, i) for i in range(6)]  # as many as there are interpretations
+    for kind in kinds.values():
+        seen = [np.clip(np.array(kind) @ np.array(to_rgb(look["color"])), 0, 1) for look in looks]
+        for (i, a), (j, b) in itertools.combinations(enumerate(seen), 2):
+            told_by_shape = looks[i]["marker"] != looks[j]["marker"]
+            assert np.linalg.norm(a - b) > 0.1 or told_by_shape
+    assert len({look["marker"] for look in looks}) == len(looks)
+
+
+def test_a_model_and_its_fitted_variance_lie_on_one_line_of_beta_times_c(
+    frame: pd.DataFrame,
+) -> None:
+    axes = concept(_last(frame)).axes[0]
+    trained, fitted, path = (np.asarray(c.get_offsets()) for c in axes.collections[:3])
+    np.testing.assert_allclose(trained.prod(axis=1), fitted.prod(axis=1), rtol=1e-12)
+    table = plane(_last(frame))
+    constant = table[table["objective"] == "constant"]
+    np.testing.assert_allclose(trained[:, 1], 0.5)
+    np.testing.assert_allclose(fitted[:, 1], constant["sigma2"])
+    np.testing.assert_allclose(path, table[table["objective"] == "optimal"][["beta", "sigma2"]])
+
+
+def test_the_plane_needs_models_that_have_a_place_in_it(frame: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="no models of constant, optimal, learned"):
+        concept(frame.assign(objective="optimal-batch"))
+
+
+def test_training_shows_each_checkpoint(frame: pd.DataFrame) -> None:
+    figure = training(frame, sigma="optimal")
+    wanted = frame[frame["sigma"] == "optimal"]
+    drawn = [
+        tuple(point)
+        for axes in figure.axes[:2]  # the first row of panels: rates
+        for line in axes.lines
+        for point in line.get_xydata().tolist()
+    ]
+    assert sorted(drawn) == sorted(zip(wanted["epoch"], wanted["rate"], strict=True))
+
+
+def test_a_diverged_run_is_shown_as_such(frame: pd.DataFrame) -> None:
+    gone = (frame["run_id"] == "constant-1.0-0") & (frame["epoch"] == 5)
+    frame.loc[gone, ["rate", "distortion", "elbo", "sigma2"]] = np.nan
+    frame.loc[gone, "status"] = "diverged"
+    never = frame["run_id"] == "optimal-1.0-0"
+    frame.loc[never, ["rate", "distortion", "elbo", "sigma2"]] = np.nan
+    frame.loc[never, "status"] = "crashed"
+    frame = frame[~(never & (frame["epoch"] == 1))]
+    figure = training(frame)
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["checkpoint", "diverged (1 run)", "crashed (1 run)"]
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    (mark,) = marks
+    last = frame[(frame["run_id"] == "constant-1.0-0") & (frame["epoch"] == 1)]
+    assert mark.get_xydata().tolist() == [[5.0, last["rate"].iloc[0]]]
+    crashed = [line for line in figure.axes[1].lines if line.get_marker() == "+"]
+    assert [line.get_xdata()[0] for line in crashed] == [5]
+
+
+def test_units_draw_the_parts_of_the_rate(frame: pd.DataFrame) -> None:
+    figure = units(_last(frame))
+    rate, information, marginal, ceiling = figure.axes[0].lines
+    np.testing.assert_allclose(rate.get_ydata(), information.get_ydata() + marginal.get_ydata())
+    assert ceiling.get_ydata()[0] == pytest.approx(np.log(100))
+    assert [line.get_ydata().tolist() for line in figure.axes[-1].lines] == [[4, 4, 3]] * 2
+
+
+def test_units_count_runs_that_do_not_say(frame: pd.DataFrame) -> None:
+    frame.loc[frame["run_id"] == "optimal-1.0-0", "mutual_information"] = np.nan
+    assert "1 run without these numbers left out" in units(_last(frame)).get_suptitle()
+    with pytest.raises(BadInput, match="do not say where the rate goes"):
+        units(_last(frame).assign(mutual_information=np.nan))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_stand_where_their_beta_and_row_are(channels: int) -> None:
+    pictures = _pictures(("optimal", "constant"), (0.1, 10.0), channels)
+    figure = samples(pictures.drop(index=3))  # constant at beta 10 is not there
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert [label.split("\n")[0] for label in labels] == [
+        *("original", "constant", "constant", "BS-VAE,", "BS-VAE,")
+    ]
+    gap = 2  # of a cell of 2 x 2 pictures of 6 x 7, with one pixel between
+    for row, kind, place in ((1, "reconstruction", 2), (2, "prior", 2), (3, "reconstruction", 0)):
+        first = pictures.loc[place, kind][0]  # (C, H, W)
+        expected = first[0] if channels == 1 else first.transpose(1, 2, 0)
+        np.testing.assert_array_equal(shown[row][:6, gap : gap + 7], expected)
+    assert (np.asarray(shown[1])[:, len(shown[1][0]) // 2 :] == 255).all()
+
+
+def test_only_pictures_of_the_same_are_put_side_by_side() -> None:
+    pictures = _pictures(("constant", "optimal"), (0.1, 1.0, 10.0), 1)
+    pictures.at[4, "original"] = pictures.at[4, "original"] ^ 1
+    pictures.loc[5, "epoch"] = 2
+    kept, notes = alike(pictures)
+    assert len(kept) == 4
+    assert notes == [
+        "left out the pictures of 1 checkpoint of a run that is not finished",
+        "left out the pictures of 1 checkpoint of other images or latents",
+    ]
+
+
+def test_figures_do_not_change_the_users_settings(frame: pd.DataFrame) -> None:
+    before = dict(mpl.rcParams)
+    for name in DRAWS:
+        DRAWS[name](frame, 2)
+    assert dict(mpl.rcParams) == before

@@ -1,0 +1,118 @@
+"""Table 1 against plain pandas, and the paper's values only beside what they are of."""
+
+import csv
+import io
+
+import pandas as pd
+import pytest
+
+from rdkit_vae.errors import BadInput
+from rdvae_analysis import paper
+from rdvae_analysis.table1 import table1
+from rdvae_analysis.tables import FORMATS, render
+
+
+@pytest.fixture
+def both(frame: pd.DataFrame) -> pd.DataFrame:
+    """Results on both splits, of models of which one of each objective is the best."""
+    frame = frame.assign(elbo=frame["elbo"] - (frame["beta"] - 1).abs() + frame["seed"])
+    return pd.concat(
+        [frame, frame.assign(split="train", elbo=frame["elbo"] + 7)], ignore_index=True
+    )
+
+
+@pytest.fixture
+def as_paper(both: pd.DataFrame) -> pd.DataFrame:
+    """The same, as if from the paper's own set-up on MNIST."""
+    setup = {**paper.SETUP, "latents": 32, "dataset": "mnist"}
+    return both.assign(**setup, epoch=both["epoch"] * 10)
+
+
+def test_means_and_deviations_over_seeds(both: pd.DataFrame) -> None:
+    table, _ = table1(both, sigma="shared")
+    rows = both[(both["sigma"] == "shared") & (both["epoch"] == 5)]
+    expected = rows.groupby(["split", "objective", "beta"])["elbo"].agg(["mean", "std"])
+    assert len(table) == 6
+    for row in table.itertuples():
+        assert row.seeds == 2
+        for split in ("test", "train"):
+            mean, std = expected.loc[split, row.objective, row.beta]
+            assert getattr(row, split) == pytest.approx(mean, rel=1e-12)
+            assert getattr(row, f"{split}_sd") == pytest.approx(std, rel=1e-12)
+    for split in ("test", "train"):
+        assert table.loc[table[f"{split}_best"], split].tolist() == [table[split].max()] * 2
+    assert table["model"].tolist() == ["constant variance"] * 3 + ["BS-VAE"] * 3
+
+
+def test_the_papers_values_stand_beside_what_they_are_of(as_paper: pd.DataFrame) -> None:
+    table, _ = table1(as_paper)
+    for row in table.itertuples():
+        printed = paper.TABLE_1["mnist", row.objective, row.beta]
+        assert (row.test_paper, row.train_paper) == (printed["test"], printed["train"])
+    assert paper.TABLE_1["mnist", "optimal", 1.0] == {"fid": 59.2, "test": 887, "train": 877}
+    assert paper.TABLE_1["celeba", "constant", 100.0] == {"fid": 235.8, "test": 2233, "train": 2190}
+    assert len(paper.TABLE_1) == 20
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": "clean"},
+        {"latents": 16},
+        {"architecture": "mlp"},
+        {"dataset": "fashion-mnist"},
+        {"beta": 0.5},
+    ],
+)
+def test_the_papers_values_stand_beside_nothing_else(
+    as_paper: pd.DataFrame, other: dict[str, object]
+) -> None:
+    table, notes = table1(as_paper.assign(**other, seed=range(len(as_paper))))
+    assert not any(name.endswith("_paper") for name in table)
+    assert "nothing to put them beside" in notes[-1]
+    assert not any(name.endswith("_paper") for name in table1(as_paper, sigma="shared")[0])
+
+
+def test_another_constant_is_another_model(as_paper: pd.DataFrame) -> None:
+    other = as_paper[as_paper["objective"] == "constant"].assign(
+        train_sigma2=0.01, run_id="c" + as_paper["run_id"]
+    )
+    table, _ = table1(pd.concat([as_paper, other]))
+    assert "constant variance, C=0.01" in set(table["model"])
+    assert table.loc[table["train_sigma2"] == 0.01, "test_paper"].isna().all()
+
+
+def test_generation_metrics_where_they_are_there(as_paper: pd.DataFrame) -> None:
+    table, _ = table1(as_paper.assign(fid=as_paper["beta"] * 3))
+    assert table["fid"].tolist() == pytest.approx((table["beta"] * 3).tolist())
+    assert table.loc[table["fid_best"], "beta"].unique() == [0.1]
+    assert table.loc[0, "fid_paper"] == 163.6
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_has_every_row(as_paper: pd.DataFrame, kind: str) -> None:
+    table, _ = table1(as_paper)
+    text = render(table, kind)
+    best = f"{table['test'].max():.1f}"
+    marks = {"text": f"{best}*", "markdown": f"**{best}**", "latex": f"\\textbf{{{best}}}"}
+    assert marks.get(kind, "") in text.replace("$-$", "-")
+    assert text.count("BS-VAE") == 3
+    assert "887" in text
+    if kind == "csv":
+        (row,) = (
+            row
+            for row in csv.DictReader(io.StringIO(text))
+            if (row["objective"], row["beta"]) == ("optimal", "1.0")
+        )
+        assert float(row["test"]) == table["test"].iloc[4]
+    if kind == "latex":
+        lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert {line.count("&") for line in lines} == {6}
+        assert text.count("{") == text.count("}")
+
+
+def test_no_rows_of_that_reading_says_which_there_are(frame: pd.DataFrame) -> None:
+    with pytest.raises(BadInput, match="rows of beta-half, half, optimal, shared"):
+        table1(frame, sigma="mixture")
+    with pytest.raises(BadInput, match="12 runs that diverged"):
+        table1(frame.assign(status="diverged"))
