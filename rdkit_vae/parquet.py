@@ -3,6 +3,7 @@
 Never imports torch, so that results and statistics are read in a moment.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -41,13 +42,27 @@ def _write_rows(
 ) -> None:
     import pyarrow as pa
 
-    fields = [
-        pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
-        for name, column in columns.items()
-    ]
-    schema = pa.schema(fields, metadata=file_metadata(kind, about))
+    schema = _schema_of(columns is COLUMNS).with_metadata(file_metadata(kind, about))
     arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
-    write_table(path, pa.Table.from_arrays(arrays, schema=schema))
+    # A few hundred rows of many columns: what counts is how soon thousands of such files are read.
+    texts = [name for name, column in columns.items() if column.type == "string"]
+    quick: dict[str, Any] = {
+        "compression": "snappy",
+        "use_dictionary": texts,
+        "write_statistics": False,
+    }
+    write_table(path, pa.Table.from_arrays(arrays, schema=schema), **quick)
+
+
+@functools.cache
+def _schema_of(results: bool) -> Any:
+    """The Arrow schema of results, or else of bounds."""
+    import pyarrow as pa
+
+    return pa.schema(
+        pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
+        for name, column in (COLUMNS if results else BOUNDS).items()
+    )
 
 
 def read_results(path: Path) -> Any:
@@ -59,19 +74,23 @@ def read_results(path: Path) -> Any:
     import pyarrow as pa
 
     table = read_table(path, RESULTS_KIND)
+    if table.schema.equals(_schema_of(True)):
+        return table
     schema = int(table.schema.metadata[b"schema"])
+    there = set(table.column_names)
     for name, column in COLUMNS.items():
-        if column.since > schema and name not in table.column_names:
+        if column.since > schema and name not in there:
             values = pa.nulls(len(table), column.type)
             if name == "setup":  # what is compared hangs on it, and the trial knows it
                 values = pa.array([_setup_of(table, path)] * len(table), column.type)
             table = table.append_column(name, values)
-    missing = [name for name in COLUMNS if name not in table.column_names]
+            there.add(name)
+    missing = [name for name in COLUMNS if name not in there]
     if missing:
         raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
-    table = table.select(list(COLUMNS))
+    table, wanted = table.select(list(COLUMNS)), _schema_of(True)
     # The checksums are of the pages alone; a flipped bit in the footer can change a type.
-    other = [f.name for f in table.schema if f.type != pa.type_for_alias(COLUMNS[f.name].type)]
+    other = [f.name for f, w in zip(table.schema, wanted, strict=True) if f.type != w.type]
     if other:
         raise BadData(f"{path}: damaged (another type of column {', '.join(other)})")
     return table
@@ -186,8 +205,8 @@ def file_metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
     }
 
 
-def write_table(path: Path, table: Any) -> None:
-    """Writes an Arrow table with page checksums, whole or not at all.
+def write_table(path: Path, table: Any, *, compression: str = "zstd", **options: Any) -> None:
+    """Writes an Arrow table with page checksums, whole or not at all; `options` are pyarrow's.
 
     Raises:
         BadData: the file cannot be written.
@@ -196,7 +215,7 @@ def write_table(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, sink, compression=compression, write_page_checksum=True, **options)
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
@@ -219,7 +238,7 @@ def read_table(path: Path, kind: bytes) -> Any:
                 raise BadData(f"{path}: damaged (its schema is {schema!r})")
             if int(schema) > SCHEMA:
                 raise BadData(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
-            table = file.read()
+            table = file.read(use_threads=False)  # small: threads would cost more than they save
             about_of(table)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -3,16 +3,19 @@
 import os
 import warnings
 from collections.abc import Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from rdkit_vae.errors import BadData
+from rdkit_vae.grammar import counted, few
 from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
 
 _OTHER_KINDS = {"statistics", "checkpoints", "samples"}  # folders of a sweep without results
+_NAMED = 10  # damaged or foreign files whose reason is told
 _IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
 
 
@@ -42,15 +45,18 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
-    tables, notes = [], []
     # What a sweep wrote itself comes before rows that were scored again.
-    for file in sorted(
+    files = sorted(
         parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
-    ):
-        try:
-            tables.append(read_results(file))
-        except BadData as error:
-            notes.append(f"left out {error}")
+    )
+    with ThreadPoolExecutor() as pool:  # most of the reading is done outside Python's lock
+        found = list(pool.map(_read, files))
+    tables = [table for table in found if not isinstance(table, BadData)]
+    damaged = [str(error) for error in found if isinstance(error, BadData)]
+    notes = [f"left out {error}" for error in damaged[:_NAMED]]
+    if len(damaged) > _NAMED:
+        rest = [Path(error.partition(":")[0]).name for error in damaged[_NAMED:]]
+        notes.append(f"left out {counted(len(rest), 'more file')}: {few(rest, most=20)}")
     if not tables:
         reason = f"; {notes[0]}" if notes else ""
         raise BadData(f"{path}: no results of rdvae below it{reason}")
@@ -65,6 +71,13 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if other.any():
         notes.append(f"left out {int(other.sum())} rows of other draws than the rest of their run")
     return frame[~other].reset_index(drop=True), notes
+
+
+def _read(file: Path) -> "pa.Table | BadData":
+    try:
+        return read_results(file)
+    except BadData as error:
+        return error
 
 
 def parquet_files(path: Path, passed_over: Set[str]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float64]
 SIZE = 6.5  # of the type, points
 _WIDTH, _HEIGHT = 0.56 * SIZE, 0.95 * SIZE  # of a character
 _AWAY = 3.0  # from the point to the label, points
+_MARKER = 1.2  # half of what of a marker a label must not cover, points
 _STEP = 3.0  # between the samples of a line, points
 
 
@@ -51,7 +52,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Floats]) -
         for offset in _offsets(size, label.above):
             a, b = at + offset - size / 2, at + offset + size / 2
             outside = (a < low).any() or (b > high).any()
-            covered = ((taken > a) & (taken < b)).all(axis=1).any()
+            covered = ((taken > a - _MARKER) & (taken < b + _MARKER)).all(axis=1).any()
             overlaps = any((a < d).all() and (c < b).all() for c, d in boxes)
             if not (outside or covered or overlaps):
                 boxes.append((a, b))

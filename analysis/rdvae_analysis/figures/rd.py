@@ -101,7 +101,8 @@ def rd(
                 _draw_low_rates(row[1], part, series, distortion)
         bounds = [_BOUND] if any(gaussian_curve(name) is not None for name in groups) else []
         figure.legend(**legend(points, series, *bounds), loc="outside lower center")
-        figure.draw_without_rendering()  # labels need to know where the panels end up
+        figure.draw_without_rendering()  # labels need to know where the panels end up,
+        figure.set_layout_engine("none")  # and the panels stay there
         for row, part in zip(panels, groups.values(), strict=True):
             for axes in row:
                 _label_betas(axes, part)
@@ -146,7 +147,7 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
             low, high = readings["value"].min(), readings["value"].max()
             axes.vlines(readings["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
     for line in _theory(points, distortion):
-        axes.plot(*line.T, color="k", linewidth=0.8, zorder=1.5)
+        axes.plot(*line.T, color="k", linewidth=0.8, zorder=1.5, scalex=False, scaley=False)
 
 
 def _theory(points: pd.DataFrame, distortion: str) -> Iterator[Floats]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -16,6 +15,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from rdkit_vae.files import write_atomic
 from rdkit_vae.grammar import SIGMAS
 
+# The palette "colorblind" of seaborn, whose import would take a second.
+_COLOURS = (
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
+    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
+)
 # Nine of the one to four of the other: no pair comes twice in 36 shapes.
 _MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
 _LINES = ("-", "--", ":", "-.")
@@ -36,7 +40,15 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
+    "text.color": "0.15",
+    "axes.labelcolor": "0.15",
+    "axes.edgecolor": "0.15",
+    "axes.axisbelow": True,
     "axes.linewidth": 0.7,
+    "xtick.color": "0.15",
+    "ytick.color": "0.15",
+    "grid.color": "0.8",
+    "lines.solid_capstyle": "round",
     "axes.grid": True,
     "grid.alpha": 0.35,
     "grid.linewidth": 0.5,
@@ -46,7 +58,7 @@ _RC: dict[Any, Any] = {
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Settings within which a figure is made."""
-    with mpl.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_RC}):
+    with mpl.rc_context(_RC):
         yield
 
 
@@ -90,9 +102,8 @@ def series_look(colour: int, shape: int) -> dict[str, Any]:
     Args:
         colour, shape: numbers of the two things that the look tells, from 0.
     """
-    colours = sns.color_palette("colorblind")
     return {
-        "color": colours[colour % len(colours)],
+        "color": _COLOURS[colour % len(_COLOURS)],
         "marker": _MARKERS[shape % len(_MARKERS)],
         "linestyle": _LINES[shape % len(_LINES)],
     }
