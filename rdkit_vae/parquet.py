@@ -42,7 +42,7 @@ def _write_rows(
 ) -> None:
     import pyarrow as pa
 
-    schema = _schema_of(columns is COLUMNS).with_metadata(file_metadata(kind, about))
+    schema = _schema_of(columns).with_metadata(file_metadata(kind, about))
     arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
     # A few hundred rows of many columns: what counts is how soon thousands of such files are read.
     texts = [name for name, column in columns.items() if column.type == "string"]
@@ -54,15 +54,18 @@ def _write_rows(
     write_table(path, pa.Table.from_arrays(arrays, schema=schema), **quick)
 
 
-@functools.cache
-def _schema_of(results: bool) -> Any:
-    """The Arrow schema of results, or else of bounds."""
+def _schema_of(columns: Mapping[str, Column]) -> Any:
     import pyarrow as pa
 
     return pa.schema(
         pa.field(name, column.type, metadata={"unit": column.unit, "meaning": column.meaning})
-        for name, column in (COLUMNS if results else BOUNDS).items()
+        for name, column in columns.items()
     )
+
+
+@functools.cache
+def _results_schema() -> Any:
+    return _schema_of(COLUMNS)
 
 
 def read_results(path: Path) -> Any:
@@ -74,7 +77,7 @@ def read_results(path: Path) -> Any:
     import pyarrow as pa
 
     table = read_table(path, RESULTS_KIND)
-    if table.schema.equals(_schema_of(True)):
+    if table.schema.equals(_results_schema()):
         return table
     schema = int(table.schema.metadata[b"schema"])
     there = set(table.column_names)
@@ -88,7 +91,7 @@ def read_results(path: Path) -> Any:
     missing = [name for name in COLUMNS if name not in there]
     if missing:
         raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
-    table, wanted = table.select(list(COLUMNS)), _schema_of(True)
+    table, wanted = table.select(list(COLUMNS)), _results_schema()
     # The checksums are of the pages alone; a flipped bit in the footer can change a type.
     other = [f.name for f, w in zip(table.schema, wanted, strict=True) if f.type != w.type]
     if other:

@@ -8,6 +8,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 Floats = npt.NDArray[np.float64]
 
 _LOG_PART = 0.35  # height of the logarithmic part against the linear one
+_BELOW = 0.1  # room below the lowest value, as a share of the linear part
 
 
 def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
@@ -31,7 +32,7 @@ def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
         return np.asarray(low + span * linear)
 
     axes.set_yscale("function", functions=(forward, inverse))
-    axes.set_ylim(low - 0.06 * span, float(inverse(np.array(1.06 + _LOG_PART))))
+    axes.set_ylim(low - _BELOW * span, float(inverse(np.array(1.06 + _LOG_PART))))
     axes.axhline(bend, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
     axes.annotate(
         "logarithmic above",
@@ -45,7 +46,7 @@ def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
     )
     ticks = np.asarray(MaxNLocator(6).tick_values(low, bend))
     decades = 10.0 ** np.arange(-3, 16)
-    kept = [*ticks[(ticks >= low - 0.06 * span) & (ticks <= bend)]]
+    kept = [*ticks[(ticks >= low - _BELOW * span) & (ticks <= bend)]]
     kept += [*decades[(decades > bend + 0.3 * span) & (decades <= 1.2 * high)]][-3:]
     axes.yaxis.set_major_locator(FixedLocator(kept))
     axes.yaxis.set_minor_locator(NullLocator())

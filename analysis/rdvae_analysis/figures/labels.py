@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 SIZE = 6.5  # of the type, points
 _WIDTH, _HEIGHT = 0.56 * SIZE, 0.95 * SIZE  # of a character
-_AWAY = 3.0  # from the point to the label, points
+_AWAY = (3.0, 7.0)  # from the point to the label, points; the nearer if it is free
 _MARKER = 1.2  # half of what of a marker a label must not cover, points
 _STEP = 3.0  # between the samples of a line, points
 
@@ -61,13 +61,14 @@ def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Floats]) -
 
 
 def _offsets(size: Floats, above: bool) -> Iterator[Floats]:
-    x, y = size / 2 + _AWAY
-    for side in (1, -1) if above else (-1, 1):
-        yield np.array([0, side * y])
-        yield np.array([x, side * y * 0.6])
-        yield np.array([-x, side * y * 0.6])
-    yield np.array([x + 1, 0])
-    yield np.array([-x - 1, 0])
+    for away in _AWAY:
+        x, y = size / 2 + away
+        for side in (1, -1) if above else (-1, 1):
+            yield np.array([0, side * y])
+            yield np.array([x, side * y * 0.6])
+            yield np.array([-x, side * y * 0.6])
+        yield np.array([x + 1, 0])
+        yield np.array([-x - 1, 0])
 
 
 def _along(lines: Sequence[Floats]) -> Floats:
