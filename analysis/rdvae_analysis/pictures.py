@@ -47,14 +47,15 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame[~repeated], notes
 
 
-def alike(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The pictures of last checkpoints, of one seed of training, that show the same.
+def alike(frame: pd.DataFrame, *, every_seed: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """The pictures of last checkpoints that show the same images and latents.
 
     Args:
         frame: as `load_pictures` gives it, of one setup.
+        every_seed: of training, not only the lowest of each model.
 
     Returns:
-        A row per objective, C and beta: the lowest seed's; and in words what was left out.
+        A row per objective, C, beta (and seed); and in words what was left out.
     """
     last = frame[frame["epoch"] == frame["epochs"]]
     notes = _note(len(frame) - len(last), "of a run that is not finished")
@@ -63,7 +64,7 @@ def alike(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         usual = shown["shows"].mode().iloc[0]
         notes += _note(int((shown["shows"] != usual).sum()), "of other images or latents")
         shown = shown[shown["shows"] == usual]
-    keys = ["objective", "train_sigma2", "beta"]
+    keys = ["objective", "train_sigma2", "beta", *(["seed"] if every_seed else [])]
     return shown.sort_values("seed").drop_duplicates(keys).drop(columns="shows"), notes
 
 

@@ -1,0 +1,166 @@
+"""The interactive charts of a report, as Vega-Lite specifications."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from rdkit_vae.grammar import SIGMAS
+from rdvae_analysis.figures.style import series_look
+from rdvae_analysis.names import in_order, objective_name
+from rdvae_analysis.points import DEFAULT_SIGMAS
+
+_WIDTH, _HEIGHT = 620, 330
+_ROOM = 0.06  # beyond the outermost points
+_SHAPES = ("circle", "diamond", "square", "triangle-up", "cross")
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
+_READINGS = {"half": "σ² = 1/2", "beta-half": "σ² = β/2"}
+
+
+def specification(rows: pd.DataFrame, row_ids: dict[str, str]) -> dict[str, Any]:
+    """Rate-distortion and ELBO against beta, with a box to tick for each interpretation.
+
+    Args:
+        rows: results of one setup and split, of last checkpoints.
+        row_ids: by run_id, the row of the page that tells more of it.
+
+    Returns:
+        A Vega-Lite specification whose points carry `row`, for the page to show and go to.
+    """
+    sigmas = [s for s in SIGMAS if s in set(rows["sigma"])]
+    sigmas += sorted(set(rows["sigma"]) - set(sigmas))
+    models = [objective_name(name) for name in in_order(rows["objective"])]
+    drawn = {s: s in DEFAULT_SIGMAS["constant"] or s not in SIGMAS for s in sigmas}
+    by_reading, reading_test = _boxes("sigma", {s: _READINGS.get(s, s) for s in sigmas}, drawn)
+    by_model, model_test = _boxes("model", {m: m for m in models}, dict.fromkeys(models, True))
+    base = alt.Chart(_points(rows, row_ids))
+    base = base.transform_filter(reading_test).transform_filter(model_test)
+    charts = alt.vconcat(
+        _rate_distortion(base, rows, sigmas), _elbo(base, rows, sigmas), spacing=28
+    )
+    charts = charts.add_params(*by_reading, *by_model).configure_view(strokeOpacity=0.3)
+    found: dict[str, Any] = charts.to_dict()
+    return found
+
+
+def _boxes(
+    field: str, names: dict[str, str], ticked: dict[str, bool]
+) -> tuple[list[alt.Parameter], str]:
+    """A box to tick for each value of a field, and the test that a point is of a ticked one."""
+    boxes = {value: f"show_{field}_{place}" for place, value in enumerate(names)}
+    params = [
+        alt.param(
+            name=boxes[value], value=ticked[value], bind=alt.binding_checkbox(name=f"{name} ")
+        )
+        for value, name in names.items()
+    ]
+    test = " || ".join(f"({box} && datum.{field} === {value!r})" for value, box in boxes.items())
+    return params, test
+
+
+def _points(rows: pd.DataFrame, row_ids: dict[str, str]) -> pd.DataFrame:
+    points = rows[["sigma", "beta", "seed", "rate", "distortion", "elbo", "mse", "curve"]].copy()
+    points["model"] = [objective_name(name) for name in rows["objective"]]
+    points["row"] = rows["run_id"].map(row_ids)
+    numbers = points.select_dtypes("float").columns
+    points[numbers] = points[numbers].map(lambda value: float(f"{value:.6g}"))
+    return points
+
+
+def _rate_distortion(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
+    x = alt.Scale(domain=_domain(rows["rate"]), nice=False)
+    y = alt.Scale(domain=_domain(_steady(rows)["distortion"]))
+    points = base.mark_point(filled=True, size=65, opacity=0.9, clip=True).encode(
+        alt.X("rate:Q", scale=x, title="rate (nats / image)"),
+        alt.Y("distortion:Q", scale=y, title="distortion (nats / image)"),
+        tooltip=_tooltip(),
+        **_looks(rows, sigmas),
+    )
+    means = base.transform_aggregate(
+        rate="mean(rate)",
+        distortion="mean(distortion)",
+        groupby=["curve", "model", "sigma", "beta"],
+    )
+    lines = means.mark_line(clip=True, strokeWidth=1.3).encode(
+        alt.X("rate:Q"),
+        alt.Y("distortion:Q"),
+        order="beta:Q",
+        detail=["curve:N"],
+        **_looks(rows, sigmas, lines=True),
+    )
+    zoom = alt.selection_interval(bind="scales", name="zoom")
+    return alt.layer(lines, points.add_params(zoom)).properties(
+        width=_WIDTH, height=_HEIGHT, title="Rate and distortion, by reading of the variance"
+    )
+
+
+def _elbo(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
+    decades = [10.0**d for d in range(-20, 21)]
+    y = alt.Scale(domain=_domain(_steady(rows)["elbo"]))
+    points = base.mark_point(filled=True, size=55, opacity=0.9, clip=True).encode(
+        alt.X(
+            "beta:Q",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(values=decades, format="~g", title="β of training"),
+        ),
+        alt.Y("elbo:Q", scale=y, title="ELBO (nats / image)"),
+        tooltip=_tooltip(),
+        **_looks(rows, sigmas),
+    )
+    lines = base.mark_line(clip=True, strokeWidth=1.3).encode(
+        alt.X("beta:Q"),
+        alt.Y("mean(elbo):Q"),
+        detail=["curve:N"],
+        **_looks(rows, sigmas, lines=True),
+    )
+    zoom = alt.selection_interval(bind="scales", name="zoom_elbo")
+    return alt.layer(lines, points.add_params(zoom)).properties(
+        width=_WIDTH, height=_HEIGHT - 60, title="What the same weights claim: ELBO against β"
+    )
+
+
+def _looks(rows: pd.DataFrame, sigmas: list[str], *, lines: bool = False) -> dict[str, Any]:
+    """A colour per reading, a shape or dash per model, as in the figures."""
+    colours = [series_look(place, 0)["color"] for place in range(len(sigmas))]
+    models = [objective_name(name) for name in in_order(rows["objective"])]
+    labels = " : ".join(f"datum.value === {s!r} ? {t!r}" for s, t in _READINGS.items())
+    legend = alt.Legend(title="read with", labelExpr=f"{labels} : datum.value")
+    looks: dict[str, Any] = {
+        "color": alt.Color("sigma:N", scale=alt.Scale(domain=sigmas, range=colours), legend=legend)
+    }
+    places = range(len(models))
+    if lines:
+        dashes = [_DASHES[place % len(_DASHES)] for place in places]
+        scale = alt.Scale(domain=models, range=dashes)
+        looks["strokeDash"] = alt.StrokeDash("model:N", scale=scale, title="trained with")
+    else:
+        shapes = [_SHAPES[place % len(_SHAPES)] for place in places]
+        scale = alt.Scale(domain=models, range=shapes)
+        looks["shape"] = alt.Shape("model:N", scale=scale, title="trained with")
+    return looks
+
+
+def _tooltip() -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("model:N", title="trained with"),
+        alt.Tooltip("beta:Q", title="β", format=".4~g"),
+        alt.Tooltip("seed:Q", title="seed"),
+        alt.Tooltip("sigma:N", title="read with"),
+        alt.Tooltip("rate:Q", title="rate", format=".2f"),
+        alt.Tooltip("distortion:Q", title="distortion", format=".2f"),
+        alt.Tooltip("elbo:Q", title="ELBO", format=".2f"),
+        alt.Tooltip("mse:Q", title="mse", format=".4~g"),
+        alt.Tooltip("row:N", title="row"),
+    ]
+
+
+def _steady(rows: pd.DataFrame) -> pd.DataFrame:
+    """All but the reading that runs off as beta goes to 0 or to infinity."""
+    steady = rows[rows["sigma"] != "beta-half"]
+    return rows if steady.empty else steady
+
+
+def _domain(values: "pd.Series[float]") -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    room = _ROOM * (high - low) or 1.0
+    return [low - room, high + room]

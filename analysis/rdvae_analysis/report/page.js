@@ -1,0 +1,80 @@
+"use strict";
+// Draws the charts, shows a model's pictures on hover, goes to its row on a click, sorts tables.
+
+const text = (value) => {
+  const span = document.createElement("span");
+  span.textContent = String(value);
+  return span.innerHTML;
+};
+
+// What a model's row has of it: its name, and its strips of pictures by kind.
+const model = (section, id) => {
+  const row = document.getElementById(id);
+  if (!row) return { name: "", strips: [] };
+  const images = [...row.querySelectorAll("img")];
+  const original = document.getElementById(`originals-${section}`);
+  return {
+    name: row.querySelector("code").textContent,
+    strips: original && images.length ? [original, ...images] : [],
+  };
+};
+
+const line = (key, html) => `<tr><td class="key">${text(key)}</td><td>${html}</td></tr>`;
+
+const tooltip = (section) => (value) => {
+  const { name, strips } = model(section, value.row);
+  const facts = Object.entries(value).filter(([key]) => key !== "row");
+  const lines = [
+    ...facts.map(([key, found]) => line(key, text(found))),
+    ...strips.map((image) => line(image.alt, `<img src="${image.src}">`)),
+  ];
+  return `<b>${text(name)}</b><table>${lines.join("")}</table>`;
+};
+
+const goTo = (row) => {
+  const found = document.getElementById(row);
+  if (!found) return;
+  found.closest("details").open = true;
+  location.hash = row;
+  found.scrollIntoView({ block: "center" });
+};
+
+for (const [section, chart] of Object.entries(CHARTS)) {
+  vegaEmbed(`#chart-${section}`, chart, {
+    renderer: "svg",
+    actions: { export: true, source: false, compiled: false, editor: false },
+    bind: `#toggles-${section}`,
+    tooltip: { formatTooltip: tooltip(section) },
+  }).then(({ view }) => {
+    view.addEventListener("click", (event, item) => {
+      if (item && item.datum && item.datum.row) goTo(item.datum.row);
+    });
+    document.getElementById(`chart-${section}`).dataset.drawn = "yes";
+  });
+}
+
+const key = (cell) => {
+  const told = cell.dataset.value;
+  if (told === undefined) return cell.textContent.trim();
+  return told === "" ? -Infinity : Number(told);
+};
+
+for (const heading of document.querySelectorAll("table.sortable th")) {
+  heading.tabIndex = 0;
+  const sort = () => {
+    const body = heading.closest("table").tBodies[0];
+    const place = heading.cellIndex;
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const sign = down ? -1 : 1;
+    [...body.rows]
+      .sort((a, b) => {
+        const [x, y] = [key(a.cells[place]), key(b.cells[place])];
+        return sign * (typeof x === "number" ? x - y : x.localeCompare(y));
+      })
+      .forEach((row) => body.append(row));
+  };
+  heading.addEventListener("click", sort);
+  heading.addEventListener("keydown", (event) => event.key === "Enter" && sort());
+}

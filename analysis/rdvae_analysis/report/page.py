@@ -1,0 +1,198 @@
+"""The page: what is gathered from a folder, and the template that it fills."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import jinja2
+import pandas as pd
+import vl_convert
+from markupsafe import Markup
+
+from rdkit_vae import __version__
+from rdkit_vae.errors import BadData
+from rdkit_vae.files import read_json
+from rdkit_vae.parquet import about_of, read_results
+from rdkit_vae.store import code_version, find_sweeps
+from rdvae_analysis import paper
+from rdvae_analysis.load import scan
+from rdvae_analysis.names import dataset_name, in_order, objective_name
+from rdvae_analysis.pictures import alike, load_pictures
+from rdvae_analysis.points import final_rows
+from rdvae_analysis.report.charts import specification
+from rdvae_analysis.report.strips import Strips, strips
+from rdvae_analysis.report.words import summary
+from rdvae_analysis.table1 import quantities, table1
+
+_PICTURES = 1_400_000  # bytes for all of them: the page stays below 3 MB
+_FACTS = ("rate", "mse", "psnr", "mutual_information", "active_units")
+
+
+def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
+    """One HTML page of the sweeps below a folder, with nothing to fetch.
+
+    Args:
+        folder: of sweeps.
+        split: what is drawn and compared, `test` or `train`.
+
+    Returns:
+        The page, and in words what was left out (the page says it too).
+
+    Raises:
+        BadData: no finished run below the folder.
+    """
+    frame, notes = scan(folder)
+    rows, left_out = final_rows(frame)
+    notes += left_out
+    loose = rows.loc[rows["setup"].isna(), "run_id"].nunique()
+    notes += [f"left out {loose} runs whose setup is not known"] if loose else []
+    rows = rows[rows["setup"].notna()]
+    if rows[rows["split"] == split].empty:
+        raise BadData(f"{folder}: no finished run on the {split} split to report")
+    pictures, unread = load_pictures(folder)
+    notes += unread
+    setups = list(rows.groupby(["dataset", "setup"], sort=False))
+    sections = []
+    for place, (_, part) in enumerate(setups):
+        shown = pictures[pictures["run_id"].isin(part["run_id"])] if len(pictures) else pictures
+        sections.append(_section(part, split, shown, _PICTURES // len(setups), f"s{place}", notes))
+    failed = frame[frame["status"] != "ok"].drop_duplicates("run_id")
+    page = _template().render(
+        title=", ".join(dict.fromkeys(dataset_name(name) for name in rows["dataset"])),
+        split=split,
+        sections=sections,
+        failed=failed[["run_id", "status", "epoch", "epochs"]].to_dict("records"),
+        notes=notes,
+        sweeps=[_provenance(root) for root in find_sweeps(folder)] if folder.is_dir() else [],
+        made=_made(rows),
+        script=_script(sections),
+    )
+    return page, notes
+
+
+def _section(
+    rows: pd.DataFrame,
+    split: str,
+    pictures: pd.DataFrame,
+    budget: int,
+    name: str,
+    notes: list[str],
+) -> dict[str, Any]:
+    """All that the template needs of one setup; appends to `notes` what was left out."""
+    here = rows[rows["split"] == split]
+    first = here.iloc[0]
+    kept = pictures
+    if len(pictures):
+        kept, left_out = alike(pictures, every_seed=True)
+        notes += left_out
+    packed = strips(kept, budget)
+    ids = {run: f"{name}-{place}" for place, run in enumerate(dict.fromkeys(here["run_id"]))}
+    readings = list(dict.fromkeys(here["sigma"]))
+    return {
+        "name": name,
+        "title": f"{dataset_name(first['dataset'])}, {first['architecture']}, "
+        f"{first['latents']} latents, {first['epochs']} epochs",
+        "sentences": summary(rows, split),
+        "chart": specification(here, ids),
+        "table": _table1(rows),
+        "readings": readings,
+        "models": _models(here, ids, packed),
+        "pictures": packed,
+        "shown": None if kept.empty else kept.iloc[0][["split", "picture_seed"]].to_dict(),
+    }
+
+
+def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[dict[str, Any]]:
+    """A row per model: what it is, its ELBO by reading, its pictures."""
+    elbos = rows.pivot(index="run_id", columns="sigma", values="elbo")
+    rank = in_order(rows["objective"]).index
+    firsts = rows.drop_duplicates("run_id")
+    firsts = firsts.assign(rank=firsts["objective"].map(rank))
+    return [
+        {
+            "id": ids[row["run_id"]],
+            "model": objective_name(row["objective"]),
+            "elbo": elbos.loc[row["run_id"]].dropna().to_dict(),
+            "strips": packed.of.get(row["run_id"], {}),
+            **{name: None if pd.isna(row[name]) else row[name] for name in _FACTS},
+            **{name: row[name] for name in ("run_id", "beta", "seed", "epoch")},
+            "sha256": row["checkpoint_sha256"],
+        }
+        for row in firsts.sort_values(["rank", "beta", "seed"]).to_dict("records")
+    ]
+
+
+def _table1(rows: pd.DataFrame) -> dict[str, Any]:
+    table, _ = table1(rows, sigma=paper.SIGMA)
+    names = quantities(table)
+    return {
+        "quantities": list(names),
+        "paper": [name for name in names if f"{name}_paper" in table],
+        "rows": table.to_dict("records"),
+    }
+
+
+def _provenance(root: Path) -> dict[str, Any]:
+    """The command and the versions that a sweep was made with, as it recorded them."""
+    try:
+        about = read_json(root / "sweep.json")
+    except BadData as error:
+        return {"folder": str(root), "error": str(error)}
+    command = about.get("command") or []
+    environment: dict[str, Any] = {}
+    for path in sorted((root / "results").glob("*.parquet"))[:1]:
+        try:
+            environment = about_of(read_results(path)).get("environment", {})
+        except BadData:
+            continue
+    return {
+        "folder": str(root),
+        "command": shlex.join(["rdvae", *map(str, command)]) if command else "",
+        "data": about.get("data", {}),
+        "code_version": about.get("code_version", "unknown"),
+        "created_at": about.get("created_at", "unknown"),
+        "environment": environment,
+    }
+
+
+def _made(rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "rdvae": code_version(),
+        "release": __version__,
+        "altair": alt.__version__,
+        "vl_convert": metadata.version("vl-convert-python"),
+        "codes": sorted(rows["code_version"].dropna().unique()),
+        "first": rows["created_at"].min(),
+        "last": rows["created_at"].max(),
+    }
+
+
+def _script(sections: list[dict[str, Any]]) -> Markup:
+    """The libraries, the charts' specifications and the page's own code, to stand in the page."""
+    charts = {section["name"]: section["chart"] for section in sections}
+    own = resources.files("rdvae_analysis.report").joinpath("page.js").read_text("utf-8")
+    written = json.dumps(charts).replace("<", "\\u003c")  # a name must not end the script
+    libraries = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]
+    return Markup("\n".join([libraries, f"const CHARTS = {written};", own]))
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    if value is None or pd.isna(value):
+        return ""
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rdvae_analysis.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    return environment.get_template("page.html")

@@ -1,0 +1,138 @@
+"""What a report says in plain words: what was trained, what is a density, what the curves say."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+
+from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import counted
+from rdvae_analysis import matched
+from rdvae_analysis.consistency import spread
+from rdvae_analysis.curves import TRAINED_READING, bjontegaard, slopes
+from rdvae_analysis.matched import constant_curve
+from rdvae_analysis.names import in_order, objective_name, short
+
+_BASELINE = "constant"
+
+
+def summary(rows: pd.DataFrame, split: str) -> list[str]:
+    """Sentences on the results of one setup.
+
+    Args:
+        rows: of one setup and of last checkpoints, both splits.
+        split: the one that is compared.
+    """
+    here = rows[rows["split"] == split]
+    return [
+        trained(here),
+        densities(here),
+        claims(here),
+        *best(here),
+        *deltas(here),
+        training(rows),
+    ]
+
+
+def trained(rows: pd.DataFrame) -> str:
+    """What was trained, on what."""
+    first = rows.iloc[0]
+    betas = sorted(rows["beta"].unique())
+    span = f"β from {short(betas[0])} to {short(betas[-1])}" if len(betas) > 1 else "one β"
+    models = ", ".join(objective_name(name) for name in in_order(rows["objective"]))
+    return (
+        f"{counted(rows['run_id'].nunique(), 'model')} of {first['architecture']} with "
+        f"{first['latents']} latents, trained on {first['dataset']} for "
+        f"{counted(int(first['epochs']), 'epoch')} (protocol {first['protocol']}): {models}; "
+        f"{len(betas)} values of {span}, {counted(rows['seed'].nunique(), 'seed')}. Evaluated on "
+        f"{counted(int(first['n_images']), 'image')} with "
+        f"{counted(int(first['n_draws']), 'posterior draw')} each."
+    )
+
+
+def densities(rows: pd.DataFrame) -> str:
+    """Which of the readings are densities."""
+    kinds = rows.groupby("sigma", sort=False)["is_density"].all()
+    yes, no = ([str(s) for s in kinds.index[kinds == is_one]] for is_one in (True, False))
+    words = f"{', '.join(yes)} are normalised densities p(x|z): their ELBO bounds log p(x)."
+    if no:
+        words += (
+            f" {', '.join(no)} looks at the image it scores, so its ELBO bounds nothing: it is the "
+            "highest that any single variance could reach."
+        )
+    return words
+
+
+def claims(rows: pd.DataFrame) -> str:
+    """How far the readings of the same weights lie apart."""
+    apart = spread(rows)["spread"]
+    return (
+        f"The same weights, read differently, claim ELBOs that lie {apart.min():,.0f} to "
+        f"{apart.max():,.0f} nats apart (in the median {apart.median():,.0f})."
+    )
+
+
+def best(rows: pd.DataFrame) -> Iterator[str]:
+    """The best model of each objective, under readings that are fitted alike to all."""
+    table = matched.best(rows)
+    for sigma, part in table.groupby("sigma", sort=False):
+        ranked = part.sort_values("elbo", ascending=False)
+        words = [
+            f"{objective_name(row.objective)} {row.elbo:,.1f} (β = {short(row.beta)})"
+            for row in ranked.itertuples()
+        ]
+        yield f"Best ELBO read with {sigma}: {', '.join(words)} nats."
+
+
+def deltas(rows: pd.DataFrame) -> Iterator[str]:
+    """Each objective against constant variance after Bjøntegaard, where that can be said."""
+    base = constant_curve(rows)
+    if base.empty:
+        return
+    for objective in in_order(rows["objective"]):
+        if objective == _BASELINE:
+            continue
+        test = rows[rows["objective"] == objective]
+        anchor = base
+        try:
+            psnr = bjontegaard(_mean(anchor, "psnr"), _mean(test, "psnr"), "less_psnr")
+        except BadInput as error:
+            yield f"{objective_name(objective)} against constant variance: no delta, as {error}."
+            continue
+        more = "more" if psnr.rate > 0 else "less"
+        low, high = sorted(-value for value in psnr.distortions)
+        left_out = f" ({'; '.join(psnr.notes)})" if psnr.notes else ""
+        yield (
+            f"At equal PSNR, {objective_name(objective)} needs {abs(psnr.rate):.1f}% {more} rate "
+            f"than constant variance (Bjøntegaard delta over {low:.1f} to {high:.1f} dB); at equal "
+            f"rate its PSNR is {-psnr.distortion:+.2f} dB{left_out}."
+        )
+
+
+def training(rows: pd.DataFrame) -> str:
+    """How well the slope of each curve agrees with beta, on the images that were trained on."""
+    ratios: list[float] = []
+    between = 0
+    rows = rows[rows["split"] == "train"]
+    for (objective, _, _), part in rows.groupby(["objective", "curve", "seed"]):
+        own = part[part["sigma"] == TRAINED_READING[str(objective)]]
+        found = slopes(own)[0].dropna(subset="slope")
+        ratios += list(found["slope"] / found["beta"])
+        between += int(found["beta"].between(found["flatter"], found["steeper"]).sum())
+    if not ratios:
+        return "Too few models lie on a curve to compare its slope with β."
+    off = pd.Series(ratios).map(lambda ratio: abs(math.log(ratio)))
+    return (
+        "On an optimal curve the slope -dD/dR is β (train split, under the variance of training), "
+        "and β lies between the slopes towards its two neighbours. Here it does for "
+        f"{between} of {counted(len(off), 'model')}; the slope between them is off by a factor of "
+        f"{math.exp(off.median()):.2f} in the median and {math.exp(off.max()):.1f} at most. Where "
+        "it is far off, training had not converged, or the models do not reach their optimum."
+    )
+
+
+def _mean(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The curve of one objective, seeds averaged; of PSNR its negative, so that less is better."""
+    one = rows[rows["sigma"] == "optimal"]  # rate and PSNR are the same under each
+    means = one.groupby("beta", as_index=False)[["rate", column]].mean()
+    return means.assign(**{f"less_{column}": -means[column]})

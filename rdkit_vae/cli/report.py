@@ -1,0 +1,44 @@
+"""`rdvae report`. Never imports torch."""
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from rdkit_vae.cli.options import check_suffixes, split_option
+from rdkit_vae.errors import BadInput
+
+_NEEDED = ("altair", "vl_convert", "jinja2")
+
+
+@click.command("report")
+@click.argument("folder", type=click.Path(path_type=Path))
+@split_option
+@click.option("--out", metavar="FILE", default="report.html", show_default=True, help=".html")
+def command(folder: Path, split: str, out: str) -> None:
+    """One self-contained page of the sweeps below FOLDER, to share: it fetches nothing.
+
+    A summary in words, interactive rate-distortion and ELBO curves, Table 1, every model with its
+    pictures (where `rdvae sample` made some), and the commands and versions behind it all. Needs
+    the extra `report`: pip install 'rdkit-vae[report]'.
+
+    \b
+    rdvae sample runs/mnist
+    rdvae report runs/mnist --out report.html
+    """
+    check_suffixes([out], (".html",))
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(
+            f"rdvae report needs {', '.join(missing)}: pip install 'rdkit-vae[report]' (here: pip "
+            "install '.[report]')"
+        )
+    from rdkit_vae.files import write_atomic
+    from rdvae_analysis.report.page import report
+
+    page, notes = report(folder, split=split)
+    for note in notes:
+        click.echo(f"rdvae: {note}", err=True)
+    data = page.encode()
+    write_atomic(Path(out), data)
+    click.echo(f"wrote {out}, {len(data) / 1e6:.2f} MB")
