@@ -73,9 +73,7 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
         figure.colorbar(mapped, ax=axes, label="rate  (nats / image)", fraction=0.05, pad=0.02)
         figure.legend(loc="outside lower center", ncols=2 if columns == 2 else 1)
         name = dataset_name(rows["dataset"].iloc[0])
-        axes.set_title(
-            rf"What training sets in the plane of $\beta$ and $\sigma^2$: {name}, {split}"
-        )
+        axes.set_title(rf"The plane of $\beta$ and $\sigma^2$: {name}, {split}")
         figure.draw_without_rendering()
         _label(axes, table)
     return figure

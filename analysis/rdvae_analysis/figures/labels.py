@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 Floats = npt.NDArray[np.float64]
 
 SIZE = 6.5  # of the type, points
-_WIDTH, _HEIGHT = 0.56 * SIZE, 0.95 * SIZE  # of a character
+_WIDTH, _HEIGHT = 0.63 * SIZE, 0.95 * SIZE  # of a character
 _AWAY = (3.0, 7.0)  # from the point to the label, points; the nearer if it is free
 _MARKER = 1.2  # half of what of a marker a label must not cover, points
 _STEP = 3.0  # between the samples of a line, points

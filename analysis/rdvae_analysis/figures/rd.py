@@ -147,7 +147,8 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
             low, high = readings["value"].min(), readings["value"].max()
             axes.vlines(readings["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
     for line in _theory(points, distortion):
-        axes.plot(*line.T, color="k", linewidth=0.8, zorder=1.5, scalex=False, scaley=False)
+        # An artist and not a plot: the axes show the range of the models.
+        axes.add_artist(Line2D(*line.T, color="k", linewidth=0.8, zorder=1.5))
 
 
 def _theory(points: pd.DataFrame, distortion: str) -> Iterator[Floats]:

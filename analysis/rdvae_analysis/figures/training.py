@@ -6,7 +6,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -16,6 +15,9 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
 from rdvae_analysis.figures.style import new_figure, paper_style, plain_log_ticks
 from rdvae_analysis.names import dataset_name, in_order, objective_name, reading_name
+from rdvae_analysis.theory import Floats
+
+Panels = Any  # an array of axes
 
 _QUANTITIES = {
     "rate": "rate  (nats)",
@@ -33,6 +35,7 @@ def training(
 
     Points are checkpoints, where alone these numbers are measured; where runs have but one, the
     title says so. A run that diverged or crashed ends in a red mark at the epoch it had reached.
+    Panels show the range of the runs that ended well, less single values far out.
 
     Args:
         rows: results of one setup and split, of all checkpoints and of failed runs too.
@@ -62,6 +65,9 @@ def training(
             column[0].set_title(textwrap.fill(objective_name(objective), width // 2))
             column[-1].set_xlabel("epoch")
         _axes(panels, rows)
+        for column, objective in zip(panels.T, objectives, strict=True):
+            for _, run in rows[rows["objective"] == objective].groupby("run_id", sort=False):
+                _mark_end(column, run)
         colours = ScalarMappable(norm, "viridis")
         bar = figure.colorbar(colours, ax=panels, fraction=0.04, pad=0.02, aspect=40)
         bar.set_label(r"$\beta$ of training")
@@ -75,50 +81,50 @@ def training(
     return figure
 
 
-def _draw(panels: Any, run: pd.DataFrame, norm: LogNorm) -> None:
-    run = run.sort_values("epoch")
-    fine, failed = run[run["status"] == "ok"], run[run["status"] != "ok"]
+def _draw(panels: Panels, run: pd.DataFrame, norm: LogNorm) -> None:
+    fine = run[run["status"] == "ok"].sort_values("epoch")
     colour = mpl.colormaps["viridis"](norm(run["beta"].iloc[0]))
     for axes, quantity in zip(panels, _QUANTITIES, strict=True):
         axes.plot(fine["epoch"], fine[quantity], color=colour, marker="o", markersize=2.5)
-        for row in failed.drop_duplicates("status").itertuples():
-            look: dict[str, Any] = {
-                "marker": _ENDS[row.status],
-                "color": "tab:red",
-                "markersize": 6,
-                "zorder": 4,
-            }
-            if fine.empty:  # nothing was ever measured: the mark stands on the axis
-                axes.plot([max(row.epoch, 1)], [0.04], transform=axes.get_xaxis_transform(), **look)
-                continue
-            height = fine[quantity].iloc[-1]
-            line: dict[str, Any] = {"color": "tab:red", "linewidth": 0.7, "linestyle": ":"}
-            axes.plot([fine["epoch"].iloc[-1], row.epoch], [height, height], **line)
-            axes.plot([row.epoch], [height], **look)
 
 
-def _axes(panels: Any, rows: pd.DataFrame) -> None:
+def _mark_end(panels: Panels, run: pd.DataFrame) -> None:
+    """Marks a run that failed: at its last value, or on the frame where there is none in sight."""
+    fine = run[run["status"] == "ok"].sort_values("epoch")
+    for row in run[run["status"] != "ok"].drop_duplicates("status").itertuples():
+        look: dict[str, Any] = {"marker": _ENDS[row.status], "color": "tab:red", "markersize": 6}
+        look |= {"zorder": 4, "clip_on": False, "linewidth": 0.7, "linestyle": ":"}
+        for axes, quantity in zip(panels, _QUANTITIES, strict=True):
+            low, high = axes.get_ylim()
+            height = low if fine.empty else min(max(fine[quantity].iloc[-1], low), high)
+            epochs = [max(row.epoch, 1)] if fine.empty else [fine["epoch"].iloc[-1], row.epoch]
+            axes.plot(epochs, [height] * len(epochs), markevery=[-1], scaley=False, **look)
+
+
+def _axes(panels: Panels, rows: pd.DataFrame) -> None:
+    ended = rows.groupby("run_id")["status"].transform(lambda status: (status == "ok").all())
+    sound = rows[ended.astype(bool)] if ended.any() else rows
     for line, (quantity, label) in zip(panels, _QUANTITIES.items(), strict=True):
         line[0].set_ylabel(label)
+        values = sound.loc[np.isfinite(sound[quantity]), quantity].to_numpy(dtype=np.float64)
         for axes in line:
             axes.set_xscale("log")
             plain_log_ticks(axes.xaxis, few=panels.shape[1] > 2)
-            if quantity == "sigma2" and rows[quantity].notna().any():
+            if quantity == "sigma2" and len(values):
                 axes.set_yscale("log")
-            else:
-                _robust_limits(axes, rows[quantity], rows["epoch"])
-    figure = panels[0, 0].get_figure()
-    figure.align_ylabels(panels[:, 0])
+                axes.set_ylim(*np.exp(_limits(np.log(values))))
+            elif len(values):
+                axes.set_ylim(*_limits(values))
+    panels[0, 0].get_figure().align_ylabels(panels[:, 0])
 
 
-def _robust_limits(axes: Axes, values: "pd.Series[float]", epochs: "pd.Series[int]") -> None:
-    """Keeps a first wild checkpoint from pressing all later ones flat."""
-    later = values[(epochs > 1) & np.isfinite(values)]
-    if len(later) < 2 or later.max() == later.min():
-        return
-    margin = 0.15 * (later.max() - later.min())
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, later.min() - margin), min(high, later.max() + margin))
+def _limits(values: Floats) -> tuple[float, float]:
+    """All values, but for those far out: one wild run must not press all others flat."""
+    low, high = np.quantile(values, [0.1, 0.9])
+    fence = 1.5 * (high - low)
+    low, high = max(low - fence, values.min()), min(high + fence, values.max())
+    margin = 0.08 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _keys(rows: pd.DataFrame) -> list[Line2D]:
