@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from rdvae_analysis.curves import areas as areas
     from rdvae_analysis.curves import at_distortion as at_distortion
     from rdvae_analysis.curves import at_rate as at_rate
-    from rdvae_analysis.curves import bjontegaard as bjontegaard
     from rdvae_analysis.curves import frontier as frontier
     from rdvae_analysis.curves import hull as hull
     from rdvae_analysis.curves import over_seeds as over_seeds
     from rdvae_analysis.curves import slopes as slopes
+    from rdvae_analysis.deltas import bjontegaard as bjontegaard
     from rdvae_analysis.figures.rd import plot_rd as plot_rd
     from rdvae_analysis.load import load_results as load_results
+    from rdvae_analysis.paper_table import table1 as table1
     from rdvae_analysis.points import final_rows as final_rows
     from rdvae_analysis.points import rd_points as rd_points
-    from rdvae_analysis.table1 import table1 as table1
     from rdvae_analysis.tables import elbo_table as elbo_table
     from rdvae_analysis.tables import render as render
 
@@ -27,7 +27,7 @@ _HOMES = {
     "areas": "curves",
     "at_distortion": "curves",
     "at_rate": "curves",
-    "bjontegaard": "curves",
+    "bjontegaard": "deltas",
     "elbo_table": "tables",
     "final_rows": "points",
     "frontier": "curves",
@@ -38,7 +38,7 @@ _HOMES = {
     "rd_points": "points",
     "render": "tables",
     "slopes": "curves",
-    "table1": "table1",
+    "table1": "paper_table",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,4 +1,4 @@
-"""Curves that can be compared: frontier, interpolation, slope, area, Bjøntegaard deltas, seeds.
+"""Curves that can be compared: frontier, hull, interpolation, slope, area, means over seeds.
 
 A curve is a DataFrame with a row per model: `rate` (nats per image) and a distortion of which less
 is better, in the column that `value` names. For PSNR give its negative. Functions say in words, as
@@ -6,7 +6,6 @@ their second result, how many points they left out and why.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,8 @@ from scipy.interpolate import PchipInterpolator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
+from rdvae_analysis.theory import Floats
 
-Floats = npt.NDArray[np.float64]
 Notes = list[str]
 
 # The reading under which a model was trained: in its distortion, -dD/dR is beta.
@@ -28,8 +27,6 @@ TRAINED_READING = {
     "learned-image": "own",
 }
 COLLAPSED = 0.5  # nats; below, models ignore x and a curve is a pile of points
-_FEWEST = 4  # points of a curve that is compared
-_OVERLAP = 0.5  # of the shorter of two ranges, at least
 _RESAMPLES = 2000
 
 
@@ -44,8 +41,8 @@ def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFr
     best = ordered[value].cummin().shift(fill_value=np.inf)
     kept = ordered[ordered[value] < best]
     return kept, [
-        *_left_out(len(points) - len(finite), "not finite"),
-        *_left_out(len(finite) - len(kept), "not on the frontier"),
+        *omitted(len(points) - len(finite), "not finite"),
+        *omitted(len(finite) - len(kept), "not on the frontier"),
     ]
 
 
@@ -62,7 +59,7 @@ def hull(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame,
         while len(chain) > 1 and _turns_up(at[chain[-2]], at[chain[-1]], at[i]):
             chain.pop()
         chain.append(i)
-    return curve.iloc[chain], [*notes, *_left_out(len(at) - len(chain), "above the hull")]
+    return curve.iloc[chain], [*notes, *omitted(len(at) - len(chain), "above the hull")]
 
 
 def at_rate(
@@ -81,7 +78,7 @@ def at_rate(
     wanted = np.atleast_1d(np.asarray(rates, dtype=np.float64))
     found = pd.DataFrame({"rate": wanted, value: _line(curve, value)(wanted)})
     if "beta" in curve:
-        log_beta = _pchip(curve["rate"], np.log(curve["beta"]))
+        log_beta = pchip(curve["rate"], np.log(curve["beta"]))
         found["beta"] = np.exp(log_beta(wanted))
     return found, [*notes, *_beyond(found[value])]
 
@@ -161,60 +158,6 @@ def areas(
     return found.assign(mean=found["area"] / (high - low)), notes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delta:
-    """How one curve differs from another, after Bjøntegaard (VCEG-M33).
-
-    Attributes:
-        rate: mean difference of rate at equal distortion, percent; less is better.
-        distortion: mean difference of distortion at equal log rate; less is better.
-        rates, distortions: the ranges it is the mean over.
-        notes: points that were left out.
-    """
-
-    rate: float
-    distortion: float
-    rates: tuple[float, float]
-    distortions: tuple[float, float]
-    notes: tuple[str, ...]
-
-
-def bjontegaard(anchor: pd.DataFrame, test: pd.DataFrame, value: str = "distortion") -> Delta:
-    """Bjøntegaard deltas of `test` against `anchor`, over what their frontiers have in common.
-
-    Interpolated monotonically (PCHIP) with log rate. Collapsed models, of rates below `COLLAPSED`,
-    are left out: the logarithm would make them most of the curve.
-
-    Raises:
-        BadInput: fewer than four points of a curve lie on its frontier, or the two share less than
-            half of the shorter one's range.
-    """
-    curves, notes = [], []
-    for name, points in (("anchor", anchor), ("test", test)):
-        curve, left_out = frontier(points, value)
-        kept = curve[curve["rate"] >= COLLAPSED]
-        left_out += _left_out(len(curve) - len(kept), f"collapsed (rate below {COLLAPSED:g})")
-        notes += [f"{name}: {note}" for note in left_out]
-        if len(kept) < _FEWEST:
-            why = f" ({'; '.join(left_out)})" if left_out else ""
-            raise BadInput(
-                f"the {name} curve has {counted(len(kept), 'point')}, {_FEWEST} are needed{why}"
-            )
-        curves.append((np.log(kept["rate"].to_numpy()), kept[value].to_numpy()))
-    (rate_a, value_a), (rate_b, value_b) = curves
-    rates, values = _overlap(rate_a, rate_b, "rate"), _overlap(value_a, value_b, value)
-    more_value = _mean_between((rate_b, value_b), rates) - _mean_between((rate_a, value_a), rates)
-    falling_a, falling_b = ((v[::-1], r[::-1]) for r, v in curves)
-    more_rate = _mean_between(falling_b, values) - _mean_between(falling_a, values)
-    return Delta(
-        rate=100 * float(np.expm1(more_rate)),
-        distortion=more_value,
-        rates=(float(np.exp(rates[0])), float(np.exp(rates[1]))),
-        distortions=values,
-        notes=tuple(notes),
-    )
-
-
 def over_seeds(
     rows: pd.DataFrame,
     by: Sequence[str],
@@ -259,10 +202,11 @@ def over_seeds(
             ends = ("", "_sd", "_low", "_high")
             row |= {f"{column}{end}": float(b[i]) for end, b in zip(ends, bounds, strict=True)}
         found.append(row)
-    return pd.DataFrame(found), _left_out(len(rows) - len(finite), "not finite")
+    return pd.DataFrame(found), omitted(len(rows) - len(finite), "not finite")
 
 
-def _left_out(count: int, why: str) -> Notes:
+def omitted(count: int, why: str) -> Notes:
+    """In words, how many points a function left out; nothing if there are none."""
     return [f"left out {counted(count, 'point')} {why}"] if count else []
 
 
@@ -276,30 +220,16 @@ def _turns_up(a: Floats, b: Floats, c: Floats) -> bool:
     return bool((b[0] - a[0]) * (c[1] - a[1]) <= (b[1] - a[1]) * (c[0] - a[0]))
 
 
-def _pchip(x: npt.ArrayLike, y: npt.ArrayLike) -> PchipInterpolator:
+def pchip(x: npt.ArrayLike, y: npt.ArrayLike) -> PchipInterpolator:
+    """Monotone between its points, NaN beyond them."""
     return PchipInterpolator(np.asarray(x), np.asarray(y), extrapolate=False)
 
 
 def _line(curve: pd.DataFrame, value: str) -> PchipInterpolator:
     if len(curve) < 2:
         raise BadInput(f"a curve needs two points on its frontier, this one has {len(curve)}")
-    return _pchip(curve["rate"], curve[value])
+    return pchip(curve["rate"], curve[value])
 
 
 def _first(roots: Floats) -> float:
     return float(roots[0]) if len(roots) else float("nan")
-
-
-def _overlap(a: Floats, b: Floats, what: str) -> tuple[float, float]:
-    low, high = max(a.min(), b.min()), min(a.max(), b.max())
-    share = (high - low) / min(np.ptp(a), np.ptp(b))
-    if share < _OVERLAP:
-        raise BadInput(
-            f"the curves overlap in {max(share, 0):.0%} of the shorter one's range of {what}, "
-            f"{_OVERLAP:.0%} is needed"
-        )
-    return float(low), float(high)
-
-
-def _mean_between(curve: tuple[Floats, Floats], ends: tuple[float, float]) -> float:
-    return float(_pchip(*curve).integrate(*ends)) / (ends[1] - ends[0])

@@ -14,11 +14,11 @@ import pandas as pd
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
+from rdvae_analysis.curves import COLLAPSED
 from rdvae_analysis.theory import Floats
 
 READINGS = ("optimal", "shared", "mixture")  # fitted alike to every model, so that they compare
 _RATES = 9  # at which matched curves are compared
-_LEAST_RATE = 0.5  # nats; below, models have collapsed and a curve is a pile of points
 _FEWEST = 3  # points that make a curve
 _CONFIDENCE = 0.95
 _SAME_BETA = 0.02  # of log beta: the constant model was trained at beta_const
@@ -48,7 +48,7 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if any(table is None for table in tables):
             notes.append(
                 f"{objective}: no rates in common with {_FEWEST} or more constant models of a rate "
-                f"above {_LEAST_RATE:g}"
+                f"above {COLLAPSED:g}"
             )
             continue
         known = [table.assign(**key, objective=objective) for table in tables if table is not None]
@@ -158,7 +158,7 @@ def _seeds(part: pd.DataFrame, base: pd.DataFrame) -> list[int]:
 
 def _curve(rows: pd.DataFrame, sigma: str, seed: int) -> tuple[Floats, Floats]:
     """Rates, rising, and ELBOs of a seed's curve where it has not collapsed."""
-    chosen = rows[(rows["sigma"] == sigma) & (rows["seed"] == seed) & (rows["rate"] > _LEAST_RATE)]
+    chosen = rows[(rows["sigma"] == sigma) & (rows["seed"] == seed) & (rows["rate"] > COLLAPSED)]
     chosen = chosen.drop_duplicates("rate").sort_values("rate")
     return chosen["rate"].to_numpy(), chosen["elbo"].to_numpy()
 

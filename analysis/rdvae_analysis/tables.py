@@ -7,8 +7,8 @@ import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.names import dataset_name
+from rdvae_analysis.paper_table import quantities
 from rdvae_analysis.points import final_rows
-from rdvae_analysis.table1 import quantities
 
 
 def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFrame, list[str]]:
@@ -81,7 +81,7 @@ def render(table: pd.DataFrame, kind: str) -> str:
     """A Table 1 as text: mean and standard deviation over seeds, the best of each column marked.
 
     Args:
-        table: as `table1.table1` gives it.
+        table: as `paper_table.table1` gives it.
         kind: of `FORMATS`; `csv` has every column and digit.
     """
     if kind == "csv":

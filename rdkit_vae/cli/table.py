@@ -42,7 +42,7 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     sigma = parse_sigma(sigma)
     from rdkit_vae.files import write_atomic
     from rdvae_analysis.load import scan
-    from rdvae_analysis.table1 import table1
+    from rdvae_analysis.paper_table import table1
     from rdvae_analysis.tables import render
 
     frame, notes = scan(folder)

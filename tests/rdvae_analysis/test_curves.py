@@ -8,6 +8,7 @@ from scipy.spatial import ConvexHull
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis import curves
+from rdvae_analysis.deltas import bjontegaard
 from rdvae_analysis.theory import linear_optimum
 
 EIGENVALUES = 0.05 * 0.8 ** np.arange(24)
@@ -135,7 +136,7 @@ def test_bjontegaard_against_the_package_of_that_name(seed: int) -> None:
     anchor, test = (linear_curve(np.geomspace(low, 1, 7)) for low in (0.05, 0.03))
     anchor["distortion"] = -10 * np.log10(24 / anchor["sse"])  # less PSNR
     test["distortion"] = -10 * np.log10(24 / test["sse"]) + rng.normal(0, 0.3)
-    found = curves.bjontegaard(anchor, test)
+    found = bjontegaard(anchor, test)
     quality = [anchor["rate"], -anchor["distortion"], test["rate"], -test["distortion"]]
     settings = {"method": "pchip", "require_matching_points": False, "min_overlap": 0.0}
     assert found.rate == pytest.approx(oracle.bd_rate(*quality, **settings), rel=1e-9)
@@ -146,26 +147,26 @@ def test_bjontegaard_against_the_package_of_that_name(seed: int) -> None:
 def test_half_the_rate_at_the_same_distortion_is_minus_fifty_percent() -> None:
     curve = linear_curve(np.geomspace(0.05, 1, 9))
     halved = curve.assign(rate=curve["rate"] / 2)
-    assert curves.bjontegaard(curve, halved).rate == pytest.approx(-50, abs=1e-9)
+    assert bjontegaard(curve, halved).rate == pytest.approx(-50, abs=1e-9)
     lower = curve.assign(distortion=curve["distortion"] - 1.5)
-    assert curves.bjontegaard(curve, lower).distortion == pytest.approx(-1.5, abs=1e-9)
+    assert bjontegaard(curve, lower).distortion == pytest.approx(-1.5, abs=1e-9)
 
 
 def test_deltas_are_refused_with_a_reason() -> None:
     curve = linear_curve(np.geomspace(0.05, 1, 9))
     with pytest.raises(BadInput, match=r"anchor curve has 3 points, 4 are needed"):
-        curves.bjontegaard(curve.head(3), curve)
+        bjontegaard(curve.head(3), curve)
     with pytest.raises(BadInput, match=r"overlap in \d+% of the shorter one's range of rate"):
-        curves.bjontegaard(curve, curve.assign(rate=curve["rate"] * 20))
+        bjontegaard(curve, curve.assign(rate=curve["rate"] * 20))
     rising = curve.assign(distortion=-curve["distortion"])
     with pytest.raises(BadInput, match=r"test curve has 1 point, .* 8 points not on the frontier"):
-        curves.bjontegaard(curve, rising)
+        bjontegaard(curve, rising)
 
 
 def test_collapsed_models_do_not_decide_a_delta() -> None:
     curve = linear_curve(np.geomspace(0.05, 1, 9))
     collapsed = curve.iloc[-1:].assign(rate=1e-9, distortion=curve["distortion"].max() + 1)
-    found = curves.bjontegaard(curve, pd.concat([curve, collapsed]))
+    found = bjontegaard(curve, pd.concat([curve, collapsed]))
     assert found.rate == pytest.approx(0, abs=1e-9)
     assert found.notes == ("test: left out 1 point collapsed (rate below 0.5)",)
 

@@ -1,11 +1,15 @@
+import pkgutil
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import rdkit_vae
+import rdvae_analysis
 from rdkit_vae.errors import BadData
 from rdkit_vae.schema import COLUMNS
 from rdvae_analysis import load_results
@@ -73,3 +77,12 @@ def test_nothing_there(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(BadData):
             load_results(path)
+
+
+@pytest.mark.parametrize("package", [rdkit_vae, rdvae_analysis])
+def test_no_name_of_the_interface_is_that_of_a_submodule(package: ModuleType) -> None:
+    """The import of such a submodule would put itself in the place of the function."""
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert len(package.__all__) > 5
+    assert not modules & set(package.__all__)
+    assert all(getattr(package, name) is not None for name in package.__all__)

@@ -9,12 +9,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
+from rdvae_analysis.curves import COLLAPSED
 from rdvae_analysis.figures.labels import Label, place_labels
 from rdvae_analysis.figures.style import beta_axis, new_figure, paper_style
 from rdvae_analysis.names import dataset_name, objective_name, short
 from rdvae_analysis.theory import Floats
 
-_COLLAPSED = 0.5  # nats; the colours start there
 _MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
 _SIZES = {"constant": 18, "optimal": 22, "learned": 70}
 
@@ -57,7 +57,7 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
     table = plane(rows)
     if table.empty:
         raise BadInput(f"nothing to draw: no models of {', '.join(_MARKERS)}")
-    norm = LogNorm(_COLLAPSED, max(2 * _COLLAPSED, table["rate"].max()), clip=True)
+    norm = LogNorm(COLLAPSED, max(2 * COLLAPSED, table["rate"].max()), clip=True)
     with paper_style():
         figure = new_figure(columns, 4.0 if columns == 2 else 3.7)
         axes = figure.subplots()

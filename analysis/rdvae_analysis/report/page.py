@@ -21,12 +21,12 @@ from rdkit_vae.store import code_version, find_sweeps
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
 from rdvae_analysis.names import dataset_name, in_order, objective_name
+from rdvae_analysis.paper_table import quantities, table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import final_rows
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.strips import Strips, strips
 from rdvae_analysis.report.words import summary
-from rdvae_analysis.table1 import quantities, table1
 
 _PICTURES = 1_400_000  # bytes for all of them: the page stays below 3 MB
 _FACTS = ("rate", "mse", "psnr", "mutual_information", "active_units")

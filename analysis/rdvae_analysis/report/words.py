@@ -9,7 +9,8 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
 from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
-from rdvae_analysis.curves import TRAINED_READING, bjontegaard, slopes
+from rdvae_analysis.curves import TRAINED_READING, slopes
+from rdvae_analysis.deltas import bjontegaard
 from rdvae_analysis.matched import constant_curve
 from rdvae_analysis.names import in_order, objective_name, short
 

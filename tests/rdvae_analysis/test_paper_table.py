@@ -8,7 +8,7 @@ import pytest
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis import paper
-from rdvae_analysis.table1 import table1
+from rdvae_analysis.paper_table import table1
 from rdvae_analysis.tables import FORMATS, render
 
 
