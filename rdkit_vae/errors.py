@@ -13,3 +13,7 @@ class BadInput(RdvaeError):
 
 class BadData(RdvaeError):
     """A file or folder that is missing, damaged, of another format, or not to be written."""
+
+
+class OtherKind(BadData):
+    """A sound file of rdvae, but not of the kind that was asked for."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.errors import BadData, BadInput, OtherKind
 from rdkit_vae.files import write_atomic
 from rdkit_vae.schema import BOUNDS, COLUMNS, SCHEMA, Column
 from rdkit_vae.statistics import RateSplit, Statistics
@@ -235,7 +235,9 @@ def read_table(path: Path, kind: bytes) -> Any:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             if metadata.get(b"kind") != kind:
-                raise BadData(f"{path}: Parquet, but not {kind.decode()}")
+                ours = metadata.get(b"kind", b"").startswith(b"rdvae-")
+                error = OtherKind if ours else BadData
+                raise error(f"{path}: Parquet, but not {kind.decode()}")
             schema = metadata.get(b"schema", b"").decode("ascii", "replace")
             if not re.fullmatch(r"\d{1,9}", schema):
                 raise BadData(f"{path}: damaged (its schema is {schema!r})")

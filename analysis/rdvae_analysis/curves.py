@@ -126,6 +126,8 @@ def shared_range(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
     Raises:
         BadInput: there are none.
     """
+    if not curves:
+        raise BadInput("there is no curve")
     low = max(float(curve["rate"].min()) for curve in curves)
     high = min(float(curve["rate"].max()) for curve in curves)
     if not low < high:
@@ -146,7 +148,7 @@ def areas(
         BadInput: the curves share no range of rates.
     """
     curves, notes = {}, []
-    for name, part in points.groupby(list(by), sort=False):
+    for name, part in points.groupby(list(by), sort=False, dropna=False):
         curves[name], left_out = frontier(part, value)
         notes += [f"{', '.join(map(str, name))}: {note}" for note in left_out]
     low, high = shared_range(list(curves.values()))

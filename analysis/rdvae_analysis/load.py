@@ -3,13 +3,12 @@
 import os
 import warnings
 from collections.abc import Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, OtherKind
 from rdkit_vae.grammar import counted, few
 from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
@@ -49,16 +48,20 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     files = sorted(
         parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
     )
-    with ThreadPoolExecutor() as pool:  # most of the reading is done outside Python's lock
-        found = list(pool.map(_read, files))
-    tables = [table for table in found if not isinstance(table, BadData)]
-    damaged = [str(error) for error in found if isinstance(error, BadData)]
+    tables, damaged, others = [], [], []
+    for file in files:  # one by one: threads are no faster on files this small
+        try:
+            tables.append(read_results(file))
+        except OtherKind as error:
+            others.append(str(error))  # bounds or pictures, which are drawn elsewhere
+        except BadData as error:
+            damaged.append(str(error))
     notes = [f"left out {error}" for error in damaged[:_NAMED]]
     if len(damaged) > _NAMED:
         rest = [Path(error.partition(":")[0]).name for error in damaged[_NAMED:]]
         notes.append(f"left out {counted(len(rest), 'more file')}: {few(rest, most=20)}")
     if not tables:
-        reason = f"; {notes[0]}" if notes else ""
+        reason = f"; {[*notes, *others][0]}" if notes or others else ""
         raise BadData(f"{path}: no results of rdvae below it{reason}")
     frame = pa.concat_tables(tables).to_pandas()
     repeated = frame.duplicated(_IDENTITY)
@@ -71,13 +74,6 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if other.any():
         notes.append(f"left out {int(other.sum())} rows of other draws than the rest of their run")
     return frame[~other].reset_index(drop=True), notes
-
-
-def _read(file: Path) -> "pa.Table | BadData":
-    try:
-        return read_results(file)
-    except BadData as error:
-        return error
 
 
 def parquet_files(path: Path, passed_over: Set[str]) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """What things are called in figures, tables and reports."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,8 +17,8 @@ _READING_NAMES = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta/2$"}
 
 
 def dataset_name(dataset: str) -> str:
-    """A dataset as it is written in a title: the file of `npz:PATH`, and nothing to typeset."""
-    return Path(dataset).name.replace("$", r"\$")
+    """A dataset as it is written in a title: of `npz:PATH` the file."""
+    return Path(dataset).name
 
 
 def in_order(objectives: Iterable[str]) -> list[str]:
@@ -29,6 +30,23 @@ def in_order(objectives: Iterable[str]) -> list[str]:
 def objective_name(objective: str) -> str:
     """A training objective as it is written in a legend."""
     return OBJECTIVE_NAMES.get(objective, objective)
+
+
+def model_name(objective: str, c: float | None) -> str:
+    """An objective and its constant variance c, where that is not 1/2, in words."""
+    return objective_name(objective) + (f", C={c:g}" if _constant(c) != DEFAULT_SIGMA2 else "")
+
+
+def models_in_order(objectives: Iterable[str], constants: Iterable[float | None]) -> list[str]:
+    """The names of models, each once: by objective, then by constant variance."""
+    models = {(name, _constant(c)) for name, c in zip(objectives, constants, strict=True)}
+    order = in_order(name for name, _ in models)
+    ranked = sorted(models, key=lambda model: (order.index(model[0]), model[1]))
+    return [model_name(*model) for model in ranked]
+
+
+def _constant(c: float | None) -> float:
+    return DEFAULT_SIGMA2 if c is None or math.isnan(c) else c
 
 
 def reading_name(sigma: str, *, c: float = DEFAULT_SIGMA2) -> str:

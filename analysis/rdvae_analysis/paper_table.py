@@ -9,8 +9,8 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis import paper
 from rdvae_analysis.curves import over_seeds
-from rdvae_analysis.names import in_order, objective_name
-from rdvae_analysis.points import final_rows
+from rdvae_analysis.names import in_order, model_name
+from rdvae_analysis.points import comparable, final_rows
 
 # Quantities and whether more is better; those of generation are shown where a frame has them.
 BOUNDS: Mapping[str, bool] = {"test": True, "train": True}
@@ -35,20 +35,24 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
         BadInput: no finished run has rows of that interpretation.
     """
     rows, notes = final_rows(frame)
+    rows, loose = comparable(rows)
+    notes += loose
     there = sorted(set(rows["sigma"]))
     rows = rows[rows["sigma"] == sigma].reset_index(drop=True)
     if rows.empty:
         known = f"there are rows of {', '.join(there)}" if there else "; ".join(notes)
         raise BadInput(f"no finished run has rows of sigma {sigma}; {known or 'there are none'}")
-    parts = []
-    for split in BOUNDS:
-        named = rows[rows["split"] == split].assign(**{split: rows["elbo"]})
-        parts.append(over_seeds(named, _MODEL, [split])[0])
-    for metric in (name for name in METRICS if name in frame):
-        parts.append(over_seeds(rows[rows["split"] == "test"], _MODEL, [metric])[0])
-    table = parts[0]
-    for part in parts[1:]:
-        table = table.merge(part.drop(columns="seeds"), on=_MODEL, how="outer")
+    parts = {split: rows[rows["split"] == split] for split in BOUNDS}
+    parts = {split: part.assign(**{split: part["elbo"]}) for split, part in parts.items()}
+    parts |= {name: parts["test"] for name in METRICS if name in frame}
+    table = pd.DataFrame()
+    for name, part in parts.items():
+        if part.empty:
+            notes.append(f"no rows of the {name} split")
+            continue
+        means, left_out = over_seeds(part, _MODEL, [name])
+        notes += [f"{name}: {note}" for note in left_out]
+        table = means if table.empty else _joined(table, means)
     table = _ordered(table)
     table = table.assign(**_paper_columns(table, rows, sigma), **_best_columns(table))
     if not any(name.endswith("_paper") for name in table):
@@ -59,23 +63,24 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
     return table, notes
 
 
+def _joined(table: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Both tables side by side; seeds are the most that any quantity has."""
+    both = table.merge(means, on=_MODEL, how="outer", suffixes=("", "_other"))
+    seeds = both[["seeds", "seeds_other"]].max(axis=1)
+    return both.assign(seeds=seeds).drop(columns="seeds_other")
+
+
 def quantities(table: pd.DataFrame) -> dict[str, bool]:
     """The quantities of a table, and whether more of each is better."""
     return {name: more for name, more in {**BOUNDS, **METRICS}.items() if name in table}
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.assign(model=[_model(row) for row in table.itertuples()])
+    table = table.assign(model=list(map(model_name, table["objective"], table["train_sigma2"])))
     rank = {name: place for place, name in enumerate(in_order(table["objective"]))}
     table = table.assign(rank=table["objective"].map(rank))
     keys = ["dataset", "setup", "rank", "train_sigma2", "beta"]
     return table.sort_values(keys, ignore_index=True).drop(columns="rank")
-
-
-def _model(row: object) -> str:
-    objective, c = (getattr(row, name) for name in ("objective", "train_sigma2"))
-    plain = c is None or math.isnan(c) or c == DEFAULT_SIGMA2
-    return objective_name(objective) + ("" if plain else f", C={c:g}")
 
 
 def _paper_columns(

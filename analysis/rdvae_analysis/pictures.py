@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.errors import BadData, BadInput, OtherKind
 from rdkit_vae.grammar import counted
 from rdkit_vae.samples import KINDS, read_samples
 from rdkit_vae.trial import Trial
@@ -35,6 +35,8 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
             facts = ("dataset", "setup", "objective", "beta", "train_sigma2", "seed", "epochs")
             row = {name: getattr(trial, name) for name in ("run_id", *facts)}
             row |= {name: about[name] for name in ("epoch", "checkpoint_sha256")}
+        except OtherKind:
+            continue
         except (BadData, BadInput, KeyError) as error:
             notes.append(f"left out {error}")
             continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from rdkit_vae.errors import BadInput
@@ -16,20 +17,49 @@ _SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
 def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of each finished run's last checkpoint, and in words what was left out.
 
-    All rows of a run that diverged, crashed or has not come to its last epoch are left out.
+    All rows of a run that diverged, crashed or has not come to its last epoch are left out. Runs
+    that differ only in where they wrote checkpoints are the same models: they count once, and lie
+    on one curve.
     """
     notes = []
+    last = frame[(frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])]
+    frame = frame[~frame["run_id"].isin(last["run_id"])]
     for failed in ("diverged", "crashed"):
         runs = sorted(frame.loc[frame["status"] == failed, "run_id"].unique())
         if len(runs):
             notes.append(f"left out {counted(len(runs), 'run')} that {failed}: {few(runs)}")
         frame = frame[~frame["run_id"].isin(runs)]
-    last = frame[frame["epoch"] == frame["epochs"]]
-    unfinished = sorted(set(frame["run_id"]) - set(last["run_id"]))
+    unfinished = sorted(set(frame["run_id"]))
     if unfinished:
         runs_left = counted(len(unfinished), "run")
         notes.append(f"left out {runs_left} not finished: {few(unfinished)}")
-    return last, notes
+    last, twice = _once(last)
+    return last, [*notes, *twice]
+
+
+def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of runs whose setup is known, and in words how many others there are."""
+    loose = rows["setup"].isna()
+    if not loose.any():
+        return rows, []
+    count = counted(rows.loc[loose, "run_id"].nunique(), "run")
+    return rows[~loose], [f"left out {count} whose setup is not known"]
+
+
+def _once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Each model once, and models of one setup, objective and C on one curve."""
+    line = ["dataset", "setup", "objective", "train_sigma2"]
+    known = last["setup"].notna()
+    curves = last[known].groupby(line, dropna=False)["curve"].transform("first")
+    last = last.assign(curve=curves.reindex(last.index).fillna(last["curve"]))
+    runs = last[known].drop_duplicates("run_id")
+    again = set(runs.loc[runs.duplicated([*line, "beta", "seed"]), "run_id"])
+    if not again:
+        return last, []
+    note = (
+        f"left out {counted(len(again), 'run')} that differ from others only in their checkpoints"
+    )
+    return last[~last["run_id"].isin(again)], [f"{note}: {few(sorted(again))}"]
 
 
 def rd_points(
@@ -77,6 +107,10 @@ def rd_points(
         )
         raise BadInput(f"nothing to draw: {reason}")
     column = "distortion" if distortion == "nll" else distortion
+    finite = np.isfinite(rows[["rate", column]].astype(float)).all(axis=1)
+    if not finite.all():
+        notes.append(f"left out {counted(int((~finite).sum()), 'row')} of no finite {column}")
+        rows = rows[finite]
     points = rows.groupby(_SERIES, as_index=False).agg(
         architecture=("architecture", "first"),
         latents=("latents", "first"),

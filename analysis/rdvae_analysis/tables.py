@@ -1,6 +1,5 @@
 """Tables of results as text: aligned, Markdown, LaTeX, CSV."""
 
-import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -74,6 +73,11 @@ _MARKUPS = {
     "markdown": _Markup("**{}**", "±"),
     "latex": _Markup(r"\textbf{{{}}}", r"$\pm$", escape=True),
 }
+_LATEX = {c: f"\\{c}" for c in "&%#_{}$"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 FORMATS = (*_MARKUPS, "csv")
 
 
@@ -135,4 +139,4 @@ def _mean(mean: float, sd: float, best: bool, markup: _Markup) -> str:
 def _text(text: str, markup: _Markup) -> str:
     if not markup.escape:
         return text
-    return re.sub(r"([&%#_{}])", r"\\\1", text)
+    return "".join(_LATEX.get(character, character) for character in text)

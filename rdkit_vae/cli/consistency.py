@@ -44,17 +44,14 @@ def command(folder: Path, split: str, out: Path) -> None:
     rdvae consistency runs/mnist --split train --out figures/mnist
     """
     from rdvae_analysis.load import scan
-    from rdvae_analysis.points import final_rows
+    from rdvae_analysis.points import comparable, final_rows
 
     frame, notes = scan(folder)
     rows, left_out = final_rows(frame)
-    for note in [*notes, *left_out]:
+    rows, loose = comparable(rows)
+    for note in [*notes, *left_out, *loose]:
         click.echo(f"rdvae: {note}", err=True)
     rows = rows[rows["split"] == split]
-    loose = rows.loc[rows["setup"].isna(), "run_id"].nunique()
-    if loose:
-        click.echo(f"rdvae: left out {loose} runs whose setup is not known", err=True)
-    rows = rows[rows["setup"].notna()]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to compare")
     setups = list(rows.groupby(["dataset", "setup"], sort=False))
@@ -146,8 +143,11 @@ def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     from rdvae_analysis.figures.matched import matched as figure
     from rdvae_analysis.matched import best, matched_rate
 
-    table, notes = matched_rate(rows)
     title = "\n3. ELBO less that of constant variance at the same rate"
+    if missing := _missing(rows):
+        click.echo(f"{title}\nnot here: no rows of {missing}")
+        return
+    table, notes = matched_rate(rows)
     if table.empty:
         reason = "; ".join(notes) or "it needs curves of constant variance and of another objective"
         click.echo(f"{title}\nnot here: {reason}")
@@ -163,6 +163,13 @@ def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     write("matched", table, figure(table, split=split))
 
 
+def _missing(rows: "pd.DataFrame") -> str:
+    """The readings that models are compared under and that are not there."""
+    from rdvae_analysis.matched import READINGS
+
+    return ", ".join(sorted(set(READINGS) - set(rows["sigma"])))
+
+
 def _interval(row: object) -> str:
     gain, low, high = (getattr(row, name) for name in ("gain", "low", "high"))
     return f"{gain:+.2f}" if low != low else f"{gain:+.2f} ({low:+.2f}..{high:+.2f})"
@@ -173,6 +180,8 @@ def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     from rdvae_analysis.figures.overlay import overlay as figure
     from rdvae_analysis.matched import constant_curve, overlay
 
+    if _missing(rows):
+        return
     table = overlay(rows)
     title = "\n   Less constant variance at beta_const = 2 beta s2, the same weighting of the rate"
     if table.empty:

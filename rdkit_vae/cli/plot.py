@@ -76,7 +76,9 @@ def concept(folder: Path, **options: Any) -> None:
     \b
     rdvae plot concept runs/ --columns 1 --out concept.pdf
     """
-    _of_last_checkpoints("concept", folder, **options)
+    from rdvae_analysis.figures.concept import MARKERS
+
+    _of_last_checkpoints("concept", folder, **options, only=tuple(MARKERS))
 
 
 @command.command("units")
@@ -124,7 +126,9 @@ def training(
     from rdvae_analysis.figures import draw
 
     frame = _results(folder)
-    frame = frame[(frame["split"] == split)]
+    frame = frame[frame["split"] == split]
+    if frame.empty:
+        raise BadData(f"{folder}: no run on the {split} split to draw")
     if runs:
         named = frame["run_id"].map(lambda name: any(text in name for text in runs))
         if not named.any():
@@ -165,8 +169,14 @@ def samples(folder: Path, columns: str, out: tuple[str, ...]) -> None:
 
 
 def _of_last_checkpoints(
-    name: str, folder: Path, columns: str, out: tuple[str, ...], split: str
+    name: str,
+    folder: Path,
+    columns: str,
+    out: tuple[str, ...],
+    split: str,
+    only: Sequence[str] = (),
 ) -> None:
+    """Draws a figure of `FIGURES`, for each setup; `only` of some objectives, if it names any."""
     check_suffixes(out, plot_rd.SUFFIXES)
     from rdvae_analysis.figures import draw
     from rdvae_analysis.points import final_rows
@@ -175,6 +185,10 @@ def _of_last_checkpoints(
     for note in left_out:
         click.echo(f"rdvae: {note}", err=True)
     rows = rows[rows["split"] == split]
+    others = sorted(set(rows["objective"]) - set(only)) if only else []
+    if others:
+        click.echo(f"rdvae: {name} has no place for {', '.join(others)}: left out", err=True)
+        rows = rows[rows["objective"].isin(only)]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to draw")
     for end, part in _setups(rows):
@@ -185,15 +199,13 @@ def _of_last_checkpoints(
 def _results(folder: Path) -> "pd.DataFrame":
     """All results below a folder; what cannot be compared or read is said."""
     from rdvae_analysis.load import scan
+    from rdvae_analysis.points import comparable
 
     frame, notes = scan(folder)
-    loose = frame["setup"].isna()
-    if loose.any():
-        count = counted(frame.loc[loose, "run_id"].nunique(), "run")
-        notes.append(f"left out {count} whose setup is not known")
-    for note in notes:
+    frame, loose = comparable(frame)
+    for note in [*notes, *loose]:
         click.echo(f"rdvae: {note}", err=True)
-    return frame[~loose]
+    return frame
 
 
 def _setups(frame: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":

@@ -70,7 +70,9 @@ def test_mse_has_one_line_per_objective(frame: pd.DataFrame, distortion: str) ->
 
 
 def test_other_settings_are_another_curve_never_another_seed(frame: pd.DataFrame) -> None:
-    other = frame.assign(curve="constant-wider", run_id=frame["run_id"] + "-wider", latents=9)
+    other = frame.assign(
+        curve="constant-wider", setup="wider", run_id=frame["run_id"] + "-wider", latents=9
+    )
     points, _ = rd_points(pd.concat([frame, other]))
     assert set(points["runs"]) == {2}
     assert len(points) == 2 * len(rd_points(frame)[0])

@@ -22,7 +22,7 @@ def test_elbos_are_means_over_seeds(frame: pd.DataFrame) -> None:
 
 
 def test_settings_that_differ_keep_their_column(frame: pd.DataFrame) -> None:
-    other = frame.assign(curve=frame["curve"] + "x", run_id=frame["run_id"] + "x")
+    other = frame.assign(curve=frame["curve"] + "x", setup="x", run_id=frame["run_id"] + "x")
     table, _ = elbo_table(pd.concat([frame, other]))
     assert table["curve"].nunique() == 4
     assert len(table) == 12

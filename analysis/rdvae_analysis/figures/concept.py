@@ -5,17 +5,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.curves import COLLAPSED
 from rdvae_analysis.figures.labels import Label, place_labels
-from rdvae_analysis.figures.style import beta_axis, new_figure, paper_style
-from rdvae_analysis.names import dataset_name, objective_name, short
+from rdvae_analysis.figures.style import beta_axis, dataset_title, new_figure, paper_style
+from rdvae_analysis.names import objective_name, short
 from rdvae_analysis.theory import Floats
 
-_MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
+MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
 _SIZES = {"constant": 18, "optimal": 22, "learned": 70}
 
 
@@ -30,7 +31,7 @@ def plane(rows: pd.DataFrame) -> pd.DataFrame:
         training fits the variance), `sigma2` (that of `shared`: E[sse]/D on train; for `learned`
         its own), `rate`.
     """
-    known = rows[rows["objective"].isin(_MARKERS)]
+    known = rows[rows["objective"].isin(MARKERS)]
     wanted = np.where(known["objective"] == "learned", "own", "shared")
     known = known[known["sigma"] == wanted]
     found = known.groupby(["objective", "train_sigma2", "beta"], dropna=False, as_index=False).agg(
@@ -56,12 +57,12 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
     """
     table = plane(rows)
     if table.empty:
-        raise BadInput(f"nothing to draw: no models of {', '.join(_MARKERS)}")
+        raise BadInput(f"nothing to draw: no models of {', '.join(MARKERS)}")
     norm = LogNorm(COLLAPSED, max(2 * COLLAPSED, table["rate"].max()), clip=True)
     with paper_style():
         figure = new_figure(columns, 4.0 if columns == 2 else 3.7)
         axes = figure.subplots()
-        for objective in _MARKERS:
+        for objective in MARKERS:
             part = table[table["objective"] == objective].sort_values("beta")
             if len(part):
                 _draw(axes, str(objective), part, norm)
@@ -69,10 +70,10 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
         axes.set(yscale="log", ylabel=r"decoder variance $\sigma^2$  (squared pixel)")
         axes.margins(0.08)
         _draw_lines(axes)
-        mapped = axes.collections[0]
+        mapped = ScalarMappable(norm, "viridis")
         figure.colorbar(mapped, ax=axes, label="rate  (nats / image)", fraction=0.05, pad=0.02)
         figure.legend(loc="outside lower center", ncols=2 if columns == 2 else 1)
-        name = dataset_name(rows["dataset"].iloc[0])
+        name = dataset_title(rows["dataset"].iloc[0])
         axes.set_title(rf"The plane of $\beta$ and $\sigma^2$: {name}, {split}")
         figure.draw_without_rendering()
         _label(axes, table)
@@ -80,7 +81,7 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
 
 
 def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None:
-    look: dict[str, Any] = {"marker": _MARKERS[objective], "s": _SIZES[objective], "zorder": 3}
+    look: dict[str, Any] = {"marker": MARKERS[objective], "s": _SIZES[objective], "zorder": 3}
     colours: dict[str, Any] = {
         "c": part["rate"],
         "cmap": "viridis",
@@ -100,13 +101,17 @@ def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None
             axes.plot(*line.T, color="0.6", linewidth=0.8, zorder=1.5)
         axes.plot([], [], color="0.6", linewidth=0.8, label="β x C: the same weights")
         return
-    single = objective == "learned" and (part["beta"] == 1).any()
-    if single:  # the learned variance of the ELBO itself; other betas of it are a path as well
-        part = part[part["beta"] == 1]
+    path: dict[str, Any] = {"color": "0.3", "linewidth": 0.9, "zorder": 2}
+    if objective == "learned":  # the ELBO itself, at β = 1, sets one point; other betas a path
+        axes.plot(part["beta"], part["sigma2"], linestyle="--", marker=".", **path)
+        part, label = part[part["beta"] == 1], f"{name}: one point at β = 1"
         colours |= {"c": part["rate"]}
-    label = f"{name}, β = 1" if single else f"{name}: one variance for each β"
+        if part.empty:
+            return
+    else:
+        axes.plot(part["beta"], part["sigma2"], **path)
+        label = f"{name}: one variance for each β"
     axes.scatter(part["beta"], part["sigma2"], edgecolors="k", label=label, **look, **colours)
-    axes.plot(part["beta"], part["sigma2"], color="0.3", linewidth=0.9, zorder=2)
 
 
 def _draw_lines(axes: Axes) -> None:

@@ -7,19 +7,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.grammar import CONSTANT, MIXTURE, SIGMAS
 from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis.consistency import by_beta, spread
 from rdvae_analysis.figures.style import (
     beta_axis,
+    dataset_title,
     new_panels,
     paper_style,
     reading_look,
     series_look,
 )
-from rdvae_analysis.names import dataset_name, in_order, objective_name, reading_name
+from rdvae_analysis.names import in_order, objective_name, reading_name
 
-_STEADY = [sigma for sigma in SIGMAS if sigma != "beta-half"]  # that one falls like 1/beta
 _MARGIN = 0.08
 # For models of C = 1/2 the two are the same: both must be seen.
 _UNDER: dict[str, dict[str, Any]] = {"own": {"markersize": 6, "zorder": 1.8}}
@@ -60,7 +60,7 @@ def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -
         figure.legend(
             list(handles.values()), list(handles), loc="outside lower center", ncols=across
         )
-        name = dataset_name(table["dataset"].iloc[0])
+        name = dataset_title(table["dataset"].iloc[0])
         figure.suptitle(f"The same weights, read differently: {name}, {split}")
     return figure
 
@@ -75,17 +75,24 @@ def _draw_spreads(axes: Axes, parts: dict[str, pd.DataFrame]) -> None:
         look = series_look(0, place) | {"color": str(0.15 + 0.5 * place / len(parts))}
         axes.plot(part["beta"], part["spread"], label=name, **look)
     beta_axis(axes)
-    axes.set(yscale="log")
+    if max(part["spread"].max() for part in parts.values()) > 0:
+        axes.set(yscale="log")
     low, high = axes.get_ylim()
-    if high < 10 * low:
+    if 0 < high < 10 * low:
         axes.set_ylim((low * high / 10) ** 0.5, (low * high * 10) ** 0.5)
     axes.set_title("highest claim less lowest  (nats)")
     axes.legend()
 
 
+def _readings(table: pd.DataFrame) -> list[str]:
+    """The columns that are interpretations."""
+    return [c for c in table if c in SIGMAS or str(c).startswith((CONSTANT, MIXTURE, "shared-"))]
+
+
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Over all readings but the one that leaves the picture."""
-    steady = table[[sigma for sigma in _STEADY if sigma in table]]
+    """Over all readings but the one that leaves the picture, as it falls like 1/beta."""
+    steady = table[[sigma for sigma in _readings(table) if sigma != "beta-half"]]
+    steady = table[["beta-half"]] if steady.empty else steady
     low, high = steady.min(axis=None), steady.max(axis=None)
     margin = _MARGIN * (high - low)
     return low - margin, high + margin
@@ -96,8 +103,8 @@ def _draw_readings(
 ) -> str:
     """Draws a line per interpretation; says in words what leaves the picture."""
     part = part.sort_values("beta")
-    for sigma in SIGMAS:
-        if sigma not in part or part[sigma].isna().all():
+    for sigma in _readings(part):
+        if part[sigma].isna().all():
             continue
         label = beta_half if sigma == "beta-half" else reading_name(sigma)
         look = reading_look(sigma) | _UNDER.get(sigma, {})

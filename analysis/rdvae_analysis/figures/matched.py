@@ -4,7 +4,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.grammar import counted
-from rdvae_analysis.figures.style import new_figure, paper_style, plain_log_ticks, reading_look
+from rdvae_analysis.figures.style import (
+    dataset_title,
+    new_figure,
+    paper_style,
+    plain_log_ticks,
+    reading_look,
+)
 from rdvae_analysis.names import in_order, objective_name, reading_name
 
 _MARKER_SIZES = {"optimal": 6}  # `mixture` often lies right on it, and must not hide it
@@ -37,5 +43,7 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
         panels[0].set_ylabel("ELBO gained on constant variance  (nats)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        figure.suptitle(f"At the same rate, read alike: {table['dataset'].iloc[0]}, {split}")
+        figure.suptitle(
+            f"At the same rate, read alike: {dataset_title(table['dataset'].iloc[0])}, {split}"
+        )
     return figure

@@ -4,7 +4,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rdvae_analysis.figures.style import new_figure, paper_style, reading_look, series_look
+from rdvae_analysis.figures.style import (
+    dataset_title,
+    new_figure,
+    paper_style,
+    reading_look,
+    series_look,
+)
 from rdvae_analysis.names import in_order, objective_name, reading_name
 
 _SHOWN = ("optimal", "shared")
@@ -41,7 +47,7 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         right.set_ylabel("ELBO gained on constant variance  (nats)")
         handles, labels = right.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        name = table["dataset"].iloc[0]
+        name = dataset_title(table["dataset"].iloc[0])
         figure.suptitle(f"Against constant variance at the same weighting: {name}, {split}")
     return figure
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.figures.style import new_figure, paper_style, reading_look
+from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style, reading_look
 from rdvae_analysis.names import reading_name
 
 _MOST = 4  # panels
@@ -41,6 +41,6 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
         some = f" ({len(chosen)} of {len(lines)} lines)" if len(chosen) < len(lines) else ""
-        name = f"{table['dataset'].iloc[0]}, {split}{some}"
+        name = f"{dataset_title(table['dataset'].iloc[0])}, {split}{some}"
         figure.suptitle(f"One line, the same weights, other claims: {name}")
     return figure

@@ -14,8 +14,8 @@ from rdkit_vae.errors import BadInput
 from rdvae_analysis.figures.bend import bend_above
 from rdvae_analysis.figures.labels import Label, place_labels
 from rdvae_analysis.figures.series import Series, legend, series_of
-from rdvae_analysis.figures.style import new_figure, paper_style
-from rdvae_analysis.names import dataset_name, short
+from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style
+from rdvae_analysis.names import short
 from rdvae_analysis.points import rd_points
 from rdvae_analysis.theory import Floats, gaussian_curve
 
@@ -33,7 +33,6 @@ _RATES = {
 }
 _LOW_RATE = 0.35  # the second panel shows this share of the rates
 _CLUSTER = 14  # points; models that lie nearer to each other share the label of their betas
-_BOUND = Line2D([], [], color="k", linewidth=0.8, label="bound of Gaussian data")
 # What a Gaussian's squared error is worth under the readings that have a closed form.
 _THEORY: Mapping[str, Callable[[Floats, float], Floats]] = {
     "mse": lambda sse, dims: sse / dims,
@@ -94,12 +93,12 @@ def rd(
         panels = figure.subplots(rows, across, squeeze=False).reshape(len(groups), 1 + two)
         for row, (dataset, part) in zip(panels, groups.items(), strict=True):
             _draw(row[0], part, series, distortion)
-            row[0].set_title(f"{dataset_name(dataset)}, {split} split; numbers are " + r"$\beta$")
+            row[0].set_title(f"{dataset_title(dataset)}, {split} split; numbers are " + r"$\beta$")
             row[0].set_ylabel(_DISTORTIONS[distortion])
             _bound(row[0], part, xlim, ylim)
             if two:
                 _draw_low_rates(row[1], part, series, distortion)
-        bounds = [_BOUND] if any(gaussian_curve(name) is not None for name in groups) else []
+        bounds = [_bound_key(distortion)] if "gaussian" in groups else []
         figure.legend(**legend(points, series, *bounds), loc="outside lower center")
         figure.draw_without_rendering()  # labels need to know where the panels end up,
         figure.set_layout_engine("none")  # and the panels stay there
@@ -164,6 +163,12 @@ def _theory(points: pd.DataFrame, distortion: str) -> Iterator[Floats]:
         if name in _THEORY:
             values = _THEORY[name](bound["sse"].to_numpy(), dims)
             yield np.stack([rates, values], axis=1)[inside]
+
+
+def _bound_key(distortion: str) -> Line2D:
+    """What the lines of theory are called: `optimal` is no density, and no bound holds for it."""
+    of = r" ($\sigma^2=1/2$, shared)" if distortion == "nll" else ""
+    return Line2D([], [], color="k", linewidth=0.8, label=f"bound of the Gaussian data{of}")
 
 
 def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:

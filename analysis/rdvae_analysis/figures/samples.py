@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
-from rdvae_analysis.figures.style import WIDTHS, paper_style
-from rdvae_analysis.names import dataset_name, in_order, objective_name, short
+from rdvae_analysis.figures.style import WIDTHS, dataset_title, paper_style
+from rdvae_analysis.names import in_order, objective_name, short
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -75,7 +75,7 @@ def _draw_row(figure: Figure, place: tuple[float, ...], label: str, row: Pixels)
 def _title(pictures: pd.DataFrame) -> str:
     first = pictures.iloc[0]
     return (
-        f"{dataset_name(first['dataset'])}: the first images of the {first['split']} split; "
+        f"{dataset_title(first['dataset'])}: the first images of the {first['split']} split; "
         f"latents of seed {first['picture_seed']}"
     )
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from rdkit_vae.files import write_atomic
 from rdkit_vae.grammar import SIGMAS
+from rdvae_analysis.names import dataset_name
 
 # The palette "colorblind" of seaborn, whose import would take a second.
 _COLOURS = (
@@ -111,8 +112,13 @@ def series_look(colour: int, shape: int) -> dict[str, Any]:
 
 def reading_look(sigma: str) -> dict[str, Any]:
     """Look of an interpretation, the same in every figure that tells them by colour."""
-    rank = list(SIGMAS).index(sigma)
+    rank = [*SIGMAS, sigma].index(sigma)  # one that a user named comes after the others
     return series_look(rank, rank)
+
+
+def dataset_title(dataset: str) -> str:
+    """The name of a dataset in a title, with nothing in it that would be typeset."""
+    return dataset_name(dataset).replace("$", r"\$")
 
 
 def plain_log_ticks(axis: Axis, *, few: bool = False) -> None:

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
-from rdvae_analysis.figures.style import new_figure, paper_style, plain_log_ticks
-from rdvae_analysis.names import dataset_name, in_order, objective_name, reading_name
+from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style, plain_log_ticks
+from rdvae_analysis.names import model_name, models_in_order, reading_name
 from rdvae_analysis.theory import Floats
 
 Panels = Any  # an array of axes
@@ -31,7 +31,7 @@ _ENDS = {"diverged": "x", "crashed": "+"}  # markers
 def training(
     rows: pd.DataFrame, *, split: str = "test", columns: int = 2, sigma: str = "shared"
 ) -> Figure:
-    """Lines over epochs, a column of panels per objective, a colour per beta.
+    """Lines over epochs, a column of panels per objective and C, a colour per beta.
 
     Points are checkpoints, where alone these numbers are measured; where runs have but one, the
     title says so. A run that diverged or crashed ends in a red mark at the epoch it had reached.
@@ -49,30 +49,31 @@ def training(
     rows = rows[rows["sigma"] == sigma]
     if rows.empty:
         raise BadInput(f"nothing to draw: no rows of sigma {sigma}")
-    objectives = in_order(rows["objective"])
+    models = models_in_order(rows["objective"], rows["train_sigma2"])
+    rows = rows.assign(model=list(map(model_name, rows["objective"], rows["train_sigma2"])))
     betas = rows["beta"].unique()
     norm = LogNorm(betas.min(), betas.max() if len(betas) > 1 else 2 * betas.max())
     with paper_style():
         figure = new_figure(columns, 1.25 * len(_QUANTITIES) + 0.9)
         panels = figure.subplots(
-            len(_QUANTITIES), len(objectives), squeeze=False, sharex=True, sharey="row"
+            len(_QUANTITIES), len(models), squeeze=False, sharex=True, sharey="row"
         )
-        for column, objective in zip(panels.T, objectives, strict=True):
-            part = rows[rows["objective"] == objective]
+        for column, model in zip(panels.T, models, strict=True):
+            part = rows[rows["model"] == model]
             for _, run in part.groupby("run_id", sort=False):
                 _draw(column, run, norm)
-            width = 60 * columns // len(objectives)
-            column[0].set_title(textwrap.fill(objective_name(objective), width // 2))
+            width = 60 * columns // len(models)
+            column[0].set_title(textwrap.fill(model, width // 2))
             column[-1].set_xlabel("epoch")
         _axes(panels, rows)
-        for column, objective in zip(panels.T, objectives, strict=True):
-            for _, run in rows[rows["objective"] == objective].groupby("run_id", sort=False):
+        for column, model in zip(panels.T, models, strict=True):
+            for _, run in rows[rows["model"] == model].groupby("run_id", sort=False):
                 _mark_end(column, run)
         colours = ScalarMappable(norm, "viridis")
         bar = figure.colorbar(colours, ax=panels, fraction=0.04, pad=0.02, aspect=40)
         bar.set_label(r"$\beta$ of training")
         figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3)
-        name = dataset_name(rows["dataset"].iloc[0])
+        name = dataset_title(rows["dataset"].iloc[0])
         runs = counted(rows["run_id"].nunique(), "run")
         title = f"{name}, {split} split, read with {reading_name(sigma)}: {runs}"
         if rows.groupby("run_id")["epoch"].nunique().max() == 1:

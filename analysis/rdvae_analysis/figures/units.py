@@ -8,8 +8,14 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
-from rdvae_analysis.figures.style import beta_axis, new_panels, paper_style, series_look
-from rdvae_analysis.names import dataset_name, in_order, objective_name
+from rdvae_analysis.figures.style import (
+    beta_axis,
+    dataset_title,
+    new_panels,
+    paper_style,
+    series_look,
+)
+from rdvae_analysis.names import model_name, models_in_order
 
 _PARTS = {
     "rate": "rate",
@@ -19,7 +25,7 @@ _PARTS = {
 
 
 def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
-    """The rate and its two parts against beta, a panel per objective; active units in the last.
+    """The rate and its parts against beta, a panel per objective and C; active units in the last.
 
     Args:
         rows: results of one setup and split, of last checkpoints; seeds are averaged.
@@ -39,22 +45,23 @@ def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figur
     silent = len(runs) - len(told)
     left_out = f"; {counted(silent, 'run')} without these numbers left out" if silent else ""
     names = [*_PARTS, "active_units"]
-    table = told.groupby(["objective", "beta"], sort=False, as_index=False)[names].mean()
-    objectives = in_order(table["objective"])
+    told = told.assign(model=list(map(model_name, told["objective"], told["train_sigma2"])))
+    table = told.groupby(["model", "beta"], sort=False, as_index=False)[names].mean()
+    models = models_in_order(told["objective"], told["train_sigma2"])
     with paper_style():
-        figure, panels = new_panels(columns, len(objectives) + 1)
+        figure, panels = new_panels(columns, len(models) + 1)
         ceiling = math.log(told["n_images"].max())
-        for axes, objective in zip(panels, objectives, strict=False):
-            _draw_parts(axes, table[table["objective"] == objective], ceiling)
-            axes.set_title(objective_name(objective))
+        for axes, model in zip(panels, models, strict=False):
+            _draw_parts(axes, table[table["model"] == model], ceiling)
+            axes.set_title(model)
             if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
                 axes.set_ylabel("nats / image")
             axes.set_ylim(-0.03 * table["rate"].max(), 1.05 * max(table["rate"].max(), ceiling))
-        _draw_units(panels[-1], table, objectives, int(told["latents"].max()))
+        _draw_units(panels[-1], table, models, int(told["latents"].max()))
         handles, labels = panels[0].get_legend_handles_labels()
         ncols = 4 if columns == 2 else 2
         figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
-        name = dataset_name(rows["dataset"].iloc[0])
+        name = dataset_title(rows["dataset"].iloc[0])
         figure.suptitle(f"Where the rate goes: {name}, {split}{left_out}")
     return figure
 
@@ -68,11 +75,11 @@ def _draw_parts(axes: Axes, part: pd.DataFrame, ceiling: float) -> None:
     beta_axis(axes)
 
 
-def _draw_units(axes: Axes, table: pd.DataFrame, objectives: list[str], latents: int) -> None:
-    for place, objective in enumerate(objectives):
-        part = table[table["objective"] == objective].sort_values("beta")
-        look = series_look(0, place) | {"color": str(0.1 + 0.5 * place / len(objectives))}
-        axes.plot(part["beta"], part["active_units"], label=objective_name(objective), **look)
+def _draw_units(axes: Axes, table: pd.DataFrame, models: list[str], latents: int) -> None:
+    for place, model in enumerate(models):
+        part = table[table["model"] == model].sort_values("beta")
+        look = series_look(0, place) | {"color": str(0.1 + 0.5 * place / len(models))}
+        axes.plot(part["beta"], part["active_units"], label=model, **look)
     axes.set_ylim(-0.04 * latents, 1.04 * latents)
     axes.set_title(f"active units of {latents}")
     beta_axis(axes)

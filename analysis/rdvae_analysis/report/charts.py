@@ -6,15 +6,15 @@ import altair as alt
 import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis.figures.style import series_look
-from rdvae_analysis.names import in_order, objective_name
+from rdvae_analysis.names import model_name, models_in_order
 from rdvae_analysis.points import DEFAULT_SIGMAS
 
 _WIDTH, _HEIGHT = 620, 330
 _ROOM = 0.06  # beyond the outermost points
 _SHAPES = ("circle", "diamond", "square", "triangle-up", "cross")
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
-_READINGS = {"half": "σ² = 1/2", "beta-half": "σ² = β/2"}
 
 
 def specification(rows: pd.DataFrame, row_ids: dict[str, str]) -> dict[str, Any]:
@@ -29,9 +29,10 @@ def specification(rows: pd.DataFrame, row_ids: dict[str, str]) -> dict[str, Any]
     """
     sigmas = [s for s in SIGMAS if s in set(rows["sigma"])]
     sigmas += sorted(set(rows["sigma"]) - set(sigmas))
-    models = [objective_name(name) for name in in_order(rows["objective"])]
+    models = models_in_order(rows["objective"], rows["train_sigma2"])
+    names = _names(rows)
     drawn = {s: s in DEFAULT_SIGMAS["constant"] or s not in SIGMAS for s in sigmas}
-    by_reading, reading_test = _boxes("sigma", {s: _READINGS.get(s, s) for s in sigmas}, drawn)
+    by_reading, reading_test = _boxes("sigma", {s: names.get(s, s) for s in sigmas}, drawn)
     by_model, model_test = _boxes("model", {m: m for m in models}, dict.fromkeys(models, True))
     base = alt.Chart(_points(rows, row_ids))
     base = base.transform_filter(reading_test).transform_filter(model_test)
@@ -39,8 +40,15 @@ def specification(rows: pd.DataFrame, row_ids: dict[str, str]) -> dict[str, Any]
         _rate_distortion(base, rows, sigmas), _elbo(base, rows, sigmas), spacing=28
     )
     charts = charts.add_params(*by_reading, *by_model).configure_view(strokeOpacity=0.3)
-    found: dict[str, Any] = charts.to_dict()
+    with alt.data_transformers.disable_max_rows():  # all of them belong in the page
+        found: dict[str, Any] = charts.to_dict()
     return found
+
+
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    """How the readings of a constant variance are written: beta/2 is beta C for another C."""
+    others = rows["train_sigma2"].dropna() != DEFAULT_SIGMA2
+    return {"half": "σ² = 1/2", "beta-half": "σ² = βC" if others.any() else "σ² = β/2"}
 
 
 def _boxes(
@@ -60,7 +68,7 @@ def _boxes(
 
 def _points(rows: pd.DataFrame, row_ids: dict[str, str]) -> pd.DataFrame:
     points = rows[["sigma", "beta", "seed", "rate", "distortion", "elbo", "mse", "curve"]].copy()
-    points["model"] = [objective_name(name) for name in rows["objective"]]
+    points["model"] = list(map(model_name, rows["objective"], rows["train_sigma2"]))
     points["row"] = rows["run_id"].map(row_ids)
     numbers = points.select_dtypes("float").columns
     points[numbers] = points[numbers].map(lambda value: float(f"{value:.6g}"))
@@ -122,8 +130,8 @@ def _elbo(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
 def _looks(rows: pd.DataFrame, sigmas: list[str], *, lines: bool = False) -> dict[str, Any]:
     """A colour per reading, a shape or dash per model, as in the figures."""
     colours = [series_look(place, 0)["color"] for place in range(len(sigmas))]
-    models = [objective_name(name) for name in in_order(rows["objective"])]
-    labels = " : ".join(f"datum.value === {s!r} ? {t!r}" for s, t in _READINGS.items())
+    models = models_in_order(rows["objective"], rows["train_sigma2"])
+    labels = " : ".join(f"datum.value === {s!r} ? {t!r}" for s, t in _names(rows).items())
     legend = alt.Legend(title="read with", labelExpr=f"{labels} : datum.value")
     looks: dict[str, Any] = {
         "color": alt.Color("sigma:N", scale=alt.Scale(domain=sigmas, range=colours), legend=legend)

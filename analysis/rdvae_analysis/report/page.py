@@ -13,17 +13,17 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from rdkit_vae import __version__
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import read_json
+from rdkit_vae.grammar import counted
 from rdkit_vae.parquet import about_of, read_results
 from rdkit_vae.store import code_version, find_sweeps
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
-from rdvae_analysis.names import dataset_name, in_order, objective_name
+from rdvae_analysis.names import dataset_name, model_name, models_in_order
 from rdvae_analysis.paper_table import quantities, table1
 from rdvae_analysis.pictures import alike, load_pictures
-from rdvae_analysis.points import final_rows
+from rdvae_analysis.points import comparable, final_rows
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.strips import Strips, strips
 from rdvae_analysis.report.words import summary
@@ -47,16 +47,17 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
     """
     frame, notes = scan(folder)
     rows, left_out = final_rows(frame)
-    notes += left_out
-    loose = rows.loc[rows["setup"].isna(), "run_id"].nunique()
-    notes += [f"left out {loose} runs whose setup is not known"] if loose else []
-    rows = rows[rows["setup"].notna()]
+    rows, loose = comparable(rows)
+    notes += left_out + loose
     if rows[rows["split"] == split].empty:
-        raise BadData(f"{folder}: no finished run on the {split} split to report")
-    pictures, unread = load_pictures(folder)
-    notes += unread
-    setups = list(rows.groupby(["dataset", "setup"], sort=False))
+        reasons = "; ".join(["no finished run on the split", *notes])
+        raise BadData(f"{folder}: nothing to report ({split}): {reasons}")
+    pictures, unread = _pictures_of(folder, rows)
+    told = {note.partition(": ")[0] for note in notes}
+    notes += [note for note in unread if note.partition(": ")[0] not in told]
     sections = []
+    rows = rows[rows["setup"].isin(rows.loc[rows["split"] == split, "setup"])]
+    setups = list(rows.groupby(["dataset", "setup"], sort=False))
     for place, (_, part) in enumerate(setups):
         shown = pictures[pictures["run_id"].isin(part["run_id"])] if len(pictures) else pictures
         sections.append(_section(part, split, shown, _PICTURES // len(setups), f"s{place}", notes))
@@ -72,6 +73,22 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
         script=_script(sections),
     )
     return page, notes
+
+
+def _pictures_of(folder: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The pictures of the very checkpoints that the results are of."""
+    pictures, notes = load_pictures(folder)
+    if pictures.empty:
+        return pictures, notes
+    scored = rows.drop_duplicates("run_id").set_index("run_id")["checkpoint_sha256"]
+    here = pictures[
+        pictures["run_id"].isin(scored.index) & (pictures["epoch"] == pictures["epochs"])
+    ]
+    stale = here["checkpoint_sha256"].to_numpy() != scored[here["run_id"]].to_numpy()
+    if stale.any():
+        count = counted(int(stale.sum()), "model")
+        notes.append(f"left out pictures of {count}: made of other checkpoints; rdvae sample again")
+    return here[~stale], notes
 
 
 def _section(
@@ -109,13 +126,14 @@ def _section(
 def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[dict[str, Any]]:
     """A row per model: what it is, its ELBO by reading, its pictures."""
     elbos = rows.pivot(index="run_id", columns="sigma", values="elbo")
-    rank = in_order(rows["objective"]).index
     firsts = rows.drop_duplicates("run_id")
-    firsts = firsts.assign(rank=firsts["objective"].map(rank))
+    names = list(map(model_name, firsts["objective"], firsts["train_sigma2"]))
+    rank = models_in_order(firsts["objective"], firsts["train_sigma2"]).index
+    firsts = firsts.assign(rank=list(map(rank, names)))
     return [
         {
             "id": ids[row["run_id"]],
-            "model": objective_name(row["objective"]),
+            "model": model_name(row["objective"], row["train_sigma2"]),
             "elbo": elbos.loc[row["run_id"]].dropna().to_dict(),
             "strips": packed.of.get(row["run_id"], {}),
             **{name: None if pd.isna(row[name]) else row[name] for name in _FACTS},
@@ -126,7 +144,9 @@ def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[
     ]
 
 
-def _table1(rows: pd.DataFrame) -> dict[str, Any]:
+def _table1(rows: pd.DataFrame) -> dict[str, Any] | None:
+    if paper.SIGMA not in set(rows["sigma"]):
+        return None
     table, _ = table1(rows, sigma=paper.SIGMA)
     names = quantities(table)
     return {
@@ -140,9 +160,11 @@ def _provenance(root: Path) -> dict[str, Any]:
     """The command and the versions that a sweep was made with, as it recorded them."""
     try:
         about = read_json(root / "sweep.json")
+        command, data = about.get("command") or [], about.get("data") or {}
+        if not (isinstance(command, list) and isinstance(data, dict)):
+            raise BadData(f"{root / 'sweep.json'}: damaged")
     except BadData as error:
         return {"folder": str(root), "error": str(error)}
-    command = about.get("command") or []
     environment: dict[str, Any] = {}
     for path in sorted((root / "results").glob("*.parquet"))[:1]:
         try:
@@ -152,7 +174,7 @@ def _provenance(root: Path) -> dict[str, Any]:
     return {
         "folder": str(root),
         "command": shlex.join(["rdvae", *map(str, command)]) if command else "",
-        "data": about.get("data", {}),
+        "data": data,
         "code_version": about.get("code_version", "unknown"),
         "created_at": about.get("created_at", "unknown"),
         "environment": environment,
@@ -162,7 +184,6 @@ def _provenance(root: Path) -> dict[str, Any]:
 def _made(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "rdvae": code_version(),
-        "release": __version__,
         "altair": alt.__version__,
         "vl_convert": metadata.version("vl-convert-python"),
         "codes": sorted(rows["code_version"].dropna().unique()),

@@ -1,18 +1,18 @@
 """What a report says in plain words: what was trained, what is a density, what the curves say."""
 
-import math
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
 from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
-from rdvae_analysis.curves import TRAINED_READING, slopes
+from rdvae_analysis.curves import COLLAPSED, TRAINED_READING, slopes
 from rdvae_analysis.deltas import bjontegaard
 from rdvae_analysis.matched import constant_curve
-from rdvae_analysis.names import in_order, objective_name, short
+from rdvae_analysis.names import in_order, model_name, models_in_order, objective_name, short
 
 _BASELINE = "constant"
 
@@ -39,13 +39,14 @@ def trained(rows: pd.DataFrame) -> str:
     """What was trained, on what."""
     first = rows.iloc[0]
     betas = sorted(rows["beta"].unique())
-    span = f"β from {short(betas[0])} to {short(betas[-1])}" if len(betas) > 1 else "one β"
-    models = ", ".join(objective_name(name) for name in in_order(rows["objective"]))
+    span = f"{len(betas)} values of β from {short(betas[0])} to {short(betas[-1])}"
+    span = span if len(betas) > 1 else f"β = {short(betas[0])}"
+    models = ", ".join(models_in_order(rows["objective"], rows["train_sigma2"]))
     return (
         f"{counted(rows['run_id'].nunique(), 'model')} of {first['architecture']} with "
         f"{first['latents']} latents, trained on {first['dataset']} for "
         f"{counted(int(first['epochs']), 'epoch')} (protocol {first['protocol']}): {models}; "
-        f"{len(betas)} values of {span}, {counted(rows['seed'].nunique(), 'seed')}. Evaluated on "
+        f"{span}, {counted(rows['seed'].nunique(), 'seed')}. Evaluated on "
         f"{counted(int(first['n_images']), 'image')} with "
         f"{counted(int(first['n_draws']), 'posterior draw')} each."
     )
@@ -55,22 +56,28 @@ def densities(rows: pd.DataFrame) -> str:
     """Which of the readings are densities."""
     kinds = rows.groupby("sigma", sort=False)["is_density"].all()
     yes, no = ([str(s) for s in kinds.index[kinds == is_one]] for is_one in (True, False))
-    words = f"{', '.join(yes)} are normalised densities p(x|z): their ELBO bounds log p(x)."
+    words = []
+    if yes:
+        words.append(f"Normalised densities p(x|z), whose ELBO bounds log p(x): {', '.join(yes)}.")
     if no:
-        words += (
-            f" {', '.join(no)} looks at the image it scores, so its ELBO bounds nothing: it is the "
+        words.append(
+            f"{', '.join(no)} looks at the image it scores, so its ELBO bounds nothing: it is the "
             "highest that any single variance could reach."
         )
-    return words
+    return " ".join(words)
 
 
 def claims(rows: pd.DataFrame) -> str:
     """How far the readings of the same weights lie apart."""
     apart = spread(rows)["spread"]
     return (
-        f"The same weights, read differently, claim ELBOs that lie {apart.min():,.0f} to "
-        f"{apart.max():,.0f} nats apart (in the median {apart.median():,.0f})."
+        f"The same weights, read differently, claim ELBOs that lie {_nats(apart.min())} to "
+        f"{_nats(apart.max())} nats apart (in the median {_nats(apart.median())})."
     )
+
+
+def _nats(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.2g}"
 
 
 def best(rows: pd.DataFrame) -> Iterator[str]:
@@ -79,7 +86,7 @@ def best(rows: pd.DataFrame) -> Iterator[str]:
     for sigma, part in table.groupby("sigma", sort=False):
         ranked = part.sort_values("elbo", ascending=False)
         words = [
-            f"{objective_name(row.objective)} {row.elbo:,.1f} (β = {short(row.beta)})"
+            f"{model_name(row.objective, row.train_sigma2)} {row.elbo:,.1f} (β = {short(row.beta)})"
             for row in ranked.itertuples()
         ]
         yield f"Best ELBO read with {sigma}: {', '.join(words)} nats."
@@ -90,6 +97,7 @@ def deltas(rows: pd.DataFrame) -> Iterator[str]:
     base = constant_curve(rows)
     if base.empty:
         return
+    name_of_base = model_name(_BASELINE, float(base["train_sigma2"].iloc[0]))
     for objective in in_order(rows["objective"]):
         if objective == _BASELINE:
             continue
@@ -98,42 +106,44 @@ def deltas(rows: pd.DataFrame) -> Iterator[str]:
         try:
             psnr = bjontegaard(_mean(anchor, "psnr"), _mean(test, "psnr"), "less_psnr")
         except BadInput as error:
-            yield f"{objective_name(objective)} against constant variance: no delta, as {error}."
+            yield f"{objective_name(objective)} against {name_of_base}: no delta, as {error}."
             continue
         more = "more" if psnr.rate > 0 else "less"
         low, high = sorted(-value for value in psnr.distortions)
         left_out = f" ({'; '.join(psnr.notes)})" if psnr.notes else ""
         yield (
             f"At equal PSNR, {objective_name(objective)} needs {abs(psnr.rate):.1f}% {more} rate "
-            f"than constant variance (Bjøntegaard delta over {low:.1f} to {high:.1f} dB); at equal "
+            f"than {name_of_base} (Bjøntegaard delta over {low:.1f} to {high:.1f} dB); at equal "
             f"rate its PSNR is {-psnr.distortion:+.2f} dB{left_out}."
         )
 
 
 def training(rows: pd.DataFrame) -> str:
     """How well the slope of each curve agrees with beta, on the images that were trained on."""
-    ratios: list[float] = []
-    between = 0
     rows = rows[rows["split"] == "train"]
+    inner, models = [], 0
     for (objective, _, _), part in rows.groupby(["objective", "curve", "seed"]):
-        own = part[part["sigma"] == TRAINED_READING[str(objective)]]
-        found = slopes(own)[0].dropna(subset="slope")
-        ratios += list(found["slope"] / found["beta"])
-        between += int(found["beta"].between(found["flatter"], found["steeper"]).sum())
-    if not ratios:
+        own = part[part["sigma"] == TRAINED_READING.get(str(objective))]
+        models += len(own)
+        curve, _ = slopes(own[own["rate"] >= COLLAPSED])
+        inner.append(curve.dropna(subset="slope"))
+    judged = pd.concat(inner) if inner else pd.DataFrame()
+    if judged.empty:
         return "Too few models lie on a curve to compare its slope with β."
-    off = pd.Series(ratios).map(lambda ratio: abs(math.log(ratio)))
+    between = int(judged["beta"].between(judged["flatter"], judged["steeper"]).sum())
+    off = np.exp(np.abs(np.log(judged["slope"] / judged["beta"])))
     return (
         "On an optimal curve the slope -dD/dR is β (train split, under the variance of training), "
         "and β lies between the slopes towards its two neighbours. Here it does for "
-        f"{between} of {counted(len(off), 'model')}; the slope between them is off by a factor of "
-        f"{math.exp(off.median()):.2f} in the median and {math.exp(off.max()):.1f} at most. Where "
-        "it is far off, training had not converged, or the models do not reach their optimum."
+        f"{between} of {counted(len(judged), 'model')}; the slope between them is off by a factor "
+        f"of {off.median():.2f} in the median and {off.max():.1f} at most. Where it is far off, "
+        "training had not converged, or the models do not reach their optimum. Not judged: "
+        f"{models - len(judged)} that are collapsed, at an end of their curve, or beaten by others."
     )
 
 
 def _mean(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """The curve of one objective, seeds averaged; of PSNR its negative, so that less is better."""
-    one = rows[rows["sigma"] == "optimal"]  # rate and PSNR are the same under each
+    one = rows.drop_duplicates("run_id")  # rate and PSNR are the same under each reading
     means = one.groupby("beta", as_index=False)[["rate", column]].mean()
     return means.assign(**{f"less_{column}": -means[column]})

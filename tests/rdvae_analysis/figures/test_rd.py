@@ -142,11 +142,13 @@ def test_each_dataset_has_its_row(frame: pd.DataFrame) -> None:
 
 
 def test_two_curves_of_one_objective_are_told_apart(frame: pd.DataFrame) -> None:
-    other = frame.assign(curve="constant-wxyz", run_id=frame["run_id"] + "w", latents=9)
+    other = frame.assign(
+        curve="constant-wxyz", setup="wxyz", run_id=frame["run_id"] + "w", latents=9
+    )
     labels = _series(plot_rd(pd.concat([frame, other]), sigmas=["shared"]))
     assert "constant variance (latents=4), shared" in labels
     assert "constant variance (latents=9), shared" in labels
-    same = frame.assign(curve="constant-wxyz", run_id=frame["run_id"] + "w")
+    same = frame.assign(curve="constant-wxyz", setup="wxyz", run_id=frame["run_id"] + "w")
     labels = _series(plot_rd(pd.concat([frame, same]), sigmas=["shared"]))
     assert "constant variance (abcd), shared" in labels
     assert "constant variance (wxyz), shared" in labels
@@ -158,6 +160,7 @@ def test_no_two_labels_share_a_look(frame: pd.DataFrame) -> None:
             dataset=f"data{i % 2}",
             latents=i,
             curve=frame["curve"] + str(i),
+            setup=f"setup{i}",
             run_id=frame["run_id"] + str(i),
         )
         for i in range(6)
