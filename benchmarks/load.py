@@ -68,10 +68,10 @@ def measure(folder: Path) -> None:
     from rdvae_analysis.figures.rd import rd
     from rdvae_analysis.figures.style import save
     from rdvae_analysis.load import scan
-    from rdvae_analysis.points import rd_points
+    from rdvae_analysis.points import POINT_COLUMNS, rd_points
 
     imported = time.perf_counter()
-    frame, _ = scan(folder)
+    frame, _ = scan(folder, POINT_COLUMNS)
     loaded = time.perf_counter()
     points, _ = rd_points(frame)
     save(rd(points), folder / "rd.png")

@@ -64,21 +64,27 @@ def _schema_of(columns: Mapping[str, Column]) -> Any:
 
 
 @functools.cache
-def _results_schema() -> Any:
-    return _schema_of(COLUMNS)
+def _results_schema(columns: tuple[str, ...]) -> Any:
+    return _schema_of({name: COLUMNS[name] for name in columns})
 
 
-def read_results(path: Path) -> Any:
+def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     """Reads one results file as an Arrow table; columns younger than the file are null.
+
+    Args:
+        path: of the file.
+        columns: those that are wanted; fewer are read sooner.
 
     Raises:
         BadData: it is damaged, not rdvae's, or of a newer schema.
     """
     import pyarrow as pa
 
-    table = read_table(path, RESULTS_KIND)
-    if table.schema.equals(_results_schema()):
+    wanted = _results_schema(tuple(columns))
+    table = read_table(path, RESULTS_KIND, columns)
+    if table.schema.equals(wanted):
         return table
+    table = read_table(path, RESULTS_KIND)
     schema = int(table.schema.metadata[b"schema"])
     there = set(table.column_names)
     for name, column in COLUMNS.items():
@@ -91,7 +97,7 @@ def read_results(path: Path) -> Any:
     missing = [name for name in COLUMNS if name not in there]
     if missing:
         raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
-    table, wanted = table.select(list(COLUMNS)), _results_schema()
+    table = table.select(list(columns))
     # The checksums are of the pages alone; a flipped bit in the footer can change a type.
     other = [f.name for f, w in zip(table.schema, wanted, strict=True) if f.type != w.type]
     if other:
@@ -222,8 +228,13 @@ def write_table(path: Path, table: Any, *, compression: str = "zstd", **options:
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
-def read_table(path: Path, kind: bytes) -> Any:
+def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) -> Any:
     """Reads an Arrow table of a kind that rdvae writes, checksums verified.
+
+    Args:
+        path: of the file.
+        kind: what it must say of itself.
+        columns: only those, as far as they are there.
 
     Raises:
         BadData: damaged, of another kind, or of a newer schema.
@@ -243,7 +254,8 @@ def read_table(path: Path, kind: bytes) -> Any:
                 raise BadData(f"{path}: damaged (its schema is {schema!r})")
             if int(schema) > SCHEMA:
                 raise BadData(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
-            table = file.read(use_threads=False)  # small: threads would cost more than they save
+            # Small files: threads would cost more than they save.
+            table = file.read(columns and list(columns), use_threads=False)
             about_of(table)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())

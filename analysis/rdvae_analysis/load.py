@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
 
 _OTHER_KINDS = {"statistics", "checkpoints", "samples"}  # folders of a sweep without results
+_READERS = 2  # threads; more wait for each other on files this small
 _NAMED = 10  # damaged or foreign files whose reason is told
 _IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
 
@@ -36,8 +38,12 @@ def load_results(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFrame, list[str]]:
     """As `load_results`, but returns what was left out, in words, beside the table.
+
+    Args:
+        path: of the results, a file or a folder.
+        columns: those that are wanted, besides what tells rows apart; fewer are read sooner.
 
     Raises:
         BadData: as `load_results`.
@@ -48,14 +54,16 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     files = sorted(
         parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
     )
+    names = [name for name in COLUMNS if name in {*columns, *_IDENTITY, "n_draws"}]
     tables, damaged, others = [], [], []
-    for file in files:  # one by one: threads are no faster on files this small
-        try:
-            tables.append(read_results(file))
-        except OtherKind as error:
-            others.append(str(error))  # bounds or pictures, which are drawn elsewhere
-        except BadData as error:
-            damaged.append(str(error))
+    with ThreadPoolExecutor(_READERS) as pool:
+        for found in pool.map(lambda file: _read(file, names), files):
+            if isinstance(found, OtherKind):
+                others.append(str(found))  # bounds or pictures, which are drawn elsewhere
+            elif isinstance(found, BadData):
+                damaged.append(str(found))
+            else:
+                tables.append(found)
     notes = [f"left out {error}" for error in damaged[:_NAMED]]
     if len(damaged) > _NAMED:
         rest = [Path(error.partition(":")[0]).name for error in damaged[_NAMED:]]
@@ -68,12 +76,19 @@ def scan(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if repeated.any():
         runs = frame.loc[repeated, "run_id"].nunique()
         notes.append(f"{runs} runs lie in more than one place; each is counted once")
-    frame = frame.loc[~repeated, list(COLUMNS)]
+    frame = frame.loc[~repeated]
     usual = frame.groupby(["run_id", "epoch", "split"])["n_draws"].transform("first")
     other = frame["n_draws"].notna() & (frame["n_draws"] != usual)
     if other.any():
         notes.append(f"left out {int(other.sum())} rows of other draws than the rest of their run")
     return frame[~other].reset_index(drop=True), notes
+
+
+def _read(file: Path, columns: Sequence[str]) -> "pa.Table | BadData":
+    try:
+        return read_results(file, columns)
+    except BadData as error:
+        return error
 
 
 def parquet_files(path: Path, passed_over: Set[str]) -> Iterator[Path]:

@@ -69,9 +69,9 @@ def command(
     from rdvae_analysis.figures.rd import rd
     from rdvae_analysis.figures.style import save
     from rdvae_analysis.load import scan
-    from rdvae_analysis.points import rd_points
+    from rdvae_analysis.points import POINT_COLUMNS, rd_points
 
-    frame, notes = scan(folder)
+    frame, notes = scan(folder, POINT_COLUMNS)
     points, left_out = rd_points(
         frame,
         distortion=distortion,

@@ -159,3 +159,37 @@ def test_all_runs_diverged(
         assert done.returncode == 2
         assert "diverged" in done.stderr
         assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("command", [*PLOTS, ["table"], ["report"], ["consistency"]])
+def test_a_split_that_is_not_there(
+    command: list[str], main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    for path in (sweep_folder / "results").iterdir():
+        rows = [row for row in read_results(path).to_pylist() if row["split"] == "train"]
+        write_results(tmp_path / "runs" / "results" / path.name, rows, {})
+    done = main(*command, "runs", cwd=tmp_path)
+    if command == ["table"]:
+        assert done.returncode == 0
+        assert "no rows of the test split" in done.stderr
+        return
+    assert done.returncode == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_pictures_that_lie_among_results_are_no_damage(
+    main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sweep_folder, tmp_path / "runs" / "small")
+    assert main("sample", "runs", "--out", "runs/pictures", cwd=tmp_path).returncode == 0
+    assert "left out" not in main("table", "runs", cwd=tmp_path).stderr
+
+
+def test_a_dollar_in_a_name_is_a_dollar(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    for path in (sweep_folder / "results").iterdir():
+        rows = [
+            row | {"dataset": "npz:/a $x_1% b$c^d.npz"} for row in read_results(path).to_pylist()
+        ]
+        write_results(tmp_path / "runs" / "results" / path.name, rows, {})
+    done = main("consistency", "runs", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

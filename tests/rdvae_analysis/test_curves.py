@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial import ConvexHull
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.objectives import OBJECTIVES
 from rdvae_analysis import curves
 from rdvae_analysis.deltas import bjontegaard
 from rdvae_analysis.theory import linear_optimum
@@ -202,3 +203,18 @@ def test_one_seed_has_no_interval_and_two_rows_of_a_seed_are_refused() -> None:
     assert notes == ["left out 1 point not finite"]
     with pytest.raises(BadInput, match="several rows of one seed"):
         curves.over_seeds(rows.assign(elbo=1.0, seed=0), ["beta"], ["elbo"])
+
+
+def test_every_objective_has_the_reading_that_it_is_trained_under() -> None:
+    assert curves.TRAINED_READING.keys() == OBJECTIVES.keys()
+
+
+def test_curves_without_a_constant_are_curves_too() -> None:
+    a = linear_curve(np.geomspace(0.05, 1, 9))
+    both = pd.concat(
+        [a.assign(objective="constant", c=0.5), a.assign(objective="optimal", c=np.nan)]
+    )
+    found, _ = curves.areas(both, ["objective", "c"])
+    assert found["objective"].tolist() == ["constant", "optimal"]
+    with pytest.raises(BadInput, match="no curve"):
+        curves.shared_range([])

@@ -116,3 +116,26 @@ def test_no_rows_of_that_reading_says_which_there_are(frame: pd.DataFrame) -> No
         table1(frame, sigma="mixture")
     with pytest.raises(BadInput, match="12 runs that diverged"):
         table1(frame.assign(status="diverged"))
+
+
+def test_a_split_that_is_not_there_is_said(frame: pd.DataFrame) -> None:
+    table, notes = table1(frame)
+    assert "no rows of the train split" in notes
+    assert "train" not in table
+    assert len(table) == 6
+    assert "train" not in render(table, "markdown")
+
+
+def test_runs_of_unknown_setup_are_no_seeds(both: pd.DataFrame) -> None:
+    other = both[both["seed"] == 1].index
+    both.loc[other, "setup"] = None
+    both.loc[other, "elbo"] += 100
+    table, notes = table1(both)
+    assert set(table["seeds"]) == {1}
+    assert "left out 6 runs whose setup is not known" in notes
+
+
+def test_latex_escapes_what_it_would_read(both: pd.DataFrame) -> None:
+    two = pd.concat([both, both.assign(dataset="npz:/a/b$c_d%^~.npz", run_id="x" + both["run_id"])])
+    text = render(table1(two.reset_index(drop=True))[0], "latex")
+    assert r"b\$c\_d\%\textasciicircum{}\textasciitilde{}.npz" in text

@@ -1,8 +1,18 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from rdkit_vae.errors import BadInput
-from rdvae_analysis.points import DEFAULT_SIGMAS, DEFAULT_SIGMAS_ELSEWHERE, final_rows, rd_points
+from rdvae_analysis.load import scan
+from rdvae_analysis.points import (
+    DEFAULT_SIGMAS,
+    DEFAULT_SIGMAS_ELSEWHERE,
+    POINT_COLUMNS,
+    comparable,
+    final_rows,
+    rd_points,
+)
 
 
 def test_the_last_checkpoint_of_each_run(frame: pd.DataFrame) -> None:
@@ -92,3 +102,43 @@ def test_nothing_to_draw_says_why(frame: pd.DataFrame) -> None:
         rd_points(frame, split="train")
     with pytest.raises(BadInput, match="12 runs that diverged"):
         rd_points(frame.assign(status="diverged"))
+
+
+def test_a_finished_run_counts_even_if_a_copy_of_it_crashed(frame: pd.DataFrame) -> None:
+    crashed = frame[(frame["run_id"] == "constant-1.0-0") & (frame["epoch"] == 1)]
+    rows, notes = final_rows(pd.concat([frame, crashed.assign(status="crashed")]))
+    assert rows["run_id"].nunique() == 12
+    assert notes == []
+
+
+def test_models_trained_twice_with_other_checkpoints_count_once(frame: pd.DataFrame) -> None:
+    again = frame[frame["objective"] == "constant"].assign(
+        curve="constant-more-often", run_id="again-" + frame["run_id"]
+    )
+    further = again.assign(beta=again["beta"] * 100, run_id="further-" + again["run_id"])
+    rows, notes = final_rows(pd.concat([frame, again, further], ignore_index=True))
+    assert rows["run_id"].nunique() == 12 + 6 - 2  # beta 10 came twice in two of the six
+    assert rows["curve"].nunique() == 2
+    assert notes[0].startswith("left out 8 runs that differ from others only in their checkpoints")
+
+
+def test_runs_of_unknown_setup_are_counted_out(frame: pd.DataFrame) -> None:
+    frame.loc[frame["run_id"] == "optimal-1.0-0", "setup"] = None
+    rows, notes = comparable(frame)
+    assert rows["run_id"].nunique() == 11
+    assert notes == ["left out 1 run whose setup is not known"]
+    assert comparable(rows)[1] == []
+
+
+def test_rows_without_a_number_are_counted_out(frame: pd.DataFrame) -> None:
+    frame.loc[(frame["run_id"] == "optimal-1.0-0") & (frame["epoch"] == 5), "distortion"] = None
+    points, notes = rd_points(frame, sigmas=["shared"])
+    assert notes == ["left out 1 row of no finite distortion"]
+    assert points.set_index(["objective", "beta"])["runs"].to_dict()["optimal", 1.0] == 1
+
+
+def test_the_columns_of_points_suffice(sweep_folder: Path) -> None:
+    few, _ = scan(sweep_folder, POINT_COLUMNS)
+    every, _ = scan(sweep_folder)
+    assert len(few.columns) < len(every.columns)
+    pd.testing.assert_frame_equal(rd_points(few)[0], rd_points(every)[0])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdkit_vae.parquet import write_results
+from rdkit_vae.parquet import read_results, write_results
 from rdkit_vae.samples import Samples, write_samples
 from rdkit_vae.trial import Trial
 from rdvae_analysis.load import load_results
@@ -21,7 +21,9 @@ from rdvae_analysis.points import final_rows
 
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
+from rdvae_analysis.curves import TRAINED_READING
 from rdvae_analysis.report import words
+from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.page import report
 from rdvae_analysis.report.strips import strips
 
@@ -278,10 +280,7 @@ def test_names_are_text_and_never_code(browser: Any, tmp_path: Path, frame: pd.D
 
 def test_what_was_excluded_is_said(tmp_path: Path, frame: pd.DataFrame) -> None:
     frame.loc[frame["run_id"] == "optimal-1.0-0", "status"] = "diverged"
-    rows = frame.assign(is_density=True, n_images=9, n_draws=1, code_version="0", created_at="")
-    both = pd.concat([rows, rows.assign(split="train")])
-    records = both.astype(object).where(both.notna(), None).to_dict("records")
-    write_results(tmp_path / "results" / "a.parquet", records, {})
+    _write(tmp_path, frame)
     (tmp_path / "results" / "bad.parquet").write_text("no")
     page, notes = report(tmp_path)
     assert any("bad.parquet" in note for note in notes)
@@ -302,6 +301,99 @@ def test_sentences_against_the_numbers(results: pd.DataFrame) -> None:
     assert "optimal looks at the image it scores" in words.densities(results)
     (delta,) = words.deltas(results)
     assert "no delta, as the anchor curve has" in delta
+
+
+def _curve(objective: str, betas: np.ndarray, factor: float = 1.0) -> pd.DataFrame:
+    """Made-up models whose slope under their own reading is beta, with `factor` times the rate."""
+    rate = 30 - 13 * np.log10(betas / betas[0])
+    steps = np.diff(rate, prepend=rate[0])
+    middle = np.sqrt(betas * np.r_[betas[0], betas[:-1]])
+    own = TRAINED_READING[objective]
+    shared = {"objective": objective, "curve": objective, "seed": 0, "split": "train"}
+    return pd.DataFrame(
+        {
+            **{"rate": factor * rate, "distortion": -np.cumsum(steps * middle), "beta": betas},
+            **{"psnr": 10 + rate / 4, "sigma": own, "train_sigma2": 0.5},
+            **{"run_id": [f"{objective}-{beta}" for beta in betas], **shared},
+        }
+    )
+
+
+def test_the_sentence_on_slopes_judges_models_that_are_not_collapsed() -> None:
+    curve = _curve("constant", np.geomspace(1e-2, 1, 9))
+    told = words.training(curve)
+    assert "it does for 7 of 7 models" in told
+    assert "factor of 1.00 in the median and 1.0 at most" in told
+    assert "Not judged: 2 that" in told
+    collapsed = curve.iloc[[-1]].assign(rate=1e-7, distortion=50.0, beta=1000.0, run_id="gone")
+    told = words.training(pd.concat([curve, collapsed]))
+    assert "1.0 at most" in told
+    assert "Not judged: 3 that" in told
+    wrong = words.training(curve.assign(beta=curve["beta"] * 5))
+    assert "it does for 0 of 7 models; the slope between them is off by a factor of 5.00" in wrong
+
+
+def test_the_sentence_on_rates_says_which_needs_less() -> None:
+    betas = np.geomspace(1e-2, 1, 9)
+    constant = _curve("constant", betas)
+    for factor, told in ((0.5, "needs 50.0% less rate"), (2.0, "needs 100.0% more rate")):
+        both = pd.concat([constant, _curve("optimal", betas, factor)])
+        (sentence,) = words.deltas(both)
+        assert f"BS-VAE {told} than constant variance" in sentence
+        assert ("PSNR is +" in sentence) == (factor < 1)
+
+
+def test_models_of_another_constant_are_told_apart(tmp_path: Path, frame: pd.DataFrame) -> None:
+    other = frame[frame["objective"] == "constant"].assign(
+        train_sigma2=0.01, run_id="c" + frame["run_id"], curve="constant-c"
+    )
+    _write(tmp_path, pd.concat([frame, other], ignore_index=True))
+    page, _ = report(tmp_path)
+    assert page.count(">constant variance, C=0.01<") == 6 + 3  # models, and rows of Table 1
+    assert r"\u03b2C" in page
+    assert r"\u03b2/2" not in page
+
+
+def test_more_models_than_altair_would_take(frame: pd.DataFrame) -> None:
+    many = pd.concat(
+        [frame.assign(seed=i, run_id=frame["run_id"] + str(i)) for i in range(60)],
+        ignore_index=True,
+    )
+    assert len(many) > 5000
+    (data,) = specification(many, {})["datasets"].values()
+    assert len(data) == len(many)
+
+
+def test_pictures_of_other_checkpoints_are_left_out(sampled: Path, tmp_path: Path) -> None:
+    shutil.copytree(sampled / "small", tmp_path / "small")
+    path = next((tmp_path / "small" / "results").glob("*-constant-beta=1-seed=0-*"))
+    rows = [row | {"checkpoint_sha256": "00" * 32} for row in read_results(path).to_pylist()]
+    write_results(path, rows, {})
+    page, notes = report(tmp_path)
+    assert any("left out pictures of 1 model" in note for note in notes)
+    assert page.count('alt="prior"') == 11
+
+
+@pytest.mark.parametrize("text", ['{"command": 5}', '{"data": 3}', "[]", "{", '{"data": {}}'])
+def test_a_damaged_description_spoils_nothing_else(
+    text: str, tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    _write(tmp_path, frame)
+    (tmp_path / "sweep.json").write_text(text)
+    assert "What made this" in report(tmp_path)[0]
+
+
+def test_results_without_the_optimal_reading(tmp_path: Path, frame: pd.DataFrame) -> None:
+    _write(tmp_path, frame[frame["sigma"] != "optimal"])
+    assert "No Table 1" in report(tmp_path)[0]
+
+
+def _write(folder: Path, frame: pd.DataFrame) -> None:
+    """Results on both splits in a file."""
+    told = {"is_density": True, "n_images": 9, "n_draws": 1, "code_version": "0", "created_at": ""}
+    both = pd.concat([frame.assign(**told), frame.assign(**told, split="train")])
+    records = both.astype(object).where(both.notna(), None).to_dict("records")
+    write_results(folder / "results" / "a.parquet", records, {})
 
 
 def test_a_missing_extra_is_named(

@@ -94,7 +94,7 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     steady = table[[sigma for sigma in _readings(table) if sigma != "beta-half"]]
     steady = table[["beta-half"]] if steady.empty else steady
     low, high = steady.min(axis=None), steady.max(axis=None)
-    margin = _MARGIN * (high - low)
+    margin = _MARGIN * (high - low) or 1.0
     return low - margin, high + margin
 
 

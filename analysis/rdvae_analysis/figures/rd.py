@@ -100,7 +100,9 @@ def rd(
                 _draw_low_rates(row[1], part, series, distortion)
         bounds = [_bound_key(distortion)] if "gaussian" in groups else []
         figure.legend(**legend(points, series, *bounds), loc="outside lower center")
-        figure.draw_without_rendering()  # labels need to know where the panels end up,
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)  # labels need to know where the panels end up,
         figure.set_layout_engine("none")  # and the panels stay there
         for row, part in zip(panels, groups.values(), strict=True):
             for axes in row:

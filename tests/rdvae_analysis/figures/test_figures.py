@@ -194,3 +194,59 @@ def test_figures_do_not_change_the_users_settings(frame: pd.DataFrame) -> None:
     for name in DRAWS:
         DRAWS[name](frame, 2)
     assert dict(mpl.rcParams) == before
+
+
+@pytest.fixture
+def two_constants(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same, and models of another constant variance with twice the rate."""
+    constant = frame[frame["objective"] == "constant"]
+    other = constant.assign(
+        train_sigma2=0.01,
+        run_id="c" + constant["run_id"],
+        curve="constant-c",
+        rate=2 * constant["rate"],
+    )
+    return pd.concat([frame, other], ignore_index=True)
+
+
+def test_constants_are_never_averaged(two_constants: pd.DataFrame) -> None:
+    frame = two_constants.assign(mutual_information=1.0, marginal_kl=two_constants["rate"] - 1)
+    figure = units(_last(frame))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["constant variance, C=0.01", "constant variance"]
+    twice, once = (axes.lines[0].get_ydata() for axes in figure.axes[:2])
+    np.testing.assert_allclose(twice, 2 * once)
+    titles = [axes.get_title() for axes in training(frame).axes[:3]]
+    assert [title.replace("\n", " ") for title in titles] == [
+        *("constant variance, C=0.01", "constant variance", "BS-VAE")
+    ]
+
+
+def test_a_reading_that_a_user_named_is_drawn(frame: pd.DataFrame) -> None:
+    named = frame[frame["sigma"] == "half"].assign(sigma="constant:0.01", elbo=-500.0)
+    rows = _last(pd.concat([frame, named], ignore_index=True))
+    axes = draw("elbo-vs-beta", rows, split="test", columns=2).axes[0]
+    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert (drawn["constant:0.01"] == -500).all()
+    assert axes.get_ylim()[0] < -500
+    alone = draw("elbo-vs-beta", _last(named), split="test", columns=2)
+    assert len(alone.axes[0].lines) == 1
+
+
+def test_the_path_of_learned_variance_and_its_point(frame: pd.DataFrame) -> None:
+    learned = frame[frame["sigma"] == "shared"].assign(
+        objective="learned", train_sigma2=np.nan, sigma="own", run_id="l" + frame["run_id"]
+    )
+    rows = _last(pd.concat([frame[frame["objective"] == "constant"], learned], ignore_index=True))
+    axes = concept(rows).axes[0]
+    star = np.asarray(axes.collections[-1].get_offsets())
+    assert star[:, 0].tolist() == [1.0]
+    path = next(line for line in axes.lines if line.get_linestyle() == "--")
+    assert path.get_xdata().tolist() == [0.1, 1.0, 10.0]
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWS if name != "samples"])
+def test_names_are_not_typeset(name: str, frame: pd.DataFrame) -> None:
+    figure = DRAWS[name](frame.assign(dataset="npz:/tmp/a $x_1% b$c^d.npz"), 2)
+    figure.draw_without_rendering()
+    assert any(r"a \$x_1% b\$c^d.npz" in text.get_text() for text in figure.findobj(Text))
