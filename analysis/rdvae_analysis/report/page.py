@@ -1,23 +1,19 @@
 """The page: what is gathered from a folder, and the template that it fills."""
 
 import json
-import shlex
 from collections.abc import Mapping
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import jinja2
 import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.files import read_json
 from rdkit_vae.grammar import counted
-from rdkit_vae.parquet import about_of, read_results
-from rdkit_vae.store import code_version, find_sweeps
+from rdkit_vae.store import find_sweeps
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
 from rdvae_analysis.names import dataset_name, model_name, models_in_order
@@ -25,6 +21,7 @@ from rdvae_analysis.paper_table import quantities, table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import comparable, final_rows
 from rdvae_analysis.report.charts import specification
+from rdvae_analysis.report.provenance import made, provenance
 from rdvae_analysis.report.strips import Strips, strips
 from rdvae_analysis.report.words import summary
 
@@ -68,8 +65,8 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
         sections=sections,
         failed=failed[["run_id", "status", "epoch", "epochs"]].to_dict("records"),
         notes=notes,
-        sweeps=[_provenance(root) for root in find_sweeps(folder)] if folder.is_dir() else [],
-        made=_made(rows),
+        sweeps=[provenance(root) for root in find_sweeps(folder)] if folder.is_dir() else [],
+        made=made(rows),
         script=_script(sections),
     )
     return page, notes
@@ -153,42 +150,6 @@ def _table1(rows: pd.DataFrame) -> dict[str, Any] | None:
         "quantities": list(names),
         "paper": [name for name in names if f"{name}_paper" in table],
         "rows": table.to_dict("records"),
-    }
-
-
-def _provenance(root: Path) -> dict[str, Any]:
-    """The command and the versions that a sweep was made with, as it recorded them."""
-    try:
-        about = read_json(root / "sweep.json")
-        command, data = about.get("command") or [], about.get("data") or {}
-        if not (isinstance(command, list) and isinstance(data, dict)):
-            raise BadData(f"{root / 'sweep.json'}: damaged")
-    except BadData as error:
-        return {"folder": str(root), "error": str(error)}
-    environment: dict[str, Any] = {}
-    for path in sorted((root / "results").glob("*.parquet"))[:1]:
-        try:
-            environment = about_of(read_results(path)).get("environment", {})
-        except BadData:
-            continue
-    return {
-        "folder": str(root),
-        "command": shlex.join(["rdvae", *map(str, command)]) if command else "",
-        "data": data,
-        "code_version": about.get("code_version", "unknown"),
-        "created_at": about.get("created_at", "unknown"),
-        "environment": environment,
-    }
-
-
-def _made(rows: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "rdvae": code_version(),
-        "altair": alt.__version__,
-        "vl_convert": metadata.version("vl-convert-python"),
-        "codes": sorted(rows["code_version"].dropna().unique()),
-        "first": rows["created_at"].min(),
-        "last": rows["created_at"].max(),
     }
 
 

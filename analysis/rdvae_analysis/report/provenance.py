@@ -1,0 +1,51 @@
+"""What a page is traced to: the commands and versions behind its sweeps and behind itself."""
+
+import shlex
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from rdkit_vae.errors import BadData
+from rdkit_vae.files import read_json
+from rdkit_vae.parquet import about_of, read_results
+from rdkit_vae.store import code_version
+
+
+def provenance(root: Path) -> dict[str, Any]:
+    """The command and the versions that a sweep was made with, as it recorded them."""
+    try:
+        about = read_json(root / "sweep.json")
+        command, data = about.get("command") or [], about.get("data") or {}
+        if not (isinstance(command, list) and isinstance(data, dict)):
+            raise BadData(f"{root / 'sweep.json'}: damaged")
+    except BadData as error:
+        return {"folder": str(root), "error": str(error)}
+    environment: dict[str, Any] = {}
+    for path in sorted((root / "results").glob("*.parquet"))[:1]:
+        try:
+            environment = about_of(read_results(path)).get("environment", {})
+        except BadData:
+            continue
+    return {
+        "folder": str(root),
+        "command": shlex.join(["rdvae", *map(str, command)]) if command else "",
+        "data": data,
+        "code_version": about.get("code_version", "unknown"),
+        "created_at": about.get("created_at", "unknown"),
+        "environment": environment,
+    }
+
+
+def made(rows: pd.DataFrame) -> dict[str, Any]:
+    """The versions behind the results, and behind the page."""
+    return {
+        "rdvae": code_version(),
+        "altair": alt.__version__,
+        "vl_convert": metadata.version("vl-convert-python"),
+        "codes": sorted(rows["code_version"].dropna().unique()),
+        "first": rows["created_at"].min(),
+        "last": rows["created_at"].max(),
+    }
