@@ -41,3 +41,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"rdkit_vae.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,7 +2,8 @@
 
 A curve is a DataFrame with a row per model: `rate` (nats per image) and a distortion of which less
 is better, in the column that `value` names. For PSNR give its negative. Functions say in words, as
-their second result, how many points they left out and why.
+their second result, how many points they left out and why. Points of several readings, splits or
+datasets are refused, and where a curve is wanted those of several objectives or seeds.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ TRAINED_READING = {
     "learned-image": "own",
 }
 COLLAPSED = 0.5  # nats; below, models ignore x and a curve is a pile of points
+_SAME_DISTORTION = ("dataset", "split", "sigma")  # one value each on a curve
 _RESAMPLES = 2000
 
 
@@ -36,6 +38,7 @@ def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFr
     Returns:
         Its rows by rising rate, the distortion strictly falling; and what was left out.
     """
+    _check_one(points, _SAME_DISTORTION, "their distortions do not compare")
     finite = points[np.isfinite(points[["rate", value]]).all(axis=1)]
     ordered = finite.sort_values(["rate", value], kind="stable")
     best = ordered[value].cummin().shift(fill_value=np.inf)
@@ -72,8 +75,9 @@ def at_rate(
         where points have one; NaN beyond the ends of the curve; and what was left out.
 
     Raises:
-        BadInput: the frontier has fewer than two points.
+        BadInput: the frontier has fewer than two points, or the points are of several curves.
     """
+    one_curve(points)
     curve, notes = frontier(points, value)
     wanted = np.atleast_1d(np.asarray(rates, dtype=np.float64))
     found = pd.DataFrame({"rate": wanted, value: _line(curve, value)(wanted)})
@@ -87,6 +91,7 @@ def at_distortion(
     points: pd.DataFrame, distortions: npt.ArrayLike, value: str = "distortion"
 ) -> tuple[pd.DataFrame, Notes]:
     """As `at_rate`, for wanted distortions: the same curve, read the other way."""
+    one_curve(points)
     curve, notes = frontier(points, value)
     line, wanted = _line(curve, value), np.atleast_1d(np.asarray(distortions, dtype=np.float64))
     rates = [_first(line.solve(d, extrapolate=False)) for d in wanted]
@@ -107,6 +112,7 @@ def slopes(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFram
         The frontier's rows with `flatter` (chord to the next), `steeper` (chord to the last) and
         `slope`, NaN at the ends; and what was left out.
     """
+    one_curve(points)
     curve, notes = frontier(points, value)
     steps = np.diff(curve["rate"].to_numpy(dtype=np.float64))
     chords = -np.diff(curve[value].to_numpy(dtype=np.float64)) / steps
@@ -149,6 +155,7 @@ def areas(
     """
     curves, notes = {}, []
     for name, part in points.groupby(list(by), sort=False, dropna=False):
+        one_curve(part)
         curves[name], left_out = frontier(part, value)
         notes += [f"{', '.join(map(str, name))}: {note}" for note in left_out]
     low, high = shared_range(list(curves.values()))
@@ -205,6 +212,23 @@ def over_seeds(
             row |= {f"{column}{end}": float(b[i]) for end, b in zip(ends, bounds, strict=True)}
         found.append(row)
     return pd.DataFrame(found), omitted(len(rows) - len(finite), "not finite")
+
+
+def one_curve(points: pd.DataFrame) -> None:
+    """Refuses points that are no curve.
+
+    Raises:
+        BadInput: they are of several objectives, constants or seeds.
+    """
+    _check_one(points, ("objective", "train_sigma2", "seed"), "over_seeds averages seeds")
+
+
+def _check_one(points: pd.DataFrame, columns: Sequence[str], why: str) -> None:
+    for name in columns:
+        values = points[name].unique() if name in points else ()
+        if len(values) > 1:
+            some = ", ".join(str(value) for value in values[:3])
+            raise BadInput(f"a curve has one {name}, these points have {some}: {why}")
 
 
 def omitted(count: int, why: str) -> Notes:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
-from rdvae_analysis.curves import COLLAPSED, frontier, omitted, pchip
+from rdvae_analysis.curves import COLLAPSED, frontier, omitted, one_curve, pchip
 from rdvae_analysis.theory import Floats
 
 _FEWEST = 4  # points of a curve that is compared
@@ -38,12 +38,16 @@ def bjontegaard(anchor: pd.DataFrame, test: pd.DataFrame, value: str = "distorti
     Interpolated monotonically (PCHIP) with log rate. Collapsed models, of rates below `COLLAPSED`,
     are left out: the logarithm would make them most of the curve.
 
+    Returns:
+        `rate` in percent and `distortion` in its unit; negative where `test` is the better one.
+
     Raises:
-        BadInput: fewer than four points of a curve lie on its frontier, or the two share less than
-            half of the shorter one's range.
+        BadInput: the points of one are of several curves; fewer than four of them lie on its
+            frontier; or the two share less than half of the shorter one's range.
     """
     curves, notes = [], []
     for name, points in (("anchor", anchor), ("test", test)):
+        one_curve(points)
         curve, left_out = frontier(points, value)
         kept = curve[curve["rate"] >= COLLAPSED]
         left_out += omitted(len(curve) - len(kept), f"collapsed (rate below {COLLAPSED:g})")

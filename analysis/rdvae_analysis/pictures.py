@@ -67,7 +67,8 @@ def alike(frame: pd.DataFrame, *, every_seed: bool = False) -> tuple[pd.DataFram
         notes += _note(int((shown["shows"] != usual).sum()), "of other images or latents")
         shown = shown[shown["shows"] == usual]
     keys = ["objective", "train_sigma2", "beta", *(["seed"] if every_seed else [])]
-    return shown.sort_values("seed").drop_duplicates(keys).drop(columns="shows"), notes
+    kept = shown.sort_values("seed").drop_duplicates(keys).drop(columns="shows")
+    return kept, [*notes, *_note(len(shown) - len(kept), "of further seeds")]
 
 
 def _shows(row: "dict[str, object]") -> str:

@@ -52,6 +52,18 @@ def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return rows[~loose], [f"left out {count} whose setup is not known"]
 
 
+def setups_in_words(rows: pd.DataFrame) -> list[str]:
+    """Where there are several setups, a line for each that says what it is."""
+    firsts = rows.drop_duplicates(["dataset", "setup"])
+    if len(firsts) < 2:
+        return []
+    return [
+        f"setup {r.setup}: {r.dataset}, {r.architecture}, {r.latents} latents, {r.epochs} epochs, "
+        f"protocol {r.protocol}"
+        for r in firsts.itertuples()
+    ]
+
+
 def _once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Each model once, and models of one setup, objective and C on one curve."""
     line = ["dataset", "setup", "objective", "train_sigma2"]
@@ -103,13 +115,19 @@ def rd_points(
         rows = rows[rows["sigma"] == "optimal"].assign(sigma="")
     elif sigmas:
         rows = rows[rows["sigma"].isin(sigmas)]
+        missing = [sigma for sigma in sigmas if sigma not in set(rows["sigma"])]
+        notes += [f"no rows of {', '.join(missing)}; rdvae rescore makes them"] if missing else []
     else:
         rows = rows[_by_default(rows)]
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
-        there = ", ".join(dict.fromkeys(frame["sigma"]))
+        there = [", ".join(dict.fromkeys(frame[name])) for name in ("objective", "sigma")]
         reason = "; ".join(
-            [f"no finished run has rows for {asked}; rows are there for {there}", *notes]
+            [
+                f"no finished run has rows for {asked}; rows are there for {there[1] or 'nothing'}"
+                f" of {there[0] or 'no model'}",
+                *notes,
+            ]
         )
         raise BadInput(f"nothing to draw: {reason}")
     column = "distortion" if distortion == "nll" else distortion
@@ -122,6 +140,7 @@ def rd_points(
         latents=("latents", "first"),
         protocol=("protocol", "first"),
         train_sigma2=("train_sigma2", "first"),
+        epochs=("epochs", "first"),
         dims=("dims", "first"),
         rate=("rate", "mean"),
         rate_low=("rate", "min"),

@@ -92,7 +92,7 @@ def render(table: pd.DataFrame, kind: str) -> str:
         return str(table.to_csv(index=False))
     cells = _cells(table, _MARKUPS[kind])
     if kind == "text":
-        return str(cells.to_string(index=False)) + "\n"
+        return f"{cells.to_string(index=False)}\n*: best of its column; ±: sd over seeds\n"
     header, rows = list(cells), cells.to_numpy().tolist()
     if kind == "markdown":
         rule = ["---" if name in ("dataset", "setup", "model") else "---:" for name in header]

@@ -9,18 +9,30 @@ import click
 from rdkit_vae.cli import plot_rd
 from rdkit_vae.cli.options import check_suffixes, columns_option, split_option
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.grammar import counted, few, parse_sigma
+from rdkit_vae.grammar import counted, few, parse_sigma, shown
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-@click.group("plot")
-def command() -> None:
+class _Figures(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands:
+            known = ", ".join(self.commands)
+            raise click.UsageError(f"unknown figure {shown(args[0])}; known: {known}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("plot", cls=_Figures, invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Draw a figure of the sweeps below a folder.
 
-    Sweeps of several setups (datasets, networks, ...) make a file each. Colours are told apart by
+    Sweeps of several setups (datasets, networks, ...) make a file each, but rd draws them together.
+    Colours are told apart by
     the colour-blind; .pdf embeds its fonts; --columns is the width in print.
 
     \b
@@ -29,6 +41,8 @@ def command() -> None:
     rdvae plot training runs/mnist --run beta=0.01 --sigma optimal
     rdvae sample runs/mnist && rdvae plot samples runs/mnist
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 command.add_command(plot_rd.command, "rd")
@@ -199,11 +213,11 @@ def _of_last_checkpoints(
 def _results(folder: Path) -> "pd.DataFrame":
     """All results below a folder; what cannot be compared or read is said."""
     from rdvae_analysis.load import scan
-    from rdvae_analysis.points import comparable
+    from rdvae_analysis.points import comparable, setups_in_words
 
     frame, notes = scan(folder)
     frame, loose = comparable(frame)
-    for note in [*notes, *loose]:
+    for note in [*notes, *loose, *setups_in_words(frame)]:
         click.echo(f"rdvae: {note}", err=True)
     return frame
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import counted
+
+if TYPE_CHECKING:
+    from rdkit_vae.samples import Samples
 
 _MOST = 100  # pictures of a kind
 
@@ -76,7 +79,7 @@ def command(
 
     checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
     if out is None:
-        loose = [path for path in checkpoints if not _in_sweep(path)]
+        loose = [path for path in checkpoints if path.exists() and not _in_sweep(path)]
         if loose:
             raise click.UsageError(f"{loose[0]} lies in no sweep: --out names a folder")
     console, where, failed = Console(stderr=True), Place(**place), []
@@ -102,7 +105,8 @@ def command(
         target = samples_beside(path) if out is None else out / name
         about = {"trial": found.trial.to_dict(), "epoch": found.epoch, "step": found.step}
         made = {"checkpoint_sha256": found.sha256, "code_version": code_version()}
-        write_samples(target, pictures, {**about, **made, "created_at": now()})
+        if not _there(target, pictures, found.sha256):
+            write_samples(target, pictures, {**about, **made, "created_at": now()})
         written.append(target)
     for reason in failed:
         click.echo(f"rdvae: left out {reason}", err=True)
@@ -111,6 +115,23 @@ def command(
     click.echo(
         f"pictures of {counted(len(written), 'checkpoint')}, seed {seed}: "
         f"{out or ', '.join(sorted({str(_sweep_of(path)) for path in written}))}"
+    )
+
+
+def _there(path: Path, pictures: "Samples", sha256: str) -> bool:
+    """Whether a file holds these very pictures of this checkpoint."""
+    from rdkit_vae.samples import KINDS, read_samples
+
+    try:
+        held, about = read_samples(path)
+    except BadData:
+        return False
+    same = (held.split, held.seed) == (pictures.split, pictures.seed)
+    same &= about.get("checkpoint_sha256") == sha256
+    return same and all(
+        getattr(held, kind).shape == getattr(pictures, kind).shape
+        and (getattr(held, kind) == getattr(pictures, kind)).all()
+        for kind in KINDS
     )
 
 

@@ -43,12 +43,13 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     from rdkit_vae.files import write_atomic
     from rdvae_analysis.load import scan
     from rdvae_analysis.paper_table import table1
+    from rdvae_analysis.points import setups_in_words
     from rdvae_analysis.tables import render
 
     frame, notes = scan(folder)
     table, left_out = table1(frame, sigma=sigma)
     remarks = [_NOT_A_DENSITY] if sigma == "optimal" else []
-    for note in [*notes, *left_out, *remarks]:
+    for note in [*notes, *left_out, *setups_in_words(frame), *remarks]:
         click.echo(f"rdvae: {note}", err=True)
     text = render(table, kind)
     if out is None:

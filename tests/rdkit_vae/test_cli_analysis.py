@@ -54,7 +54,8 @@ def test_pictures_are_made_and_drawn(main: Run, sweep_folder: Path, tmp_path: Pa
     assert done.stderr == "rdvae: small: no pictures below it; 'rdvae sample small' makes them\n"
     assert main("sample", "small", cwd=tmp_path).stdout.endswith("small/samples\n")
     done = main("plot", "samples", "small", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr == "rdvae: left out the pictures of 6 checkpoints of further seeds\n"
     assert done.stdout == "drew 6 models: figures/samples.png\n"  # of two seeds, the first
     assert "12 runs" not in main("plot-rd", "small", cwd=tmp_path).stderr
 
@@ -193,3 +194,20 @@ def test_a_dollar_in_a_name_is_a_dollar(main: Run, sweep_folder: Path, tmp_path:
         write_results(tmp_path / "runs" / "results" / path.name, rows, {})
     done = main("consistency", "runs", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_figures_are_listed(main: Run, tmp_path: Path) -> None:
+    assert "Commands:" in main("plot", cwd=tmp_path).stdout
+    done = main("plot", "nope", "runs", cwd=tmp_path)
+    assert done.returncode == 2
+    for name in ("rd", "samples", *FIGURES):
+        assert name in done.stderr
+
+
+def test_what_has_no_rows_is_said(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    asked = ("--sigma", "shared", "--sigma", "constant:0.02")
+    done = main("plot", "rd", sweep_folder, *asked, cwd=tmp_path)
+    assert "no rows of constant:0.02" in done.stderr
+    done = main("plot", "rd", sweep_folder, "--objective", "learned", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "constant, optimal" in done.stderr

@@ -87,6 +87,12 @@ def test_the_command_takes_each_runs_last_checkpoint(
     assert {about["epoch"] for _, about in found} == {3}
     assert {samples.original.tobytes() for samples, _ in found} == {found[0][0].original.tobytes()}
     assert all(len(samples.prior) == 2 for samples, _ in found)
+    before = [path.stat().st_mtime_ns for path in files]
+    again = rdvae("sample", sweep_folder, "--images", "3", "--prior", "2", "--out", tmp_path / "p")
+    assert again.stdout == done.stdout
+    assert [path.stat().st_mtime_ns for path in files] == before  # the same pictures stay
+    rdvae("sample", sweep_folder, "--images", "3", "--seed", "1", "--out", tmp_path / "p")
+    assert all(path.stat().st_mtime_ns > then for path, then in zip(files, before, strict=True))
 
 
 def test_a_checkpoint_in_no_sweep_needs_a_folder(

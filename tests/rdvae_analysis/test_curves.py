@@ -218,3 +218,17 @@ def test_curves_without_a_constant_are_curves_too() -> None:
     assert found["objective"].tolist() == ["constant", "optimal"]
     with pytest.raises(BadInput, match="no curve"):
         curves.shared_range([])
+
+
+@pytest.mark.parametrize("name", ["split", "sigma", "dataset", "objective", "seed"])
+def test_points_of_several_curves_are_refused(name: str) -> None:
+    curve = linear_curve(np.geomspace(0.05, 1, 9))
+    mixed = pd.concat([curve.assign(**{name: 0}), curve.assign(**{name: 1})], ignore_index=True)
+    for function in (
+        lambda points: curves.at_rate(points, [5.0]),
+        lambda points: curves.at_distortion(points, [5.0]),
+        curves.slopes,
+        lambda points: bjontegaard(curve, points),
+    ):
+        with pytest.raises(BadInput, match=f"a curve has one {name}, these points have 0, 1"):
+            function(mixed)

@@ -93,7 +93,7 @@ def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None
         label = f"{name}: trained at (β, C)"
         axes.scatter(part["beta"], part["trained"], edgecolors="k", label=label, **look, **colours)
         fitted = part["beta"] * part["trained"] / part["sigma2"]
-        label = "the same models where their fitted variance is"
+        label = "the same models at their fitted variance"
         look = look | {"marker": "s"}
         axes.scatter(fitted, part["sigma2"], edgecolors="0.5", label=label, **look, **colours)
         ends = np.stack([part[["beta", "trained"]], np.stack([fitted, part["sigma2"]], 1)], 1)
@@ -103,7 +103,8 @@ def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None
         return
     path: dict[str, Any] = {"color": "0.3", "linewidth": 0.9, "zorder": 2}
     if objective == "learned":  # the ELBO itself, at β = 1, sets one point; other betas a path
-        axes.plot(part["beta"], part["sigma2"], linestyle="--", marker=".", **path)
+        others = f"{name} at other β" if len(part) > 1 else None
+        axes.plot(part["beta"], part["sigma2"], linestyle="--", marker=".", label=others, **path)
         part, label = part[part["beta"] == 1], f"{name}: one point at β = 1"
         colours |= {"c": part["rate"]}
         if part.empty:

@@ -12,7 +12,7 @@ from rdvae_analysis.names import OBJECTIVE_NAMES, in_order, objective_name, read
 
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
-_TELLING = ("architecture", "latents", "protocol", "train_sigma2")
+_TELLING = ("architecture", "latents", "epochs", "protocol", "train_sigma2")
 _ROWS = 7  # of a legend, unless there are more readings
 
 

@@ -69,13 +69,15 @@ def training(
         for column, model in zip(panels.T, models, strict=True):
             for _, run in rows[rows["model"] == model].groupby("run_id", sort=False):
                 _mark_end(column, run)
-        colours = ScalarMappable(norm, "viridis")
-        bar = figure.colorbar(colours, ax=panels, fraction=0.04, pad=0.02, aspect=40)
-        bar.set_label(r"$\beta$ of training")
+        if len(betas) > 1:
+            colours = ScalarMappable(norm, "viridis")
+            bar = figure.colorbar(colours, ax=panels, fraction=0.04, pad=0.02, aspect=40)
+            bar.set_label(r"$\beta$ of training")
         figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3)
         name = dataset_title(rows["dataset"].iloc[0])
         runs = counted(rows["run_id"].nunique(), "run")
         title = f"{name}, {split} split, read with {reading_name(sigma)}: {runs}"
+        title += rf", $\beta={betas[0]:g}$" if len(betas) == 1 else ""
         if rows.groupby("run_id")["epoch"].nunique().max() == 1:
             title += " of one checkpoint each (--checkpoints log makes more)"
         figure.suptitle(title)
