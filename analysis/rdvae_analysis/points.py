@@ -110,26 +110,11 @@ def rd_points(
     rows, notes = final_rows(frame)
     rows = rows[rows["split"] == split]
     rows = rows[rows["objective"].isin(objectives)] if objectives else rows
-    if distortion != "nll":
-        # The same under every interpretation: one of them stands for all, without its name.
-        rows = rows[rows["sigma"] == "optimal"].assign(sigma="")
-    elif sigmas:
-        rows = rows[rows["sigma"].isin(sigmas)]
-        missing = [sigma for sigma in sigmas if sigma not in set(rows["sigma"])]
-        notes += [f"no rows of {', '.join(missing)}; rdvae rescore makes them"] if missing else []
-    else:
-        rows = rows[_by_default(rows)]
+    rows, missing = _read_with(rows, distortion, sigmas)
+    notes += missing
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
-        there = [", ".join(dict.fromkeys(frame[name])) for name in ("objective", "sigma")]
-        reason = "; ".join(
-            [
-                f"no finished run has rows for {asked}; rows are there for {there[1] or 'nothing'}"
-                f" of {there[0] or 'no model'}",
-                *notes,
-            ]
-        )
-        raise BadInput(f"nothing to draw: {reason}")
+        raise BadInput("; ".join([f"nothing to draw: {_not_there(frame, asked)}", *notes]))
     column = "distortion" if distortion == "nll" else distortion
     finite = np.isfinite(rows[["rate", column]].astype(float)).all(axis=1)
     if not finite.all():
@@ -151,6 +136,28 @@ def rd_points(
         runs=("run_id", "nunique"),
     )
     return points, notes
+
+
+def _read_with(
+    rows: pd.DataFrame, distortion: str, sigmas: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the readings that are drawn, and in words which of those asked for have none."""
+    if distortion != "nll":
+        # The same under every interpretation: one of them stands for all, without its name.
+        return rows[rows["sigma"] == "optimal"].assign(sigma=""), []
+    if not sigmas:
+        return rows[_by_default(rows)], []
+    rows = rows[rows["sigma"].isin(sigmas)]
+    missing = [sigma for sigma in sigmas if sigma not in set(rows["sigma"])]
+    return rows, [f"no rows of {', '.join(missing)}; rdvae rescore makes them"] if missing else []
+
+
+def _not_there(frame: pd.DataFrame, asked: str) -> str:
+    objectives, sigmas = (", ".join(dict.fromkeys(frame[name])) for name in ("objective", "sigma"))
+    return (
+        f"no finished run has rows for {asked}; rows are there for {sigmas or 'nothing'} of "
+        f"{objectives or 'no model'}"
+    )
 
 
 def _by_default(rows: pd.DataFrame) -> "pd.Series[bool]":

@@ -1,6 +1,7 @@
 """`rdvae sample`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,6 @@ def command(
     from rich.console import Console
     from rich.progress import track
 
-    from rdkit_vae.checkpoint import load_checkpoint
-    from rdkit_vae.samples import write_samples
-    from rdkit_vae.sampling import sample
-    from rdkit_vae.store import code_version, now, samples_beside
     from rdkit_vae.sweep import choose_device
 
     checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
@@ -82,32 +79,15 @@ def command(
         loose = [path for path in checkpoints if path.exists() and not _in_sweep(path)]
         if loose:
             raise click.UsageError(f"{loose[0]} lies in no sweep: --out names a folder")
-    console, where, failed = Console(stderr=True), Place(**place), []
-    device, written = choose_device(where.device), []
+    console, where = Console(stderr=True), Place(**place)
+    where = replace(where, device=choose_device(where.device))
+    wanted = {"n_images": n_images, "n_prior": n_prior, "split": split, "seed": seed}
+    failed, written = [], []
     for path in track(checkpoints, "drawing", console=console, disable=not console.is_terminal):
         try:
-            found = load_checkpoint(path)
-            images = images_of(path, found.trial, where)
+            written.append(_sample(path, out, where, wanted))
         except RdvaeError as error:
             failed.append(str(error))
-            continue
-        pictures = sample(
-            found.model().to(device),
-            images,
-            latents=found.trial.latents,
-            n_images=n_images,
-            n_prior=n_prior,
-            split=split,
-            seed=seed,
-            device=device,
-        )
-        name = f"{found.trial.run_id}-epoch={found.epoch:05d}.parquet"
-        target = samples_beside(path) if out is None else out / name
-        about = {"trial": found.trial.to_dict(), "epoch": found.epoch, "step": found.step}
-        made = {"checkpoint_sha256": found.sha256, "code_version": code_version()}
-        if not _there(target, pictures, found.sha256):
-            write_samples(target, pictures, {**about, **made, "created_at": now()})
-        written.append(target)
     for reason in failed:
         click.echo(f"rdvae: left out {reason}", err=True)
     if not written:
@@ -116,6 +96,30 @@ def command(
         f"pictures of {counted(len(written), 'checkpoint')}, seed {seed}: "
         f"{out or ', '.join(sorted({str(_sweep_of(path)) for path in written}))}"
     )
+
+
+def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) -> Path:
+    """Makes the pictures of a checkpoint; returns their file, left alone where it holds them.
+
+    Raises:
+        BadData: no checkpoint, no images, or the file cannot be written.
+    """
+    from rdkit_vae.checkpoint import load_checkpoint
+    from rdkit_vae.samples import write_samples
+    from rdkit_vae.sampling import sample
+    from rdkit_vae.store import code_version, now, samples_beside
+
+    found = load_checkpoint(path)
+    trial, images = found.trial, images_of(path, found.trial, where)
+    model = found.model().to(where.device)
+    pictures = sample(model, images, latents=trial.latents, device=where.device, **wanted)
+    name = f"{trial.run_id}-epoch={found.epoch:05d}.parquet"
+    target = samples_beside(path) if out is None else out / name
+    if not _there(target, pictures, found.sha256):
+        about = {"trial": trial.to_dict(), "epoch": found.epoch, "step": found.step}
+        made = {"checkpoint_sha256": found.sha256, "code_version": code_version()}
+        write_samples(target, pictures, {**about, **made, "created_at": now()})
+    return target
 
 
 def _there(path: Path, pictures: "Samples", sha256: str) -> bool:
