@@ -68,8 +68,10 @@ def _once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Each model once, and models of one setup, objective and C on one curve."""
     line = ["dataset", "setup", "objective", "train_sigma2"]
     known = last["setup"].notna()
-    curves = last[known].groupby(line, dropna=False)["curve"].transform("first")
-    last = last.assign(curve=curves.reindex(last.index).fillna(last["curve"]))
+    curves = last["curve"].to_numpy(dtype=object, copy=True)
+    first = last[known].groupby(line, dropna=False)["curve"].transform("first")
+    curves[known.to_numpy()] = first.to_numpy()
+    last = last.assign(curve=curves)
     runs = last[known].drop_duplicates("run_id")
     again = set(runs.loc[runs.duplicated([*line, "beta", "seed"]), "run_id"])
     if not again:

@@ -130,6 +130,12 @@ def test_runs_of_unknown_setup_are_counted_out(frame: pd.DataFrame) -> None:
     assert comparable(rows)[1] == []
 
 
+def test_tables_that_a_user_put_together_may_repeat_their_index(frame: pd.DataFrame) -> None:
+    older = frame.assign(setup=None, run_id="older-" + frame["run_id"], curve="older")
+    rows, _ = final_rows(pd.concat([frame, older]))
+    assert set(rows["curve"]) == {"constant-abcd", "optimal-abcd", "older"}
+
+
 def test_rows_without_a_number_are_counted_out(frame: pd.DataFrame) -> None:
     frame.loc[(frame["run_id"] == "optimal-1.0-0") & (frame["epoch"] == 5), "distortion"] = None
     points, notes = rd_points(frame, sigmas=["shared"])
