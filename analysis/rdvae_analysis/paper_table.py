@@ -94,11 +94,11 @@ def _paper_columns(
         same &= rows[name] == value
     setups = set(rows.loc[same, "setup"])
     plain = table["train_sigma2"].isna() | (table["train_sigma2"] == DEFAULT_SIGMA2)
-    comparable = table["setup"].isin(setups) & plain
+    matching = table["setup"].isin(setups) & plain
     keys = zip(table["dataset"], table["objective"], table["beta"], strict=True)
     printed = [
-        paper.TABLE_1.get(key, {}) if same else {}
-        for key, same in zip(keys, comparable, strict=True)
+        paper.TABLE_1.get(key, {}) if matches else {}
+        for key, matches in zip(keys, matching, strict=True)
     ]
     if not any(printed):
         return {}

@@ -32,8 +32,8 @@ def command(ctx: click.Context) -> None:
     """Draw a figure of the sweeps below a folder.
 
     Sweeps of several setups (datasets, networks, ...) make a file each, but rd draws them together.
-    Colours are told apart by
-    the colour-blind; .pdf embeds its fonts; --columns is the width in print.
+    Colours are told apart by the colour-blind; .pdf embeds its fonts; --columns is the width in
+    print.
 
     \b
     rdvae plot rd runs/ --out rd.pdf

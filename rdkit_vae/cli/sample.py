@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
+from rdkit_vae.cli.options import split_option
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import counted
 
@@ -35,7 +36,7 @@ _MOST = 100  # pictures of a kind
     show_default=True,
     help="How many samples of the prior to decode.",
 )
-@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@split_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -94,7 +95,7 @@ def command(
         raise BadData("no picture was made")
     click.echo(
         f"pictures of {counted(len(written), 'checkpoint')}, seed {seed}: "
-        f"{out or ', '.join(sorted({str(_sweep_of(path)) for path in written}))}"
+        f"{out or ', '.join(sorted({str(path.parent.parent) for path in written}))}"
     )
 
 
@@ -160,8 +161,3 @@ def _checkpoints(path: Path) -> Iterator[Path]:
 def _in_sweep(checkpoint: Path) -> bool:
     run = checkpoint.absolute().parent
     return run.parent.name == "checkpoints" and (run.parent.parent / "sweep.json").exists()
-
-
-def _sweep_of(samples: Path) -> Path:
-    """`.../NAME/samples` of `.../NAME/samples/RUN/epoch=00050.parquet`."""
-    return Path(click.format_filename(samples)).parent.parent

@@ -107,7 +107,7 @@ def _draw_readings(
         if part[sigma].isna().all():
             continue
         label = beta_half if sigma == "beta-half" else reading_name(sigma)
-        look = reading_look(sigma) | _UNDER.get(sigma, {})
+        look = reading_look(sigma, _readings(part)) | _UNDER.get(sigma, {})
         axes.plot(part["beta"], part[sigma], label=label, **look)
     beta_axis(axes)
     axes.set(ylim=limits)

@@ -1,7 +1,7 @@
 """The look that all figures share, and how they are saved."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,14 @@ def series_look(colour: int, shape: int) -> dict[str, Any]:
     }
 
 
-def reading_look(sigma: str) -> dict[str, Any]:
-    """Look of an interpretation, the same in every figure that tells them by colour."""
-    rank = [*SIGMAS, sigma].index(sigma)  # one that a user named comes after the others
+def reading_look(sigma: str, present: Iterable[str] = ()) -> dict[str, Any]:
+    """Look of an interpretation, the same in every figure that tells them by colour.
+
+    Args:
+        sigma: its name.
+        present: all that a figure shows; those that a user named come after the others.
+    """
+    rank = [*SIGMAS, *sorted({sigma, *present} - SIGMAS.keys())].index(sigma)
     return series_look(rank, rank)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.trial import DEFAULT_SIGMA2
-from rdvae_analysis.figures.style import series_look
+from rdvae_analysis.figures.style import reading_look
 from rdvae_analysis.names import model_name, models_in_order
 from rdvae_analysis.points import DEFAULT_SIGMAS
 
@@ -129,7 +129,7 @@ def _elbo(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
 
 def _looks(rows: pd.DataFrame, sigmas: list[str], *, lines: bool = False) -> dict[str, Any]:
     """A colour per reading, a shape or dash per model, as in the figures."""
-    colours = [series_look(place, 0)["color"] for place in range(len(sigmas))]
+    colours = [reading_look(sigma, sigmas)["color"] for sigma in sigmas]
     models = models_in_order(rows["objective"], rows["train_sigma2"])
     labels = " : ".join(f"datum.value === {s!r} ? {t!r}" for s, t in _names(rows).items())
     legend = alt.Legend(title="read with", labelExpr=f"{labels} : datum.value")

@@ -126,15 +126,14 @@ def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[
     firsts = rows.drop_duplicates("run_id")
     names = list(map(model_name, firsts["objective"], firsts["train_sigma2"]))
     rank = models_in_order(firsts["objective"], firsts["train_sigma2"]).index
-    firsts = firsts.assign(rank=list(map(rank, names)))
+    firsts = firsts.assign(model=names, rank=list(map(rank, names)))
     return [
         {
             "id": ids[row["run_id"]],
-            "model": model_name(row["objective"], row["train_sigma2"]),
             "elbo": elbos.loc[row["run_id"]].dropna().to_dict(),
             "strips": packed.of.get(row["run_id"], {}),
             **{name: None if pd.isna(row[name]) else row[name] for name in _FACTS},
-            **{name: row[name] for name in ("run_id", "beta", "seed", "epoch")},
+            **{name: row[name] for name in ("model", "run_id", "beta", "seed", "epoch")},
             "sha256": row["checkpoint_sha256"],
         }
         for row in firsts.sort_values(["rank", "beta", "seed"]).to_dict("records")

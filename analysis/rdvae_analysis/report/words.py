@@ -102,9 +102,8 @@ def deltas(rows: pd.DataFrame) -> Iterator[str]:
         if objective == _BASELINE:
             continue
         test = rows[rows["objective"] == objective]
-        anchor = base
         try:
-            psnr = bjontegaard(_mean(anchor, "psnr"), _mean(test, "psnr"), "less_psnr")
+            psnr = bjontegaard(_mean(base, "psnr"), _mean(test, "psnr"), "less_psnr")
         except BadInput as error:
             yield f"{objective_name(objective)} against {name_of_base}: no delta, as {error}."
             continue

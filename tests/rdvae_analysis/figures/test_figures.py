@@ -233,6 +233,15 @@ def test_a_reading_that_a_user_named_is_drawn(frame: pd.DataFrame) -> None:
     assert len(alone.axes[0].lines) == 1
 
 
+def test_two_readings_that_a_user_named_look_different(frame: pd.DataFrame) -> None:
+    half = frame[frame["sigma"] == "half"]
+    named = [half.assign(sigma=f"constant:{v}") for v in (0.01, 0.02)]
+    rows = _last(pd.concat([frame, *named], ignore_index=True))
+    lines = draw("elbo-vs-beta", rows, split="test", columns=2).axes[0].lines
+    looks = {(line.get_color(), line.get_marker()) for line in lines}
+    assert len(looks) == len(lines) == 6
+
+
 def test_the_path_of_learned_variance_and_its_point(frame: pd.DataFrame) -> None:
     learned = frame[frame["sigma"] == "shared"].assign(
         objective="learned", train_sigma2=np.nan, sigma="own", run_id="l" + frame["run_id"]
