@@ -14,6 +14,8 @@ class BadInput(RdvaeError):
 class BadData(RdvaeError):
     """A file or folder that is missing, damaged, of another format, or not to be written."""
 
+    exit_code = 4
+
 
 class OtherKind(BadData):
     """A sound file of rdvae, but not of the kind that was asked for."""

@@ -6,6 +6,7 @@ Never imports torch, so that results and statistics are read in a moment.
 import functools
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -215,7 +216,13 @@ def file_metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 
 def write_table(path: Path, table: Any, *, compression: str = "zstd", **options: Any) -> None:
-    """Writes an Arrow table with page checksums, whole or not at all; `options` are pyarrow's.
+    """Writes an Arrow table, sealed and with page checksums, whole or not at all.
+
+    Args:
+        path: of the file.
+        table: its rows, with what `file_metadata` makes.
+        compression: of its pages.
+        **options: of `pyarrow.parquet.ParquetWriter`.
 
     Raises:
         BadData: the file cannot be written.
@@ -224,8 +231,41 @@ def write_table(path: Path, table: Any, *, compression: str = "zstd", **options:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression=compression, write_page_checksum=True, **options)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    with pq.ParquetWriter(
+        sink, table.schema, compression=compression, write_page_checksum=True, **options
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_SEAL: _OPEN.decode()})
+    write_atomic(path, _sealed(sink.getvalue().to_pybytes()))
+
+
+# A checksum of the whole file, footer too, which no page's checksum covers; it stands in the
+# footer's metadata, and is taken over the file with zeros in its place.
+_SEAL, _OPEN = "rdvae-crc32", b"00000000"
+_SEAL_MARK = _SEAL.encode() + b"\x18\x08"  # Thrift: a binary field of 8 bytes follows
+_SEALED_SINCE = 3
+
+
+def _sealed(data: bytes) -> bytes:
+    at = _seal_in(data)
+    if at is None:
+        raise AssertionError("the metadata that was just written is not in the file")
+    return data[:at] + b"%08x" % zlib.crc32(data) + data[at + len(_OPEN) :]
+
+
+def _seal_in(data: bytes) -> int | None:
+    mark = data.rfind(_SEAL_MARK)
+    return None if mark < 0 else mark + len(_SEAL_MARK)
+
+
+def _is_whole(data: bytes) -> bool | None:
+    """Whether a file is as it was written; None: it was not sealed."""
+    at = _seal_in(data)
+    if at is None:
+        return None
+    end, checksum = at + len(_OPEN), zlib.crc32(data[:at])
+    checksum = zlib.crc32(memoryview(data)[end:], zlib.crc32(_OPEN, checksum))
+    return data[at:end] == b"%08x" % checksum
 
 
 def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) -> Any:
@@ -234,7 +274,7 @@ def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) ->
     Args:
         path: of the file.
         kind: what it must say of itself.
-        columns: only those, as far as they are there.
+        columns: only those, as far as they are there. The whole file is checked all the same.
 
     Raises:
         BadData: damaged, of another kind, or of a newer schema.
@@ -243,7 +283,11 @@ def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) ->
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        data = path.read_bytes()
+        whole = _is_whole(data)
+        if whole is False:
+            raise BadData(f"{path}: damaged (its checksum is another)")
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             if metadata.get(b"kind") != kind:
                 ours = metadata.get(b"kind", b"").startswith(b"rdvae-")
@@ -254,6 +298,8 @@ def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) ->
                 raise BadData(f"{path}: damaged (its schema is {schema!r})")
             if int(schema) > SCHEMA:
                 raise BadData(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
+            if whole is None and int(schema) >= _SEALED_SINCE:
+                raise BadData(f"{path}: damaged (it has lost its checksum)")
             # Small files: threads would cost more than they save.
             table = file.read(columns and list(columns), use_threads=False)
             about_of(table)

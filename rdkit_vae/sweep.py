@@ -65,7 +65,8 @@ def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
         return
     held, asked = (_flat(d) for d in (read_json(sweep.description), describe(trials, images)))
     if held.get("schema") == 1:  # as it was written then
-        asked |= {"schema": 1, "train_sigma2": next(iter(asked["train_sigma2"]), None)}
+        asked |= {"train_sigma2": next(iter(asked["train_sigma2"]), None)}
+    asked.pop("schema")  # of the files; what is newer than this rdvae is refused as it is read
     differing = [
         f"{key} {_short(held.get(key))}, not {_short(value)}"
         for key, value in asked.items()

@@ -7,7 +7,7 @@ import sys
 import click
 
 from rdkit_vae import __version__
-from rdkit_vae.errors import RdvaeError
+from rdkit_vae.errors import BadData, RdvaeError
 
 COMMANDS = {
     "datasets": "list the datasets, where they were found, and how to get those that were not",
@@ -62,8 +62,9 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """The console command. Errors that a user can cause become one line.
 
-    Exit codes: 0 done, 1 a check found something (lint, selftest), 2 bad input or data, 3 some
-    trials diverged or crashed, 130 interrupted.
+    Exit codes: 0 done, 1 a check found something (lint, selftest), 2 a command that cannot be
+    carried out as given, 3 some trials diverged or crashed, 4 files that are missing, damaged or
+    not to be written, 130 interrupted.
     """
     try:
         code = cli.main(prog_name="rdvae", standalone_mode=False)
@@ -83,7 +84,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        code = _complain(str(error), RdvaeError.exit_code)
+        code = _complain(str(error), BadData.exit_code)
     sys.exit(code)
 
 

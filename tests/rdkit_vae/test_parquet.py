@@ -128,7 +128,7 @@ def test_what_is_no_results_file_is_named(
 def test_a_newer_schema_asks_to_upgrade(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "SCHEMA", 3)
+    monkeypatch.setattr(parquet, "SCHEMA", 999)
     parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     monkeypatch.undo()
     with pytest.raises(BadData, match=r"newer rdvae.*upgrade"):
@@ -177,3 +177,37 @@ def test_temporary_files_are_hidden_from_readers(
     parquet.write_results(tmp_path / "results" / "a.parquet", _rows(tiny_trial, statistics), {})
     (tmp_path / "results" / ".b.parquet.77.part").write_bytes(b"half a file")
     assert len(pd.read_parquet(tmp_path / "results")) == 6
+
+
+def test_any_flipped_byte_is_found_whatever_columns_are_read(
+    tmp_path: Path, tiny_trial: Trial, statistics: Stats
+) -> None:
+    """Pages have checksums, but columns that are not read and the footer would go unchecked."""
+    path = tmp_path / "a.parquet"
+    parquet.write_results(path, _rows(tiny_trial, statistics), {})
+    assert len(parquet.read_results(path, ["elbo"])) == 6
+    content = path.read_bytes()
+    places = np.random.default_rng(0).choice(len(content), 300, replace=False)
+    for at in [*places.tolist(), *range(len(content) - 12, len(content))]:
+        changed = bytearray(content)
+        changed[at] ^= 1 << at % 8
+        path.write_bytes(changed)
+        with pytest.raises(BadData, match=r"a\.parquet"):
+            parquet.read_results(path, ["elbo"])
+
+
+def test_a_file_that_was_written_again_by_other_hands_is_no_longer_trusted(
+    tmp_path: Path, tiny_trial: Trial, statistics: Stats
+) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_results(path, _rows(tiny_trial, statistics), {})
+    pq.write_table(pq.read_table(path), path)
+    with pytest.raises(BadData, match="lost its checksum"):
+        parquet.read_results(path)
+
+
+def test_names_that_look_like_the_seal_do_not_break_it(tmp_path: Path, statistics: Stats) -> None:
+    path = tmp_path / "s.parquet"
+    about = {"trial": {"dataset": "npz:rdvae-crc32=00000000 rdvae-crc32\x18\x0800000000"}}
+    parquet.write_statistics(path, statistics, about)
+    assert parquet.read_statistics(path)[1]["trial"] == about["trial"]
