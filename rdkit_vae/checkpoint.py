@@ -150,6 +150,13 @@ def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
     return math.sqrt(difference / sum(float(a.square().sum()) for a, _ in numbers))
 
 
+def _checked_within(within: Any) -> dict[str, Any]:
+    kinds = {"batches": int, "images": int, "loss": float}
+    if not isinstance(within, dict) or {k: type(v) for k, v in within.items()} != kinds:
+        raise ValueError("what it says of its epoch is not of the right kind")
+    return within
+
+
 def _checked(content: dict[str, Any], sha256: str) -> Checkpoint:
     channels, height, width = (int(side) for side in content["shape"])
     trial = Trial.from_dict(content["trial"])
@@ -167,6 +174,8 @@ def _checked(content: dict[str, Any], sha256: str) -> Checkpoint:
         if type(content[name]) is not int or content[name] < 0:
             raise ValueError(f"{name} is {content[name]!r}")
     state = {key: content[key] for key in ("epoch", "step", "loss", "model", "optimizer")}
+    if "within" in content:  # written in the middle of an epoch
+        state["within"] = _checked_within(content["within"])
     return Checkpoint(
         trial=trial,
         shape=(channels, height, width),
