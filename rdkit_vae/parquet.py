@@ -30,6 +30,14 @@ def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
     _write_rows(path, rows, COLUMNS, RESULTS_KIND, about)
 
 
+def encoded_results(tables: Sequence[Any], about: Mapping[str, Any]) -> bytes:
+    """The bytes of one file with the rows of several, as `read_results` gives them."""
+    import pyarrow as pa
+
+    schema = _schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
+    return encoded(pa.concat_tables(tables).combine_chunks().cast(schema))
+
+
 def write_bounds(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
     """Writes bounds, with the columns of `BOUNDS`."""
     _write_rows(path, rows, BOUNDS, BOUNDS_KIND, about)
@@ -94,7 +102,7 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
         if column.since > schema and name not in there:
             values = pa.nulls(len(table), column.type)
             if name == "setup":  # what is compared hangs on it, and the trial knows it
-                values = pa.array([_setup_of(table, path)] * len(table), column.type)
+                values = pa.array(_setups_of(table, path), column.type)
             table = table.append_column(name, values)
             there.add(name)
     missing = [name for name in COLUMNS if name not in there]
@@ -108,13 +116,22 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     return table
 
 
-def _setup_of(table: Any, path: Path) -> str | None:
-    """The setup of the trial that a file of results is of; None for a file of several."""
-    trial = about_of(table).get("trial")
+def _setups_of(table: Any, path: Path) -> list[str | None]:
+    """The setup of the trial that each row is of; None where the file does not tell."""
+    about = about_of(table)
+    merged = about.get("runs")
     try:
-        return None if trial is None else Trial.from_dict(trial).setup
-    except BadInput as error:
+        if merged is None:
+            return [_setup_of(about)] * len(table)
+        setups = {run_id: _setup_of(said) for run_id, said in merged.items()}
+        return [setups.get(run_id) for run_id in table["run_id"].to_pylist()]
+    except (BadInput, AttributeError) as error:
         raise BadData(f"{path}: damaged ({error})") from error
+
+
+def _setup_of(about: Mapping[str, Any]) -> str | None:
+    trial = about.get("trial")
+    return None if trial is None else Trial.from_dict(trial).setup
 
 
 def write_statistics(
@@ -263,6 +280,7 @@ def encoded(
 _SEAL, _OPEN = "rdvae-crc32", b"00000000"
 _SEAL_MARK = _SEAL.encode() + b"\x18\x08"  # Thrift: a binary field of 8 bytes follows
 _SEALED_SINCE = 3
+_LARGE = 2**20  # bytes of a file
 
 
 def _sealed(data: bytes) -> bytes:
@@ -352,8 +370,9 @@ def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) ->
             source = pa.BufferReader(data)
             with pq.ParquetFile(source, page_checksum_verification=not whole) as file:
                 _check_metadata(path, file.schema_arrow.metadata, kind, sealed=bool(whole))
-                # Small files: threads would cost more than they save.
-                table = file.read(columns and list(columns), use_threads=False)
+                # In small files threads would cost more than they save.
+                threads = len(data) > _LARGE
+                table = file.read(columns and list(columns), use_threads=threads)
         about_of(table)
     except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error) as error:
         reason = " ".join(str(error).split())

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rdkit_vae.compact import merged_runs
 from rdkit_vae.datasets.images import Images, share
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import locked, read_json, write_json
@@ -100,7 +101,7 @@ def state_of(sweep: Sweep, run_id: str) -> str:
     try:
         table = read_results(sweep.results(run_id))
     except BadData:
-        return LEFT
+        return OK if run_id in merged_runs(sweep.root / "results") else LEFT
     statuses = set(table["status"].to_pylist())
     for failed in (DIVERGED, CRASHED):
         if failed in statuses:

@@ -13,6 +13,7 @@ COMMANDS = {
     "datasets": "list the datasets, where they were found, and how to get those that were not",
     "sweep": "train a grid of VAEs and score every checkpoint",
     "status": "what of a sweep is done, running, failed, left",
+    "compact": "one file of results in the place of thousands, which loads sooner",
     "rescore": "score checkpoints under any interpretation of the variance",
     "describe": "all that is known of one checkpoint: readings, bounds, where the rate goes",
     "sample": "make pictures: reconstructions, and samples of the prior",
