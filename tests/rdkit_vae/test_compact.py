@@ -298,17 +298,16 @@ if sys.argv[2] == "False":
     def no(one, other):
         raise OSError("no")
     compact._exchange = no
-step, last = 0, int(sys.argv[3])
+steps, last = [], int(sys.argv[3])
 def count(event, arguments):
-    global step
     if event in ("os.mkdir", "os.link", "os.rename", "os.remove", "os.rmdir", "ctypes.dlopen"):
-        step += 1
-        if step == last:
+        steps.append(event)
+        if len(steps) == last:
             os.kill(os.getpid(), signal.SIGKILL)
 print("go", flush=True)
 sys.addaudithook(count)
 compact.compact(Sweep(pathlib.Path(sys.argv[1])))
-print("done", step, flush=True)
+print(*steps)
 """
 
 
@@ -323,27 +322,39 @@ def _start(sweep: Sweep, swaps: bool, last: int = 0) -> "subprocess.Popen[str]":
 def test_killed_at_any_moment_nothing_is_lost_and_the_next_one_ends_it(
     original: Path, tmp_path: Path, swaps: bool
 ) -> None:
-    expected, _ = scan(original)
-    started = _start(Sweep(Path(shutil.copytree(original, tmp_path / "timed"))), swaps)
-    begun = time.monotonic()
-    done, _ = started.communicate()
-    seconds, steps = time.monotonic() - begun, int(done.removeprefix("done "))
-    assert steps > 40
+    copies = iter(Sweep(tmp_path / str(i)) for i in range(99))
+
+    def copy() -> Sweep:
+        sweep = next(copies)
+        shutil.copytree(first.root, sweep.root)
+        return sweep
+
+    crashed, first = _trial(100), next(copies)
+    shutil.copytree(original, first.root)
+    _write(first, crashed, _rows(crashed, 1, status=CRASHED))
+    expected, _ = scan(first.root)
+    started, begun = _start(copy(), swaps), time.monotonic()
+    steps = started.communicate()[0].split()
+    seconds = time.monotonic() - begun
+    # Before each kind of step: all of those that are few, else the first and one between.
+    kinds = [[i for i, step in enumerate(steps, 1) if step == kind] for kind in set(steps)]
+    before = [i for at in kinds for i in (at if len(at) < 7 else (at[0], at[len(at) // 2]))]
+    assert len(before) > 4
     rng = np.random.default_rng(0)
-    for i in range(10):
-        sweep = Sweep(Path(shutil.copytree(original, tmp_path / str(i))))
-        if i % 2:
-            started = _start(sweep, swaps)
+    for last in [*before, 0, 0]:
+        sweep = copy()
+        started = _start(sweep, swaps, last)
+        if not last:
             time.sleep(rng.uniform(0.2, 1) * seconds)
             os.kill(started.pid, signal.SIGKILL)
-        else:
-            started = _start(sweep, swaps, int(rng.integers(1, steps + 1)))
         started.communicate()
-        assert i % 2 or started.returncode == -signal.SIGKILL
+        assert started.returncode == -signal.SIGKILL or not last
         _same(scan(sweep.root)[0], expected)
         if swaps:
             _same(pd.read_parquet(sweep.root / "results"), expected)
         compact.compact(sweep)
         (merged,) = (sweep.root / "results").glob("merged-*")
-        assert _names(sweep) == ["lock", "results", f"results/{merged.name}", "sweep.json"]
+        names = {merged.name, sweep.results(crashed.run_id).name}
+        assert {path.name for path in (sweep.root / "results").iterdir()} == names
+        assert {path.name for path in sweep.root.iterdir()} == {"lock", "results", "sweep.json"}
         _same(pd.read_parquet(sweep.root / "results"), expected)
