@@ -36,14 +36,15 @@ def write(folder: Path, rows: int) -> int:
             if written >= rows:
                 return written
             run_id = f"mnist-conv-{objective}-beta={beta:g}-seed={seed}-{rng.bytes(5).hex()}"
-            run = list(_rows(run_id, objective, float(beta), seed, rng, version, stamp))
+            run = list(rows_of_run(run_id, objective, float(beta), seed, rng, version, stamp))
             write_results(folder / "results" / f"{run_id}.parquet", run, {})
             written += len(run)
     return written
 
 
-def _rows(run_id, objective, beta, seed, rng, version, stamp):
-    for epoch, split, sigma in product(CHECKPOINTS, ("train", "test"), SIGMAS):
+def rows_of_run(run_id, objective, beta, seed, rng, version, stamp, checkpoints=CHECKPOINTS):
+    """The rows of one made-up run: a row per checkpoint, split and interpretation."""
+    for epoch, split, sigma in product(checkpoints, ("train", "test"), SIGMAS):
         rate = 100 / (1 + beta * 10) + 0.1 * rng.standard_normal()
         distortion = 800 / (1 + rate / 10) + (300 if sigma == "half" else 0)
         yield {

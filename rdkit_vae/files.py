@@ -62,7 +62,11 @@ def _make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes sure that the names in a folder are on the disk."""
+    """Brings the names in a folder to the disk.
+
+    Raises:
+        OSError: it cannot be opened or flushed.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

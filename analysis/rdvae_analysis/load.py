@@ -16,6 +16,7 @@ from rdkit_vae.schema import COLUMNS
 
 _OTHER_KINDS = {"statistics", "checkpoints", "samples"}  # folders of a sweep without results
 _READERS = 2  # threads; more wait for each other on files this small
+_LISTINGS = 10  # tries to read a folder that is changed meanwhile
 _NAMED = 10  # damaged or foreign files whose reason is told
 _IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
 
@@ -50,20 +51,15 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
     """
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
-    # What a sweep wrote itself comes before rows that were scored again.
-    files = sorted(
-        parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
-    )
     names = [name for name in COLUMNS if name in {*columns, *_IDENTITY, "n_draws"}]
     tables, damaged, others = [], [], []
-    with ThreadPoolExecutor(_READERS) as pool:
-        for found in pool.map(lambda file: _read(file, names), files):
-            if isinstance(found, OtherKind):
-                others.append(str(found))  # bounds or pictures, which are drawn elsewhere
-            elif isinstance(found, BadData):
-                damaged.append(str(found))
-            else:
-                tables.append(found)
+    for found in _read_all(path, names):
+        if isinstance(found, OtherKind):
+            others.append(str(found))  # bounds or pictures, which are drawn elsewhere
+        elif isinstance(found, BadData):
+            damaged.append(str(found))
+        else:
+            tables.append(found)
     notes = [f"left out {error}" for error in damaged[:_NAMED]]
     if len(damaged) > _NAMED:
         rest = [Path(error.partition(":")[0]).name for error in damaged[_NAMED:]]
@@ -82,6 +78,25 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
     if other.any():
         notes.append(f"left out {int(other.sum())} rows of other draws than the rest of their run")
     return frame[~other].reset_index(drop=True), notes
+
+
+def _read_all(path: Path, columns: Sequence[str]) -> "list[pa.Table | BadData]":
+    """What each file at or below a path holds, or why it cannot be read."""
+    for _ in range(_LISTINGS):
+        # What a sweep wrote itself comes before rows that were scored again.
+        files = sorted(
+            parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
+        )
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(lambda file: _read(file, columns), files))
+        # A file that has gone since: `rdvae compact` has put its rows into another.
+        if not any(isinstance(one, BadData) and _is_gone(one) for one in found):
+            break
+    return found
+
+
+def _is_gone(error: BadData) -> bool:
+    return isinstance(error.__cause__, FileNotFoundError)
 
 
 def _read(file: Path, columns: Sequence[str]) -> "pa.Table | BadData":

@@ -26,7 +26,9 @@ def provenance(root: Path) -> dict[str, Any]:
     environment: dict[str, Any] = {}
     for path in sorted((root / "results").glob("*.parquet"))[:1]:
         try:
-            environment = about_of(read_results(path)).get("environment", {})
+            about_results = about_of(read_results(path))
+            merged = about_results.get("runs", {})  # of all alike: one sweep
+            environment = next(iter(merged.values()), about_results).get("environment", {})
         except BadData:
             continue
     return {
