@@ -169,7 +169,7 @@ def _replace(results: Path, name: str, merged: bytes, replaced: Set[str]) -> Non
         # there twice, of which `scan` counts one; never are they missing.
         write_atomic(results / name, merged)
         for other in sorted(gone):
-            (results / other).unlink()
+            (results / other).unlink(missing_ok=True)
         sync_folder(results)
     finally:
         _settle(results)

@@ -119,8 +119,8 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
 def _setups_of(table: Any, path: Path) -> list[str | None]:
     """The setup of the trial that each row is of; None where the file does not tell."""
     about = about_of(table)
-    merged = about.get("runs")
     try:
+        merged = about.get("runs")
         if merged is None:
             return [_setup_of(about)] * len(table)
         setups = {run_id: _setup_of(said) for run_id, said in merged.items()}

@@ -82,6 +82,7 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
 
 def _read_all(path: Path, columns: Sequence[str]) -> "list[pa.Table | BadData]":
     """What each file at or below a path holds, or why it cannot be read."""
+    before: list[Path] = []
     for _ in range(_LISTINGS):
         # What a sweep wrote itself comes before rows that were scored again.
         files = sorted(
@@ -89,9 +90,12 @@ def _read_all(path: Path, columns: Sequence[str]) -> "list[pa.Table | BadData]":
         )
         with ThreadPoolExecutor(_READERS) as pool:
             found = list(pool.map(lambda file: _read(file, columns), files))
-        # A file that has gone since: `rdvae compact` has put its rows into another.
-        if not any(isinstance(one, BadData) and _is_gone(one) for one in found):
+        # A file that has gone since: `rdvae compact` has put its rows into another. One that is
+        # listed again is a link to nowhere.
+        gone = any(isinstance(one, BadData) and _is_gone(one) for one in found)
+        if not gone or files == before:
             break
+        before = files
     return found
 
 

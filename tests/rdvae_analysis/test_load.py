@@ -69,6 +69,14 @@ def test_rows_scored_again_never_replace_or_mix_with_the_sweeps(
     assert f"left out {len(named)} rows of other draws than the rest of their run" in notes
 
 
+def test_a_link_to_nowhere_is_named(sweep_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep_folder / "results", tmp_path / "results")
+    (tmp_path / "results" / "link.parquet").symlink_to("nowhere")
+    frame, (note,) = scan(tmp_path)
+    assert "link.parquet" in note
+    assert len(frame) == len(load_results(sweep_folder))
+
+
 def test_one_file_is_read_too(sweep_folder: Path) -> None:
     path = next((sweep_folder / "results").iterdir())
     assert load_results(path)["run_id"].unique() == [path.stem]
