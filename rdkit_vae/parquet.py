@@ -155,8 +155,8 @@ def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
         statistics = {
             split: _statistics_of(columns, split, facts) for split, facts in splits.items()
         }
-    except (KeyError, ValueError, TypeError, AttributeError, BadInput) as error:
-        raise BadData(f"{path}: damaged ({error})") from error
+    except Exception as error:  # what is wrong with a column shows itself in many ways
+        raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
     return statistics, about
 
 
