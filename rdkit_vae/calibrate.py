@@ -37,13 +37,22 @@ def estimate(trials: Sequence[Trial], images: Images, *, jobs: int, device: str)
     evaluated = sum(len(evaluated_images(images, split, trial)) for split in SPLITS)
     steps, checkpoints = training.steps_per_epoch * trial.epochs, len(trial.checkpoints)
     seconds = steps * per_step + checkpoints * evaluated * per_image
-    full, last = _checkpoint_bytes(training)
-    stored = evaluated * trial.draws * _BYTES_PER_DRAW
     rounds = -(-len(trials) // jobs)
-    return Estimate(
-        seconds=_START_UP + rounds * seconds,
-        bytes=len(trials) * (full * (checkpoints - 1) + last + stored * checkpoints),
-    )
+    return Estimate(seconds=_START_UP + rounds * seconds, bytes=_bytes(training, len(trials)))
+
+
+def bytes_of(trials: Sequence[Trial], images: Images) -> float:
+    """What trials will write, without the time that they take."""
+    return _bytes(Training(trials[0], images), len(trials))
+
+
+def _bytes(training: Training, n_trials: int) -> float:
+    trial, images = training.trial, training.images
+    checkpoints = len(trial.checkpoints)
+    full, last = _checkpoint_bytes(training)
+    evaluated = sum(len(evaluated_images(images, split, trial)) for split in SPLITS)
+    stored = evaluated * trial.draws * _BYTES_PER_DRAW * checkpoints
+    return n_trials * (full * (checkpoints - 1) + last + stored)
 
 
 def _seconds_per_step(training: Training) -> float:

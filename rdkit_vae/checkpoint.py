@@ -174,6 +174,8 @@ def _checked(file: TorchFile) -> Checkpoint:
         stored += [tensor for moments in optimizer["state"].values() for tensor in moments.values()]
     file.check(stored)
     state = {name: content[name] for name in ("epoch", "step", "loss")}
+    if "within" in content:  # written in the middle of an epoch
+        state["within"] = _checked_within(content["within"])
     state["model"] = {name: file.read(tensor) for name, tensor in weights.items()}
     state["optimizer"] = optimizer and {
         "state": {
@@ -183,6 +185,13 @@ def _checked(file: TorchFile) -> Checkpoint:
         "param_groups": optimizer["param_groups"],
     }
     return Checkpoint(trial=trial, shape=shape, levels=levels, state=state, sha256=file.sha256())
+
+
+def _checked_within(within: Any) -> dict[str, Any]:
+    kinds = {"batches": int, "images": int, "loss": float}
+    if not isinstance(within, dict) or {k: type(v) for k, v in within.items()} != kinds:
+        raise ValueError("what it says of its epoch is not of the right kind")
+    return within
 
 
 def _check(value: object, name: str, holds: bool) -> None:

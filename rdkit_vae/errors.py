@@ -12,10 +12,14 @@ class BadInput(RdvaeError):
 
 
 class BadData(RdvaeError):
-    """A file or folder that is missing, damaged, of another format, or not to be written."""
+    """A file or folder that is missing, damaged or of another format."""
 
     exit_code = 4
 
 
 class OtherKind(BadData):
     """A sound file of rdvae, but not of the kind that was asked for."""
+
+
+class CannotWrite(BadData):
+    """A file that cannot be written: no room on the disk, or no permission."""

@@ -198,6 +198,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def megabytes(count: float) -> str:
+    """`0.4 MB`, `12 MB`, `3.4 GB`."""
+    if count < 1e9:
+        return f"{count / 1e6:.{0 if count >= 1e7 else 1}f} MB"
+    return f"{count / 1e9:.1f} GB"
+
+
 def shown(text: str) -> str:
     """The text quoted on one line, cut where it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

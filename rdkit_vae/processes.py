@@ -45,24 +45,43 @@ def live_as_child() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
-def interruptible() -> Callable[[], None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, now and from the function returned.
+class Interrupts:
+    """SIGINT and SIGTERM as something to wait for, while the context lasts.
 
-    One that is raised while Python cleans up an object is printed and lost; so it is asked again.
+    An exception raised by a signal's handler can come anywhere, also where Python loses it; these
+    are only counted, and read where the program is ready for them.
+
+    Attributes:
+        pipe: a file descriptor's object that `multiprocessing.connection.wait` takes.
     """
-    received = []
 
-    def interrupt(number: int, frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self.pipe, self._write = _SPAWN.Pipe(duplex=False)
+        self._count = 0
+        self._before: dict[int, Any] = {}
 
-    def check() -> None:
-        if received:
-            raise KeyboardInterrupt
+    def __enter__(self) -> "Interrupts":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    return check
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Counts as one of them."""
+        self._write.send_bytes(b".")
+
+    def count(self) -> int:
+        """How many there were so far."""
+        while self.pipe.poll():
+            self.pipe.recv_bytes()
+            self._count += 1
+        return self._count
 
 
 def _follow_parent() -> None:

@@ -7,9 +7,15 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from rdkit_vae.store import OK
+from rdkit_vae.store import OK, STOPPED
 from rdkit_vae.trial import Trial
 from rdkit_vae.workers import Event
+
+_SAID = {  # what is told of an event that is no end, beside its summary
+    "retried": "tried again: ",
+    "waiting": "waiting for ",
+    "stopping": "stopping after this step; Ctrl-C again stops at once",
+}
 
 
 class SweepProgress:
@@ -47,6 +53,10 @@ class SweepProgress:
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
+        if event.kind in _SAID:
+            self._print(f"{event.run_id}: {_SAID[event.kind]}{event.summary}".lstrip(": "))
+        if event.status == STOPPED or event.kind in _SAID:
+            return
         if event.kind == "epoch":
             self._done[event.run_id] = event.epoch
         elif event.kind == "ended":
@@ -59,12 +69,14 @@ class SweepProgress:
 
     def _move_bars(self, bars: Progress, event: Event) -> None:
         if event.kind == "started":
+            if event.run_id in self._tasks:  # it is tried again
+                bars.remove_task(self._tasks.pop(event.run_id))
             total = self._epochs[event.run_id]
             self._tasks[event.run_id] = bars.add_task(event.run_id, total=total, note="")
         elif event.kind == "epoch":
             note = f"loss {event.loss:.4g}"
             bars.update(self._tasks[event.run_id], completed=event.epoch, note=note)
-        else:
+        elif event.run_id in self._tasks:  # else another process trained it
             bars.remove_task(self._tasks.pop(event.run_id))
         if self._all is not None:
             bars.update(self._all, completed=sum(self._done.values()), note=self._count())
@@ -72,12 +84,10 @@ class SweepProgress:
     def _say(self, event: Event) -> None:
         status = "" if event.status == OK else f"{event.status.upper()}: "
         left = "" if self._bars else self._time_left()
-        self._console.print(
-            f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        self._print(f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _count(self) -> str:
         return f"{self._ended}/{self._total}"

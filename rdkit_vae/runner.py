@@ -3,23 +3,28 @@
 import copy
 import math
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.parquet import read_results, write_results, write_statistics
+from rdkit_vae.ledger import rows_of
+from rdkit_vae.parquet import write_results, write_statistics
 from rdkit_vae.sigma import score
-from rdkit_vae.store import DIVERGED, OK, Sweep, code_version, failed_rows, result_rows
+from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep, code_version, failed_rows, result_rows
 from rdkit_vae.training import Diverged, Training
 from rdkit_vae.trial import Trial
+
+_SAVED_EVERY = 60.0  # seconds between resume points, where checkpoints are further apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,36 +54,70 @@ def run_trial(
     *,
     device: str = "cpu",
     on_epoch: Callable[[Training], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Trains a trial into a sweep folder, from its last checkpoint if there is one.
+    """Trains a trial into a sweep folder, from where it was left if it was begun before.
 
     The results file is rewritten after each checkpoint, so every checkpoint whose evaluation ended
     is in it, and nothing else.
+
+    Args:
+        trial: what to train.
+        images: its dataset.
+        sweep: the folder.
+        device: a torch device.
+        on_epoch: called after every epoch.
+        stop: asked after every step; True writes a resume point and ends with `STOPPED`.
+
+    Raises:
+        BadInput: the images do not suit the trial.
+        CannotWrite: no room for its files, or no permission.
     """
     training = Training(trial, images, device)
     trial = training.trial
     rows = _resume(training, sweep)
     about = {"trial": trial.to_dict(), "environment": environment(device)}
-    results, finite = sweep.results(trial.run_id), None
+    results, resume = sweep.results(trial.run_id), sweep.resume_point(trial.run_id)
+    within_epoch, saved = "within" in training.state(), time.monotonic()
+    # A checkpoint is the last finite state itself; where an epoch was entered half, it is unknown.
+    finite = None if within_epoch or _is_committed(training, rows) else _kept(training)
     try:
         while training.epoch < trial.epochs:
-            training.run_epoch()
+            if not training.run_epoch(stop):
+                save_checkpoint(resume, training)
+                return Outcome(status=STOPPED, summary=f"stopped at step {training.step}")
+            within_epoch = False
             if on_epoch:
                 on_epoch(training)
             if training.epoch in trial.checkpoints:
                 rows += _commit_checkpoint(training, sweep, device, about)
                 write_results(results, rows, about)
-                finite = None
+                finite, saved = None, time.monotonic()
+                resume.unlink(missing_ok=True)
             else:
-                finite = copy.deepcopy(training.state())
+                finite = _kept(training)
+                if time.monotonic() - saved > _SAVED_EVERY:
+                    save_checkpoint(resume, training)
+                    saved = time.monotonic()
     except Diverged as error:
+        resume.unlink(missing_ok=True)
+        if within_epoch:  # from the last checkpoint, the last finite state is found again
+            return run_trial(trial, images, sweep, device=device, on_epoch=on_epoch, stop=stop)
         at = {"epoch": training.epoch, "step": training.step}
         if finite is not None:
             rows += _commit_last_finite(training, finite, sweep, device, about)
-        rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED)
+        rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED, reason=str(error))
         write_results(results, rows, about)
         return Outcome(status=DIVERGED, summary=str(error))
     return Outcome(status=OK, summary=_summary(rows))
+
+
+def _kept(training: Training) -> dict[str, Any] | None:
+    return copy.deepcopy(training.state()) if training.epoch else None
+
+
+def _is_committed(training: Training, rows: list[dict[str, Any]]) -> bool:
+    return any(row["epoch"] == training.epoch for row in rows)
 
 
 def _commit_checkpoint(
@@ -110,20 +149,46 @@ def _commit_last_finite(
 
 
 def _resume(training: Training, sweep: Sweep) -> list[dict[str, Any]]:
-    """Restores the last checkpoint that the results name, and returns the rows up to it."""
+    """Restores the latest state that can be trusted, and returns the rows up to it.
+
+    That is the last checkpoint that the results name, by its SHA-256, or a later resume point.
+    """
+    trial, rows = training.trial, _rows_to_keep(sweep, training.trial)
+    while rows:  # a checkpoint that has gone or changed is trained again, from the one before it
+        last = max(int(row["epoch"]) for row in rows)
+        checkpoint = _trusted(sweep.checkpoint(trial.run_id, last), trial)
+        if checkpoint and {checkpoint.sha256} == {
+            row["checkpoint_sha256"] for row in rows if row["epoch"] == last
+        }:
+            training.restore(checkpoint.state)
+            break
+        rows = [row for row in rows if row["epoch"] != last]
+    later = _trusted(sweep.resume_point(trial.run_id), trial)
+    if later and later.step > training.step and not _passes_a_checkpoint(training, later):
+        training.restore(later.state)
+    return rows
+
+
+def _passes_a_checkpoint(training: Training, later: Checkpoint) -> bool:
+    """Whether a resume point lies behind a checkpoint that the results do not have."""
+    return any(training.epoch < epoch <= later.epoch for epoch in training.trial.checkpoints)
+
+
+def _trusted(path: Path, trial: Trial) -> Checkpoint | None:
     try:
-        table = read_results(sweep.results(training.trial.run_id))
-        rows: list[dict[str, Any]] = [row for row in table.to_pylist() if row["status"] == OK]
-        if not rows:
-            return []
-        last = max(rows, key=lambda row: int(row["epoch"]))
-        checkpoint = load_checkpoint(sweep.checkpoint(training.trial.run_id, last["epoch"]))
+        checkpoint = load_checkpoint(path)
+    except BadData:
+        return None
+    return checkpoint if checkpoint.trial == trial else None
+
+
+def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
+    """The rows of checkpoints that were asked for; a failed run's last state is made again."""
+    try:
+        rows = rows_of(sweep, trial.run_id)
     except BadData:
         return []  # nothing there that can be built on: the trial starts anew
-    if checkpoint.sha256 != last["checkpoint_sha256"]:
-        return []
-    training.restore(checkpoint.state)
-    return rows
+    return [row for row in rows if row["epoch"] in trial.checkpoints]
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:

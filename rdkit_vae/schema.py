@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SCHEMA = 3  # of the files; 3 is sealed, its columns are those of 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,7 @@ COLUMNS: Mapping[str, Column] = {
     "dims": _column("int64", "D, values in an image"),
     "checkpoint_sha256": _column("string", "hash of the checkpoint file that was scored"),
     "status": _column("string", "ok, diverged or crashed; numbers are null unless ok"),
+    "reason": _column("string", "why a trial failed; empty unless it did", since=3),
     "code_version": _column("string", "version of rdvae that made the row, and hash of its source"),
     "created_at": _column("string", "when the row was made, UTC, ISO 8601"),
 }

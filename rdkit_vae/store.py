@@ -4,8 +4,13 @@
     <sweep>/results/<run_id>.parquet                  a row per checkpoint, split, interpretation
     <sweep>/statistics/<run_id>/epoch=00050.parquet   what each evaluation measured
     <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
+    <sweep>/checkpoints/<run_id>/resume.pt            where an unfinished trial goes on, if later
     <sweep>/samples/<run_id>/epoch=00050.parquet      pictures that it makes, where asked for
-    <sweep>/progress.json, lock                       of the sweep at work, if any
+    <sweep>/log.jsonl                                 what happened when, an event a line
+    <sweep>/crashes/<run_id>.txt                      tracebacks
+    <sweep>/lock, claims, partial/                    of the processes at work
+
+Checkpoint, then statistics, then results: a checkpoint counts once the results name its SHA-256.
 
 Never imports torch, so that results and statistics are read in a moment.
 """
@@ -21,11 +26,13 @@ from typing import Any
 from rdkit_vae import __version__
 from rdkit_vae.bounds import BoundScore
 from rdkit_vae.errors import BadData
+from rdkit_vae.files import SWEEP_FILE, read_json
 from rdkit_vae.sigma import Score
 from rdkit_vae.statistics import RateSplit, Statistics
 from rdkit_vae.trial import Trial
 
-OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"
+OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"  # the statuses of rows
+STOPPED = "stopped"  # of a trial that goes on when its sweep is run again; never in a row
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,28 @@ class Sweep:
     @property
     def description(self) -> Path:
         """What was asked."""
-        return self.root / "sweep.json"
+        return self.root / SWEEP_FILE
 
     @property
-    def progress(self) -> Path:
-        """What the sweep at work is doing."""
-        return self.root / "progress.json"
+    def log(self) -> Path:
+        """What happened, as JSON lines."""
+        return self.root / "log.jsonl"
+
+    @property
+    def claims(self) -> Path:
+        """The file in which a process claims the trial that it runs."""
+        return self.root / "claims"
+
+    def run_ids(self) -> list[str]:
+        """The trials that were asked for.
+
+        Raises:
+            BadData: what was asked cannot be read.
+        """
+        run_ids = read_json(self.description).get("run_ids")
+        if not isinstance(run_ids, list) or not all(isinstance(r, str) for r in run_ids):
+            raise BadData(f"{self.description}: damaged (it names no runs)")
+        return run_ids
 
     def results(self, run_id: str) -> Path:
         """The results of one trial."""
@@ -55,6 +78,10 @@ class Sweep:
     def checkpoint(self, run_id: str, epoch: int) -> Path:
         """One checkpoint."""
         return self.root / "checkpoints" / run_id / f"epoch={epoch:05d}.pt"
+
+    def resume_point(self, run_id: str) -> Path:
+        """Where an unfinished trial goes on, if that is later than its last checkpoint."""
+        return self.root / "checkpoints" / run_id / "resume.pt"
 
 
 def statistics_beside(checkpoint: Path) -> Path:
@@ -80,7 +107,7 @@ def find_sweeps(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise BadData(f"{path}: no such folder")
-    return sorted(found.parent for found in path.rglob("sweep.json"))
+    return sorted(found.parent for found in path.rglob(SWEEP_FILE))
 
 
 @functools.cache
@@ -109,7 +136,8 @@ def result_rows(
     checkpoint_sha256: str,
 ) -> list[dict[str, Any]]:
     """The rows of one checkpoint that was scored, from the statistics of its splits."""
-    base = _identity(trial, epoch, step, OK) | {"checkpoint_sha256": checkpoint_sha256}
+    base = _identity(trial, epoch, step, OK)
+    base |= {"checkpoint_sha256": checkpoint_sha256, "reason": ""}
     splits = {split: _rate_columns(found.split_of_rate) for split, found in statistics.items()}
     return [base | asdict(score) | splits[score.split] for score in scores]
 
@@ -133,10 +161,10 @@ def _rate_columns(split: RateSplit | None) -> dict[str, Any]:
 
 
 def failed_rows(
-    trial: Trial, sigmas: Sequence[str], *, epoch: int, step: int, status: str
+    trial: Trial, sigmas: Sequence[str], *, epoch: int, step: int, status: str, reason: str
 ) -> list[dict[str, Any]]:
-    """The rows of a trial that diverged or crashed: identity and status, no numbers."""
-    base = _identity(trial, epoch, step, status)
+    """The rows of a trial that diverged or crashed: identity, status and why, no numbers."""
+    base = _identity(trial, epoch, step, status) | {"reason": reason}
     return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in sigmas]
 
 

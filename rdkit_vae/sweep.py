@@ -3,24 +3,22 @@
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rdkit_vae.datasets.images import Images, share
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.errors import BadInput
 from rdkit_vae.files import locked, read_json, write_json
-from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.parquet import read_results, write_results
+from rdkit_vae.ledger import FAILED, State, record_crash, state_of
+from rdkit_vae.log import Log
+from rdkit_vae.processes import Interrupts
 from rdkit_vae.schema import SCHEMA
-from rdkit_vae.store import CRASHED, DIVERGED, OK, Sweep, code_version, failed_rows, now
+from rdkit_vae.store import CRASHED, STOPPED, Sweep, code_version, now
 from rdkit_vae.trial import Trial
-from rdkit_vae.workers import Event, run_trials
+from rdkit_vae.workers import Event, Pool, run_trials
 
-LEFT = "left"  # beside the statuses of results: not ended yet
-TO_RUN = (LEFT, CRASHED)  # what ended otherwise is not run again
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -41,13 +39,23 @@ def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(sweep: Sweep, trials: Sequence[Trial], images: Images) -> Iterator[None]:
+def opened(
+    sweep: Sweep, trials: Sequence[Trial], images: Images, *, join: bool = False
+) -> Iterator[None]:
     """Holds the sweep folder for these trials, and records what was asked.
 
+    Args:
+        sweep: the folder.
+        trials, images: of the sweep.
+        join: share the folder with the processes that are at work there.
+
     Raises:
-        BadData: the folder cannot be written, is held by another process, or holds another sweep.
+        BadInput: it holds another sweep, or is held by another process that was not to be joined.
+        BadData: what was asked there cannot be read.
+        CannotWrite: the folder cannot be written.
     """
-    with locked(sweep.root):
+    check_same(sweep, trials, images)  # before its lock is made in a folder of other files
+    with locked(sweep.root, join=join):
         check_same(sweep, trials, images)
         if not sweep.description.exists():
             facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
@@ -59,7 +67,8 @@ def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
     """Refuses a folder that holds another sweep.
 
     Raises:
-        BadData: it does; the message names the differences.
+        BadInput: it does; the message names the differences.
+        BadData: what was asked there cannot be read.
     """
     if not sweep.description.exists():
         return
@@ -74,7 +83,7 @@ def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
     ]
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise BadData(
+        raise BadInput(
             f"{sweep.root} holds another sweep ({'; '.join(differing[:3])}{more}); choose another "
             "--out, plot-rd draws all sweeps below a folder"
         )
@@ -95,20 +104,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def state_of(sweep: Sweep, run_id: str) -> str:
-    """`ok`, `diverged` or `crashed` where the results say that a trial has ended, else `left`."""
-    try:
-        table = read_results(sweep.results(run_id))
-    except BadData:
-        return LEFT
-    statuses = set(table["status"].to_pylist())
-    for failed in (DIVERGED, CRASHED):
-        if failed in statuses:
-            return failed
-    last = zip(table["epoch"].to_pylist(), table["epochs"].to_pylist(), strict=True)
-    return OK if any(epoch == epochs for epoch, epochs in last) else LEFT
-
-
 def run_sweep(
     left: Sequence[Trial],
     images: Images,
@@ -117,69 +112,49 @@ def run_sweep(
     jobs: int,
     device: str,
     display: Callable[[Event], None],
-) -> dict[str, str]:
-    """Runs trials, shows each event, and returns the states that they ended in by run_id."""
-    states: dict[str, str] = {}
+    fail_fast: bool = False,
+) -> dict[str, State]:
+    """Runs trials, shows each event, and returns the states that they ended in by run_id.
+
+    Args:
+        left: what to run, in this order.
+        images: their dataset.
+        sweep: the folder, which is held.
+        jobs: processes at a time.
+        device: torch device of every process.
+        display: called with each event, after it was logged.
+        fail_fast: stop as an interrupt would when a trial has failed.
+
+    Raises:
+        CannotWrite: there is no room for the files of a trial.
+        KeyboardInterrupt: twice interrupted.
+    """
+    states: dict[str, State] = {}
     by_id = {trial.run_id: trial for trial in left}
-    log = _ProgressFile(sweep)
-    with tempfile.TemporaryDirectory(prefix="rdvae-") as folder:
-        events = run_trials(
-            left,
-            jobs=min(jobs, len(left)),
-            images=share(images, Path(folder)),
-            sweep=sweep,
-            device=device,
-        )
+    with (
+        tempfile.TemporaryDirectory(prefix="rdvae-") as folder,
+        Log(sweep.log) as log,
+        Interrupts() as interrupts,
+    ):
+        shared = share(images, Path(folder))
+        pool = Pool(jobs=min(jobs, len(left)), images=shared, sweep=sweep, device=device)
+        events = run_trials(left, pool, interrupts)
         try:
+            log.note("sweep started", trials=len(left), jobs=pool.jobs, device=device)
             for event in events:
                 if event.kind == "ended":
                     if event.status == CRASHED:
-                        _record_crash(sweep, by_id[event.run_id], event.summary)
-                    states[event.run_id] = state_of(sweep, event.run_id)
-                log.note(event, by_id[event.run_id])
+                        record_crash(sweep, by_id[event.run_id], event.summary)
+                    if event.status != STOPPED:
+                        states[event.run_id] = state_of(sweep, event.run_id)
+                log.note_event(event, by_id)
                 display(event)
+                if fail_fast and event.status in FAILED:
+                    interrupts.interrupt()
+            log.note("sweep ended", stopped=len(left) - len(states))
         finally:
             events.close()  # type: ignore[attr-defined]
-            log.close()
     return states
-
-
-def _record_crash(sweep: Sweep, trial: Trial, summary: str) -> None:
-    """Adds rows of status `crashed` to what the trial had reached, unless that was its end."""
-    if state_of(sweep, trial.run_id) not in TO_RUN:
-        return
-    path, rows = sweep.results(trial.run_id), []
-    with suppress(BadData):
-        rows = [row for row in read_results(path).to_pylist() if row["status"] == OK]
-    epoch = max((row["epoch"] for row in rows), default=0)
-    step = max((row["step"] for row in rows), default=0)
-    rows += failed_rows(trial, list(SIGMAS), epoch=epoch, step=step, status=CRASHED)
-    write_results(path, rows, {"trial": trial.to_dict(), "crash": summary})
-
-
-class _ProgressFile:
-    """Tells other processes what runs, at most once a second."""
-
-    def __init__(self, sweep: Sweep) -> None:
-        self._path = sweep.progress
-        self._running: dict[str, dict[str, Any]] = {}
-        self._written = 0.0
-
-    def note(self, event: Event, trial: Trial) -> None:
-        if event.kind == "ended":
-            self._running.pop(event.run_id, None)
-        else:
-            self._running[event.run_id] = {
-                "epoch": event.epoch,
-                "epochs": trial.epochs,
-                "loss": event.loss,
-            }
-        if event.kind == "ended" or time.monotonic() - self._written > 1:
-            write_json(self._path, {"updated_at": now(), "running": self._running})
-            self._written = time.monotonic()
-
-    def close(self) -> None:
-        self._path.unlink(missing_ok=True)
 
 
 def choose_device(wanted: str) -> str:

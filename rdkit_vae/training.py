@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -48,11 +49,20 @@ def learning_rate(trial: Trial, step: int, total: int) -> float:
     return trial.learning_rate * (1 + math.cos(math.pi * (step % cycle) / cycle)) / 2
 
 
+@dataclass
+class _Within:
+    """How far an epoch has come: batches and images done, and the sum of their losses."""
+
+    batches: int = 0
+    images: int = 0
+    loss: float = 0.0
+
+
 class Training:
     """A model in training: everything that changes from step to step.
 
-    All randomness of an epoch is a function of the trial's seed and the epoch, so `state` after an
-    epoch, restored, goes on bit for bit.
+    All randomness of an epoch is a function of the trial's seed and the epoch, so `state`, restored
+    after any step, goes on bit for bit.
 
     Attributes:
         trial: what is trained, bound to its images.
@@ -77,6 +87,7 @@ class Training:
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.model.parameters(), **adamw_settings(trial))
         self.epoch, self.step, self.loss = 0, 0, math.nan
+        self._within = _Within()
         self._augmentation = augmentation_of(trial)
         self._loss = OBJECTIVES[trial.objective].loss
         self._setting = trial.setting(images.dims)
@@ -86,8 +97,14 @@ class Training:
         """Optimiser steps in an epoch."""
         return self.trial.steps_per_epoch(len(self.images.train))
 
-    def run_epoch(self) -> None:
-        """Trains one epoch.
+    def run_epoch(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains one epoch, or what is left of it.
+
+        Args:
+            stop: asked after every step but the last; True ends the epoch there.
+
+        Returns:
+            Whether the epoch has come to its end.
 
         Raises:
             Diverged: before the optimiser step whose loss is not finite.
@@ -96,18 +113,27 @@ class Training:
         noise = torch.Generator(self.device)
         noise.manual_seed(seeds.integer(self.trial.seed, "noise", self.epoch))
         warps = seeds.generator(self.trial.seed, "augment", self.epoch)
-        total, count = 0.0, 0
-        for batch in self.batches():
-            x = to_unit(self.images.train[batch], self.images.levels, self.device)
+        within = self._within
+        for number, batch in enumerate(self.batches()):
+            done = number < within.batches  # before an interruption: only its random numbers pass
             if self._augmentation:
                 drawn = torch.from_numpy(self._augmentation.draw(warps, len(batch)))
+            if done:
+                torch.randn((len(batch), self.trial.latents), generator=noise, device=self.device)
+                continue
+            x = to_unit(self.images.train[batch], self.images.levels, self.device)
+            if self._augmentation:
                 x = self._augmentation.apply(x, drawn.to(self.device))
-            total += self.optimise(x, noise) * len(batch)
-            count += len(batch)
+            within.loss += self.optimise(x, noise) * len(batch)
+            within.images += len(batch)
+            within.batches += 1
+            if within.batches < self.steps_per_epoch and stop():
+                return False
         self.epoch += 1
-        self.loss = total / count
+        self.loss, self._within = within.loss / within.images, _Within()
         if not math.isfinite(get_total_norm(self.model.parameters()).item()):
             raise Diverged(f"weights are not finite after epoch {self.epoch}, step {self.step}")
+        return True
 
     def batches(self) -> Iterator[Any]:
         """Index arrays that cover the split in random order, in batches of nearly equal size."""
@@ -142,17 +168,19 @@ class Training:
     def state(self) -> dict[str, Any]:
         """What `restore` needs; after the last epoch the optimiser is left out, as it is done."""
         finished = self.epoch == self.trial.epochs
-        return {
+        state = {
             "epoch": self.epoch,
             "step": self.step,
             "loss": self.loss,
             "model": self.model.state_dict(),
             "optimizer": None if finished else self.optimizer.state_dict(),
         }
+        return state | ({"within": asdict(self._within)} if self._within.batches else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes back to a `state` of the same trial."""
         self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
+        self._within = _Within(**state.get("within", {}))
         self.model.load_state_dict(state["model"])
         if state["optimizer"] is None:
             return

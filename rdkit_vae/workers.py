@@ -3,19 +3,28 @@
 import contextlib
 import os
 import signal
+import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from rdkit_vae.datasets.images import shared
-from rdkit_vae.errors import RdvaeError
-from rdkit_vae.processes import end_children, live_as_child, start_child
-from rdkit_vae.store import CRASHED, Sweep
+from rdkit_vae.errors import CannotWrite, RdvaeError
+from rdkit_vae.files import claimed
+from rdkit_vae.grammar import counted
+from rdkit_vae.ledger import state_of
+from rdkit_vae.processes import Interrupts, end_children, live_as_child, start_child
+from rdkit_vae.store import CRASHED, OK, Sweep
 from rdkit_vae.trial import Trial
+
+RETRIES = 2  # of a trial whose process has crashed
+_ELSEWHERE = "elsewhere"  # another process has claimed the trial
+_NO_ROOM = "no room"  # its files cannot be written
+_LOOK_AGAIN = 1.0  # seconds until a trial that is elsewhere is asked for again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +32,12 @@ class Event:
     """Something that happened to a trial.
 
     Attributes:
-        run_id: which trial.
-        kind: `started`, `epoch` or `ended`.
+        run_id: which trial; empty where it happened to the whole sweep.
+        kind: `started`, `epoch`, `retried` or `ended`; of the whole sweep, `waiting` (for the
+            trials that other processes have claimed) or `stopping` (after an interrupt).
         epoch, loss: epochs done and the mean loss of the last, in nats (kind `epoch`).
-        status, summary: how it ended, and in words (kind `ended`).
+        status: how it ended.
+        summary: in words, how it ended, why it is retried, or what is waited for.
     """
 
     run_id: str
@@ -44,63 +55,150 @@ class _Worker:
     trial: Trial
 
 
-def run_trials(
-    trials: Sequence[Trial], *, jobs: int, images: dict[str, Any], sweep: Sweep, device: str
-) -> Iterator[Event]:
-    """Runs trials and yields what happens. Closing the iterator stops the workers at once.
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Where trials run.
 
-    Args:
-        trials: what to run, in this order.
+    Attributes:
         jobs: processes at a time.
         images: the dataset, as `datasets.images.share` describes it.
         sweep: folder that the results go to.
         device: torch device of every worker.
     """
-    waiting = deque(trials)
-    workers: list[_Worker] = []
+
+    jobs: int
+    images: dict[str, Any]
+    sweep: Sweep
+    device: str
+
+
+def run_trials(trials: Sequence[Trial], pool: Pool, interrupts: Interrupts) -> Iterator[Event]:
+    """Runs trials and yields what happens. Closing the iterator stops the workers at once.
+
+    A first interrupt lets each worker finish its step and write where it is, and gives out no
+    further trial.
+
+    Args:
+        trials: what to run, in this order.
+        pool: where.
+        interrupts: those that the user sends.
+
+    Raises:
+        CannotWrite: there is no room for the files of a trial.
+        KeyboardInterrupt: a second interrupt.
+    """
+    floor = _Floor(pool, deque(trials))
     try:
-        while waiting or workers:
-            while waiting and len(workers) < jobs:
-                workers.append(_start(images, sweep, device, waiting.popleft()))
-                yield Event(run_id=workers[-1].trial.run_id, kind="started")
-            for ready in wait([worker.connection for worker in workers]):
-                worker = next(worker for worker in workers if worker.connection is ready)
-                event, alive = _next_event(worker)
-                yield event
-                if event.kind != "ended":
-                    continue
-                if alive and waiting:
-                    worker.trial = waiting.popleft()
-                    yield Event(run_id=worker.trial.run_id, kind="started")
-                    _give(worker)
+        while floor.waiting or floor.workers or floor.elsewhere:
+            yield from floor.give_out()
+            for ready in wait([interrupts.pipe, *floor.connections()], floor.patience()):
+                if ready is not interrupts.pipe:
+                    yield from floor.hear(ready)
+                elif interrupts.count() == 1:
+                    yield from floor.stop_gently()
                 else:
-                    workers.remove(worker)
-                    _stop([worker])
+                    raise KeyboardInterrupt
     finally:
-        _stop(workers)
+        floor.end()
 
 
-def _start(images: dict[str, Any], sweep: Sweep, device: str, trial: Trial) -> _Worker:
-    process, connection = start_child(_work, images, sweep, device)
-    worker = _Worker(process=process, connection=connection, trial=trial)
-    _give(worker)
-    return worker
+@dataclass
+class _Floor:
+    """The trials of a pool: to be given out, at work, or claimed by another process."""
 
+    pool: Pool
+    waiting: deque[Trial]
+    workers: list[_Worker] = field(default_factory=list)
+    idle: list[_Worker] = field(default_factory=list)
+    elsewhere: dict[str, Trial] = field(default_factory=dict)
+    crashes: Counter[str] = field(default_factory=Counter)
+    stopping: bool = False
+    looked: float = 0.0
 
-def _give(worker: _Worker) -> None:
-    with contextlib.suppress(OSError):  # it has died: the end of its connection will say so
-        worker.connection.send(worker.trial.to_dict())
+    def connections(self) -> list[Any]:
+        return [worker.connection for worker in self.workers]
 
+    def patience(self) -> float | None:
+        """Seconds to wait for news: for ever, but where trials elsewhere are to be asked for."""
+        return _LOOK_AGAIN if self.elsewhere else None
 
-def _next_event(worker: _Worker) -> tuple[Event, bool]:
-    """What a worker says next, and whether it lives. All that it said comes before its end."""
-    run_id = worker.trial.run_id
-    try:
-        return Event(run_id=run_id, **worker.connection.recv()), True
-    except (EOFError, OSError):
-        worker.process.join()
-        summary = _death(worker.process.exitcode)
-        return Event(run_id=run_id, kind="ended", status=CRASHED, summary=summary), False
+    def give_out(self) -> Iterator[Event]:
+        """Gives a trial to every process that is free, or starts one."""
+        if self.elsewhere and not self.waiting:
+            yield from self._look_again()
+        while self.waiting and len(self.workers) < self.pool.jobs and not self.stopping:
+            trial = self.waiting.popleft()
+            if self.idle:
+                worker = self.idle.pop()
+                worker.trial = trial
+            else:
+                process, connection = start_child(
+                    _work, self.pool.images, self.pool.sweep, self.pool.device
+                )
+                worker = _Worker(process=process, connection=connection, trial=trial)
+            self.workers.append(worker)
+            with contextlib.suppress(OSError):  # it has died: the end of its connection says so
+                worker.connection.send(trial.to_dict())
+
+    def _look_again(self) -> Iterator[Event]:
+        """Queues the trials that other processes had claimed: those may have ended, or died."""
+        if not self.looked:
+            count = counted(len(self.elsewhere), "trial")
+            yield Event(run_id="", kind="waiting", summary=f"{count} of another process")
+        if time.monotonic() - self.looked > _LOOK_AGAIN:
+            at_work = {worker.trial.run_id for worker in self.workers}
+            self.waiting.extend(t for t in self.elsewhere.values() if t.run_id not in at_work)
+            self.looked = time.monotonic()
+
+    def hear(self, connection: Any) -> Iterator[Event]:
+        """Takes what a worker says next. All that it said comes before its end."""
+        worker = next(worker for worker in self.workers if worker.connection is connection)
+        run_id = worker.trial.run_id
+        try:
+            said = connection.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            said = {"status": CRASHED, "summary": _death(worker.process.exitcode)}
+        if said.get("kind") in ("started", "epoch"):
+            yield Event(run_id=run_id, **said)
+            return
+        self.workers.remove(worker)
+        if said["status"] == CRASHED:
+            end_children([(worker.process, worker.connection)])  # the next trial gets a fresh one
+        else:
+            self.idle.append(worker)
+        yield from self._ended(worker.trial, said["status"], said["summary"])
+
+    def _ended(self, trial: Trial, status: str, summary: str) -> Iterator[Event]:
+        run_id = trial.run_id
+        if status == _NO_ROOM:
+            raise CannotWrite(summary)
+        if status == _ELSEWHERE:
+            self.elsewhere[run_id] = trial
+            return
+        self.elsewhere.pop(run_id, None)
+        if status == CRASHED and not self.stopping:
+            self.crashes[run_id] += 1
+            if self.crashes[run_id] <= RETRIES:
+                self.waiting.appendleft(trial)
+                yield Event(run_id=run_id, kind="retried", summary=summary)
+                return
+            summary = f"{summary}, {self.crashes[run_id]} times"
+        yield Event(run_id=run_id, kind="ended", status=status, summary=summary)
+
+    def stop_gently(self) -> Iterator[Event]:
+        """Asks every worker to write where it is, and gives out nothing more."""
+        self.stopping = True
+        self.waiting.clear()
+        self.elsewhere.clear()
+        yield Event(run_id="", kind="stopping")
+        for worker in self.workers:
+            with contextlib.suppress(OSError):
+                worker.connection.send(None)
+
+    def end(self) -> None:
+        """Ends the processes at once."""
+        end_children((w.process, w.connection) for w in [*self.workers, *self.idle])
 
 
 def _death(exitcode: int | None) -> str:
@@ -109,48 +207,68 @@ def _death(exitcode: int | None) -> str:
     return f"its process ended with exit code {exitcode}"
 
 
-def _stop(workers: list[_Worker]) -> None:
-    end_children((worker.process, worker.connection) for worker in workers)
-
-
 def _work(
     connection: "Connection[Any, Any]", images: dict[str, Any], sweep: Sweep, device: str
 ) -> None:
     """A worker's life: trials come in, events go out, until the other end is closed."""
     live_as_child()
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        while True:
+            asked = connection.recv()
+            if asked is None:  # to stop, as it does between trials
+                continue
+            trial = Trial.from_dict(asked)
+            try:
+                ended = _run(trial, connection, images, sweep, device)
+            except BrokenPipeError:
+                return
+            except CannotWrite as error:
+                ended = {"status": _NO_ROOM, "summary": str(error)}
+            except RdvaeError as error:
+                ended = {"status": CRASHED, "summary": str(error)}
+            except Exception as error:
+                ended = {"status": CRASHED, "summary": _keep_traceback(sweep, trial, error)}
+            connection.send({"kind": "ended", **ended})
+
+
+def _run(
+    trial: Trial,
+    connection: "Connection[Any, Any]",
+    images: dict[str, Any],
+    sweep: Sweep,
+    device: str,
+) -> dict[str, str]:
+    """Runs a trial unless another process does or did; returns how it ended."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     from rdkit_vae.runner import run_trial
     from rdkit_vae.training import Training
 
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    data = shared(images)
-
     def report(training: Training) -> None:
         connection.send({"kind": "epoch", "epoch": training.epoch, "loss": training.loss})
 
-    while True:
-        try:
-            trial = Trial.from_dict(connection.recv())
-        except (EOFError, OSError):
-            return
-        try:
-            outcome = run_trial(trial, data, sweep, device=device, on_epoch=report)
-            ended = {"status": outcome.status, "summary": outcome.summary}
-        except BrokenPipeError:
-            return  # the parent is gone
-        except RdvaeError as error:
-            ended = {"status": CRASHED, "summary": str(error)}
-        except Exception as error:
-            ended = {"status": CRASHED, "summary": _keep_traceback(sweep, trial, error)}
-        connection.send({"kind": "ended", **ended})
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    with claimed(sweep.claims, trial.run_id) as mine:
+        if not mine:
+            return {"status": _ELSEWHERE, "summary": "another process trains it"}
+        if state_of(sweep, trial.run_id).status == OK:
+            return {"status": OK, "summary": "trained by another process"}
+        connection.send({"kind": "started"})
+        # While it trains, all that can come is the word to stop.
+        outcome = run_trial(
+            trial, shared(images), sweep, device=device, on_epoch=report, stop=connection.poll
+        )
+        return {"status": outcome.status, "summary": outcome.summary}
 
 
 def _keep_traceback(sweep: Sweep, trial: Trial, error: Exception) -> str:
     path = sweep.root / "crashes" / f"{trial.run_id}.txt"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(traceback.format_exception(error)), "utf-8")
-    reason = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {reason[:120]} (traceback in {path})"
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), "utf-8")
+    except OSError:
+        return reason
+    return f"{reason} (traceback in {path})"

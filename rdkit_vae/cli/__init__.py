@@ -13,6 +13,7 @@ COMMANDS = {
     "datasets": "list the datasets, where they were found, and how to get those that were not",
     "sweep": "train a grid of VAEs and score every checkpoint",
     "status": "what of a sweep is done, running, failed, left",
+    "verify": "check every file and number of a sweep, and repair what is damaged",
     "rescore": "score checkpoints under any interpretation of the variance",
     "describe": "all that is known of one checkpoint: readings, bounds, where the rate goes",
     "sample": "make pictures: reconstructions, and samples of the prior",
@@ -76,7 +77,8 @@ def main() -> None:
     except click.ClickException as error:
         code = _complain(error.format_message(), error.exit_code)
     except RdvaeError as error:
-        code = _complain(str(error), error.exit_code)
+        advice = getattr(error, "__notes__", [])
+        code = _complain("; ".join([str(error), *advice]), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:

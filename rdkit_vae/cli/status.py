@@ -1,73 +1,143 @@
 """`rdvae status`."""
 
+import os
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from rdkit_vae.errors import BadData
+from rdkit_vae.grammar import megabytes
 
 if TYPE_CHECKING:
-    from rdkit_vae.store import Sweep
+    from rdkit_vae.ledger import State
+    from rdkit_vae.log import Running
+
+_EVERY = 2.0  # seconds between two looks
 
 
 @click.command("status")
 @click.argument("folder", type=click.Path(path_type=Path))
-def command(folder: Path) -> None:
+@click.option("--follow", is_flag=True, help="Go on telling, until no sweep is at work there.")
+def command(folder: Path, follow: bool) -> None:
     """What of the sweeps below FOLDER is done, running, failed, left. Reads only.
+
+    Running trials tell their epoch, loss and time left; failed ones why. What happened when stands
+    in log.jsonl of each sweep.
 
     \b
     rdvae status runs/
+    rdvae status --follow runs/
     """
+    from rdkit_vae.files import is_locked
     from rdkit_vae.store import find_sweeps
 
-    sweeps = find_sweeps(folder)
+    sweeps = {root: _Watched(root) for root in find_sweeps(folder)}
     if not sweeps:
         raise BadData(f"{folder}: no sweep below it (no sweep.json)")
-    for root in sweeps:
-        _print(root)
-
-
-def _print(root: Path) -> None:
-    from rdkit_vae.files import is_locked, read_json
-    from rdkit_vae.store import CRASHED, DIVERGED, OK, Sweep
-    from rdkit_vae.sweep import LEFT, state_of
-
-    sweep = Sweep(root)
-    try:
-        run_ids = read_json(sweep.description).get("run_ids")
-        if not isinstance(run_ids, list):
-            raise BadData(f"{sweep.description}: names no runs")
-    except BadData as error:
-        click.echo(f"rdvae: left out {error}", err=True)
+    if not follow:
+        for sweep in sweeps.values():
+            click.echo("\n".join(sweep.lines()))
         return
-    running = _running(sweep) if is_locked(sweep.root) else {}
-    states = {str(run_id): state_of(sweep, str(run_id)) for run_id in run_ids}
-    for run_id in running:
-        if states.get(run_id) in (LEFT, CRASHED):  # one that crashed is being tried again
-            states[run_id] = "running"
-    count = Counter(states.values())
-    click.echo(
-        f"{root}: {count[OK]} of {len(run_ids)} done, {count['running']} running, "
-        f"{count[DIVERGED] + count[CRASHED]} failed, {count[LEFT]} left"
+    _follow(list(sweeps.values()), lambda: any(is_locked(root) for root in sweeps))
+
+
+def _follow(sweeps: "list[_Watched]", at_work: Callable[[], bool]) -> None:
+    """Shows the sweeps until none is at work: in place on a terminal, else where they changed."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console, told = Console(), ""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            last = not at_work()
+            text = "\n".join(line for sweep in sweeps for line in sweep.lines())
+            if console.is_terminal:
+                live.update(Text(text), refresh=True)
+            elif text != told:
+                click.echo(text)
+            told = text
+            if last:
+                return
+            time.sleep(_EVERY)
+
+
+class _Watched:
+    """A sweep that is looked at, perhaps again and again."""
+
+    def __init__(self, root: Path) -> None:
+        from rdkit_vae.log import LogReader
+        from rdkit_vae.store import Sweep
+
+        self.sweep = Sweep(root)
+        self._log: LogReader = LogReader(self.sweep.log)
+        self._ended: dict[str, State] = {}  # these change no more while we look
+
+    def lines(self) -> Iterator[str]:
+        """How it stands, in lines of text."""
+        from rdkit_vae.ledger import FAILED, LEFT, state_of
+        from rdkit_vae.store import OK
+
+        try:
+            run_ids = self.sweep.run_ids()
+        except BadData as error:
+            click.echo(f"rdvae: left out {error}", err=True)
+            return
+        running = self._running()
+        states = {}
+        for run_id in run_ids:
+            states[run_id] = self._ended.get(run_id) or state_of(self.sweep, run_id)
+            if states[run_id].status == OK:
+                self._ended[run_id] = states[run_id]
+        for run_id in states.keys() & running.keys():
+            if states[run_id].status == OK:  # its last line is still to come
+                del running[run_id]
+        count = Counter(state.status for name, state in states.items() if name not in running)
+        yield (
+            f"{self.sweep.root}: {count[OK]} of {len(run_ids)} done, {len(running)} running, "
+            f"{sum(count[status] for status in FAILED)} failed, {count[LEFT]} left; "
+            f"{megabytes(_bytes_below(self.sweep.root))} on disk"
+        )
+        for run_id, facts in running.items():
+            yield f"  running   {run_id}: {_in_words(facts)}"
+        for run_id, state in states.items():
+            if state.status in FAILED and run_id not in running:
+                yield f"  {state.status:9} {run_id}: {state.reason or 'it is not known why'}"
+
+    def _running(self) -> "dict[str, Running]":
+        """The trials that a living process has claimed."""
+        from rdkit_vae.files import is_claimed
+
+        return {
+            run_id: facts
+            for run_id, facts in self._log.running().items()
+            if is_claimed(self.sweep.claims, run_id)
+        }
+
+
+def _in_words(facts: "Running") -> str:
+    from rdkit_vae.progress import duration
+
+    if not facts.epoch:
+        return f"in its first epoch, by process {facts.process}"
+    left = facts.seconds_left()
+    return (
+        f"epoch {facts.epoch} of {facts.epochs}, loss {facts.loss:.4g}"
+        f"{f', {duration(left)} left' if left is not None else ''}, by process {facts.process}"
     )
-    for run_id, state in states.items():
-        if state == "running":
-            facts = running[run_id]
-            click.echo(
-                f"  running   {run_id}: epoch {facts['epoch']} of {facts['epochs']}, "
-                f"loss {facts['loss']:.4g}"
-            )
-        elif state not in (OK, LEFT):
-            click.echo(f"  {state:9} {run_id}")
 
 
-def _running(sweep: "Sweep") -> dict[str, dict[str, float]]:
-    from rdkit_vae.files import read_json
-
-    try:
-        running: dict[str, dict[str, float]] = read_json(sweep.progress)["running"]
-    except (BadData, KeyError):
-        return {}  # the sweep is starting or ending
-    return running
+def _bytes_below(folder: Path) -> int:
+    """Size of all files below a folder; those that vanish meanwhile count nothing."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(where, name).lstat().st_size
+            except OSError:
+                continue
+    return total

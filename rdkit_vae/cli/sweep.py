@@ -2,27 +2,31 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.cli import INTERRUPTED
 from rdkit_vae.cli.options import data_dir_option, positive_option
-from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
+from rdkit_vae.errors import CannotWrite
+from rdkit_vae.grammar import counted, megabytes, merge_repeats, one_of, parse_betas, parse_seeds
 from rdkit_vae.grid import grid, pairs
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, Trial, bind
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rdkit_vae.datasets.images import Images
+    from rdkit_vae.ledger import State
     from rdkit_vae.store import Sweep
 
 TRIALS_FAILED = 3
+_RETRY = "retry with --retry-failed"
 DEFAULT_OBJECTIVES = "constant,optimal"
 
 
@@ -124,6 +128,13 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
 @click.option("--out", metavar="DIR", help="Sweep folder.  [default: runs/DATASET-ARCHITECTURE]")
+@click.option("--join", is_flag=True, help="Share the trials with a sweep at work in the folder.")
+@click.option("--retry-failed", is_flag=True, help="Run trials that diverged or crashed again.")
+@click.option(
+    "--fail-fast/--keep-going",
+    default=False,
+    help="Stop when a trial has failed, or run the others.  [default: keep going]",
+)
 @click.option("--dry-run", is_flag=True, help="List the trials, their time and disk; train none.")
 def command(
     betas: str,
@@ -136,13 +147,17 @@ def command(
     out: str | None,
     jobs: int | None,
     device: str,
+    join: bool,
+    retry_failed: bool,
+    fail_fast: bool,
     dry_run: bool,
     **settings: Any,
 ) -> None:
     """Train a grid of VAEs (betas x objectives x seeds) and score every checkpoint.
 
     Each checkpoint is scored under every interpretation of the decoder variance as it is written.
-    The same command again runs what is left; trials that have ended are not trained twice.
+    The same command again runs what is left, from where it stopped, whatever stopped it; Ctrl-C
+    once lets it write where it is, twice stops it at once.
 
     \b
     rdvae sweep --betas 1e-4..1e3
@@ -174,8 +189,51 @@ def command(
     trials = [bind(trial, images.sha256) for trial in trials]
     trials[0].check_images(len(images.train))
     device = choose_device(device)
-    run = _estimate if dry_run else _run
-    sys.exit(run(trials, images, Sweep(folder), choose_jobs(jobs, device), device))
+    run = _Run(
+        trials=trials,
+        images=images,
+        sweep=Sweep(folder),
+        jobs=choose_jobs(jobs, device),
+        device=device,
+        join=join,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+    )
+    try:
+        sys.exit(_estimate(run) if dry_run else _train(run))
+    except KeyboardInterrupt:
+        click.echo(f"rdvae: stopped at once; to go on: {_this_command()}", err=True)
+        sys.exit(INTERRUPTED)
+    except CannotWrite as error:
+        error.add_note("what was finished is whole; the same command goes on")
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A sweep to run: its trials, and how."""
+
+    trials: list[Trial]
+    images: "Images"
+    sweep: "Sweep"
+    jobs: int
+    device: str
+    join: bool
+    retry_failed: bool
+    fail_fast: bool
+
+    def states(self) -> "dict[str, State]":
+        """How each trial stands, by run_id."""
+        from rdkit_vae.ledger import state_of
+
+        return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
+
+    def left(self, states: "dict[str, State]") -> list[Trial]:
+        """The trials to run: those that have not ended, and the failed where asked for."""
+        from rdkit_vae.ledger import FAILED, LEFT
+
+        wanted = (LEFT, *FAILED) if self.retry_failed else (LEFT,)
+        return [trial for trial in self.trials if states[trial.run_id].status in wanted]
 
 
 def _once(values: Any, what: str) -> tuple[Any, ...]:
@@ -191,15 +249,15 @@ def _default_out(dataset: str, architecture: str) -> str:
     return f"runs/{name}-{architecture}"
 
 
-def _nearest(folder: Path) -> Path:
+def nearest(folder: Path) -> Path:
     """The folder, or the first one above it that is there."""
     return next(f for f in (folder.absolute(), *folder.absolute().parents) if f.exists())
 
 
 def _check_writable(folder: Path) -> None:
-    nearest = _nearest(folder)
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"{nearest} cannot be written", param_hint="--out")
+    there = nearest(folder)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"{there} cannot be written", param_hint="--out")
 
 
 def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images":
@@ -218,89 +276,126 @@ def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images
         return load_dataset(dataset, data_dir=data_dir, image_size=image_size, progress=progress)
 
 
-def _estimate(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, device: str) -> int:
+def _estimate(run: _Run) -> int:
+    """Lists the trials, and what is left of them to train, without training."""
     from rdkit_vae.calibrate import estimate
     from rdkit_vae.progress import duration
-    from rdkit_vae.sweep import TO_RUN, check_same, state_of
+    from rdkit_vae.sweep import check_same
 
-    check_same(sweep, trials, images)
-    states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
+    check_same(run.sweep, run.trials, run.images)
+    states = run.states()
     for run_id, state in states.items():
-        click.echo(f"{state:8} {run_id}")
-    left = [trial for trial in trials if states[trial.run_id] in TO_RUN]
+        click.echo(f"{state.status:8} {run_id}")
+    left = run.left(states)
     if not left:
-        click.echo(f"{len(trials)} trials, none left to run in {sweep.root}")
+        click.echo(f"{len(run.trials)} trials, none left to run in {run.sweep.root}")
         return 0
-    about = estimate(left, images, jobs=jobs, device=device)
+    about = estimate(left, run.images, jobs=run.jobs, device=run.device)
     first = left[0]
     click.echo(
-        f"{len(trials)} trials, {len(left)} to run into {sweep.root}: "
+        f"{len(run.trials)} trials, {len(left)} to run into {run.sweep.root}: "
         f"{first.epochs} epochs, checkpoints after {', '.join(map(str, first.checkpoints))}\n"
-        f"about {duration(about.seconds)} on {jobs} x {device}, "
-        f"about {about.bytes / 1e6:.0f} MB of disk"
+        f"about {duration(about.seconds)} on {run.jobs} x {run.device}, "
+        f"about {megabytes(about.bytes)} of disk"
     )
-    free = shutil.disk_usage(_nearest(sweep.root)).free
+    free = shutil.disk_usage(nearest(run.sweep.root)).free
     if about.bytes > free:
-        click.echo(f"rdvae: only {free / 1e6:.0f} MB are free there", err=True)
+        click.echo(f"rdvae: only {megabytes(free)} are free there", err=True)
     return 0
 
 
-def _run(trials: list[Trial], images: "Images", sweep: "Sweep", jobs: int, device: str) -> int:
+def _train(run: _Run) -> int:
+    """Trains what is left, and says how the sweep stands then."""
     from rich.console import Console
 
-    from rdkit_vae.processes import interruptible
     from rdkit_vae.progress import SweepProgress
-    from rdkit_vae.store import OK
-    from rdkit_vae.sweep import TO_RUN, opened, run_sweep, state_of
-    from rdkit_vae.workers import Event
+    from rdkit_vae.sweep import opened, run_sweep
 
-    check_interrupt = interruptible()
-    console = Console()
-    with opened(sweep, trials, images):
-        states = {trial.run_id: state_of(sweep, trial.run_id) for trial in trials}
-        finished = [run_id for run_id, state in states.items() if state not in TO_RUN]
-        left = [trial for trial in trials if states[trial.run_id] in TO_RUN]
-        _greet(console, trials, finished, images, sweep, f"{jobs} x {device}")
-        try:
-            with SweepProgress(trials, finished, console) as progress:
-
-                def display(event: Event) -> None:
-                    check_interrupt()
-                    progress(event)
-
-                states |= run_sweep(left, images, sweep, jobs=jobs, device=device, display=display)
-        except KeyboardInterrupt:
-            click.echo(
-                "rdvae: stopped; the same command goes on from the last checkpoints", err=True
-            )
-            return 130
-    _conclude(sweep, states)
-    return 0 if set(states.values()) == {OK} else TRIALS_FAILED
+    with opened(run.sweep, run.trials, run.images, join=run.join):
+        states = run.states()
+        left = run.left(states)
+        if left and not run.join:
+            _check_room(run, left)
+        _greet(run, states, len(left))
+        finished = [trial.run_id for trial in run.trials if trial not in left]
+        with SweepProgress(run.trials, finished, Console()) as progress:
+            if left:
+                states |= run_sweep(
+                    left,
+                    run.images,
+                    run.sweep,
+                    jobs=run.jobs,
+                    device=run.device,
+                    display=progress,
+                    fail_fast=run.fail_fast,
+                )
+    return _conclude(run, states)
 
 
-def _greet(
-    console: "Console",
-    trials: list[Trial],
-    finished: list[str],
-    images: "Images",
-    sweep: "Sweep",
-    where: str,
-) -> None:
-    first = trials[0]
-    shape = "x".join(map(str, images.shape))
-    steps = first.steps_per_epoch(len(images.train))
-    done = f"{len(finished)} of {len(trials)} done, " if finished else ""
-    console.print(
-        f"{first.dataset}: {len(images.train):,} train and {len(images.test):,} test images of "
-        f"{shape}\n"
+def _check_room(run: _Run, left: list[Trial]) -> None:
+    """Refuses to begin what the disk cannot hold.
+
+    Raises:
+        CannotWrite: there is too little room.
+    """
+    from rdkit_vae.calibrate import bytes_of
+    from rdkit_vae.errors import CannotWrite
+
+    free = shutil.disk_usage(run.sweep.root).free
+    needed = bytes_of(left, run.images)
+    if needed > free:
+        raise CannotWrite(
+            f"{run.sweep.root}: about {megabytes(needed)} will be written and {megabytes(free)} "
+            "are free; make room, or take --checkpoints last"
+        )
+
+
+def _greet(run: _Run, states: "dict[str, State]", left: int) -> None:
+    first = run.trials[0]
+    shape = "x".join(map(str, run.images.shape))
+    steps = first.steps_per_epoch(len(run.images.train))
+    click.echo(
+        f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
+        f"images of {shape}\n"
         f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
-        f"{done}{len(trials) - len(finished)} trials to run on {where}, into {sweep.root}",
-        highlight=False,
-        soft_wrap=True,
+        f"{_standing(run, states, left)} on {run.jobs} x {run.device}, into {run.sweep.root}"
     )
 
 
-def _conclude(sweep: "Sweep", states: dict[str, str]) -> None:
+def _standing(run: _Run, states: "dict[str, State]", left: int) -> str:
+    """`37 of 60 done, 2 failed (retry with --retry-failed), 21 to go`."""
+    from rdkit_vae.ledger import FAILED
+    from rdkit_vae.store import OK
+
+    done = sum(state.status == OK for state in states.values())
+    failed = sum(state.status in FAILED for state in states.values())
+    words = [f"{done} of {len(states)} done"]
+    if failed:
+        words.append(f"{failed} failed ({'now tried again' if run.retry_failed else _RETRY})")
+    return f"{', '.join(words)}, {left} to go"
+
+
+def _conclude(run: _Run, states: "dict[str, State]") -> int:
+    """Says what the sweep has come to; returns the exit code."""
+    from rdkit_vae.ledger import FAILED, LEFT
+
+    left = [run_id for run_id, state in states.items() if state.status == LEFT]
+    failed = {run_id: state for run_id, state in states.items() if state.status in FAILED}
+    if left and not (run.fail_fast and failed):
+        click.echo(f"rdvae: stopped; {_standing(run, states, len(left))}", err=True)
+        click.echo(f"rdvae: to go on: {_this_command()}", err=True)
+        return INTERRUPTED
+    _print_elbos(run.sweep, states)
+    if left:
+        click.echo(f"rdvae: a trial failed, {counted(len(left), 'trial')} not run", err=True)
+    return TRIALS_FAILED if failed else 0
+
+
+def _this_command() -> str:
+    return shlex.join(["rdvae", *sys.argv[1:]])
+
+
+def _print_elbos(sweep: "Sweep", states: "dict[str, State]") -> None:
     """Prints the table of ELBOs, and what is not in it."""
     from rdvae_analysis.load import scan
     from rdvae_analysis.tables import elbo_table, to_text

@@ -114,13 +114,15 @@ BAD = {
     "a data folder that is too long": ["--dataset", "mnist", "--data-dir", "x" * 5000],
 }
 
+BAD_DATA = {"missing files", "missing folder", "missing npz", "a data folder that is too long"}
+
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_ends_in_one_line_and_trains_nothing(
     what: str, rdvae: Run, tmp_path: Path
 ) -> None:
     done = rdvae("sweep", *BAD[what], cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == (4 if what in BAD_DATA else 2)
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("rdvae: ")
@@ -226,7 +228,7 @@ def test_statistics_of_a_checkpoint_that_has_changed_are_refused(
     torch.save(content, checkpoint)
     arguments = ("rescore", "--sigma", "half", "--out", tmp_path / "new.csv", checkpoint)
     done = rdvae(*arguments)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert "has changed since" in done.stderr
     assert not (tmp_path / "new.csv").exists()
@@ -353,7 +355,7 @@ def test_lint_of_a_runs_folder_and_of_a_table(
     fine = rdvae("lint", tmp_path / "t.csv")
     assert fine.returncode == 0
     assert "all claims are comparable" in fine.stdout
-    assert rdvae("lint", tmp_path / "none.csv").returncode == 2
+    assert rdvae("lint", tmp_path / "none.csv").returncode == 4
 
 
 def test_pairs_and_their_consistency(rdvae: Run, sweep_folder: Path, tmp_path: Path) -> None:
@@ -378,7 +380,7 @@ def test_pairs_and_their_consistency(rdvae: Run, sweep_folder: Path, tmp_path: P
     assert np.ptp(line["shared"]) < 0.1
     assert np.ptp(line["own"]) > 100
     nothing = rdvae("consistency", tmp_path / "figures")
-    assert nothing.returncode == 2
+    assert nothing.returncode == 4
     assert nothing.stderr.count("\n") == 1
 
 
@@ -409,7 +411,7 @@ def test_rescore_refuses_what_is_no_checkpoint(rdvae: Run, tmp_path: Path, conte
     (tmp_path / "x.pt").write_bytes(content)
     for path in ("x.pt", "missing.pt", "."):
         done = rdvae("rescore", path, cwd=tmp_path)
-        assert done.returncode == 2
+        assert done.returncode == 4
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith(f"rdvae: {path}")
 
@@ -419,7 +421,7 @@ def test_a_model_of_no_numbers_is_refused(rdvae: Run, sweep_folder: Path, tmp_pa
     content["model"]["decoder.bias"] *= float("nan")
     torch.save(content, tmp_path / "x.pt")
     done = rdvae("rescore", tmp_path / "x.pt")
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "is not finite" in done.stderr
 
 
@@ -433,13 +435,13 @@ def test_images_that_moved_are_named_by_the_user(rdvae: Run, tmp_path: Path) -> 
     checkpoint.rename(tmp_path / "moved.pt")
     (tmp_path / "here.npz").rename(tmp_path / "there.npz")
     lost = rdvae("rescore", "moved.pt", cwd=tmp_path)
-    assert lost.returncode == 2
+    assert lost.returncode == 4
     assert "--dataset" in lost.stderr
     found = rdvae("rescore", "moved.pt", "--dataset", "npz:there.npz", cwd=tmp_path)
     assert "evaluated now" in found.stdout
     np.savez(tmp_path / "other.npz", pixels ^ 1)
     other = rdvae("rescore", "moved.pt", "--dataset", "npz:other.npz", cwd=tmp_path)
-    assert other.returncode == 2
+    assert other.returncode == 4
     assert "images have changed" in other.stderr
 
 
@@ -447,7 +449,7 @@ def test_a_full_device_on_the_other_side_of_the_screen(rdvae: Run) -> None:
     command = [sys.executable, "-m", "rdkit_vae", "datasets"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "No space left" in done.stderr.splitlines()[0]
 
 
@@ -495,7 +497,7 @@ def test_plot_rd_of_a_folder_of_sweeps(rdvae: Run, sweep_folder: Path, tmp_path:
 )
 def test_plot_rd_refuses_in_one_line(rdvae: Run, tmp_path: Path, arguments: list[str]) -> None:
     done = rdvae("plot-rd", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == (2 if len(arguments) > 1 else 4)
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -503,7 +505,7 @@ def test_plot_rd_refuses_in_one_line(rdvae: Run, tmp_path: Path, arguments: list
 def test_status_of_no_sweep(rdvae: Run, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         done = rdvae("status", path)
-        assert done.returncode == 2
+        assert done.returncode == 4
         assert done.stderr.count("\n") == 1
 
 

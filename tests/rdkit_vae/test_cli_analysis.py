@@ -50,7 +50,7 @@ def test_every_figure_is_drawn_in_every_format(
 def test_pictures_are_made_and_drawn(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(sweep_folder, tmp_path / "small")
     done = main("plot", "samples", "small", cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert done.stderr == "rdvae: small: no pictures below it; 'rdvae sample small' makes them\n"
     assert main("sample", "small", cwd=tmp_path).stdout.endswith("small/samples\n")
     done = main("plot", "samples", "small", cwd=tmp_path)
@@ -90,7 +90,7 @@ BAD = [*PLOTS, ["plot", "samples"], ["plot-rd"], ["table"]]
 def test_nothing_to_draw_is_one_line(command: list[str], main: Run, tmp_path: Path) -> None:
     for folder in ("missing", "."):
         done = main(*command, folder, cwd=tmp_path)
-        assert done.returncode == 2
+        assert done.returncode == 4
         assert done.stderr.count("\n") == 1, done.stderr
         assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +157,7 @@ def test_all_runs_diverged(
     if "training" in command:  # the figure says so
         assert done.returncode == 0, done.stderr
     else:
-        assert done.returncode == 2
+        assert done.returncode in (2, 4)  # nothing of that reading, or nothing at all
         assert "diverged" in done.stderr
         assert not (tmp_path / "x.png").exists()
 
@@ -174,7 +174,7 @@ def test_a_split_that_is_not_there(
         assert done.returncode == 0
         assert "no rows of the test split" in done.stderr
         return
-    assert done.returncode == 2
+    assert done.returncode in (2, 4)  # nothing of that reading, or nothing at all
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rdkit_vae import files
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, BadInput
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_one_sweep_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> Non
         assert holder.stdout is not None
         holder.stdout.readline()
         assert files.is_locked(tmp_path)
-        with pytest.raises(BadData, match=f"process {holder.pid}"), files.locked(tmp_path):
+        with pytest.raises(BadInput, match=f"process {holder.pid}"), files.locked(tmp_path):
             pass
         holder.kill()
     assert not files.is_locked(tmp_path)

@@ -95,7 +95,9 @@ def test_every_column_says_its_unit_and_meaning(
 
 
 def test_a_diverged_trial_is_a_row_without_numbers(tmp_path: Path, tiny_trial: Trial) -> None:
-    rows = store.failed_rows(tiny_trial, ["half", "own"], epoch=2, step=9, status="diverged")
+    rows = store.failed_rows(
+        tiny_trial, ["half", "own"], epoch=2, step=9, status="diverged", reason="nan"
+    )
     parquet.write_results(tmp_path / "a.parquet", rows, {})
     frame = pd.read_parquet(tmp_path / "a.parquet")
     assert set(frame["status"]) == {"diverged"}

@@ -115,6 +115,6 @@ def test_what_cannot_be_sampled_is_said(
     argument: str, reason: str, rdvae: Run, tmp_path: Path
 ) -> None:
     done = rdvae("sample", argument, "--out", "p", cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert reason in done.stderr
     assert "Traceback" not in done.stderr

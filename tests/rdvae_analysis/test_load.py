@@ -11,6 +11,7 @@ import pytest
 import rdkit_vae
 import rdvae_analysis
 from rdkit_vae.errors import BadData
+from rdkit_vae.parquet import write_table
 from rdkit_vae.schema import COLUMNS
 from rdvae_analysis import load_results
 from rdvae_analysis.load import LoadWarning, scan
@@ -61,7 +62,7 @@ def test_rows_scored_again_never_replace_or_mix_with_the_sweeps(
     again = frame[frame["sigma"].isin(["half", "shared"])].assign(n_draws=3, elbo=-1e6)
     named = again[again["sigma"] == "half"].assign(sigma="constant:0.25")
     both = pa.Table.from_pandas(pd.concat([again, named]), schema=table.schema)
-    pq.write_table(both, tmp_path / "again.parquet")
+    write_table(tmp_path / "again.parquet", both)
     found, notes = scan(tmp_path)
     assert found["elbo"].min() > -1e6
     assert len(found) == len(load_results(sweep_folder))

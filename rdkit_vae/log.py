@@ -1,0 +1,139 @@
+"""The log of a sweep: a JSON object a line, added to by every process that runs its trials.
+
+Each line has `time` (UTC, ISO 8601), `clock` (seconds of a clock that nobody sets, to take
+differences of within one `process`), `process` (number and host) and `event`. Events of a trial
+(`started`, `epoch`, `retried`, `ended`) have its `run_id` and what `workers.Event` says of it.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from rdkit_vae.errors import CannotWrite
+from rdkit_vae.store import now
+from rdkit_vae.trial import Trial
+from rdkit_vae.workers import Event
+
+
+class Log(contextlib.AbstractContextManager["Log"]):
+    """Adds lines to a log, each with one write, so that several processes can."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the log.
+
+        Raises:
+            CannotWrite: it cannot be written.
+        """
+        self._path = path
+        try:
+            self._file: IO[bytes] = path.open("ab", buffering=0)
+            if not _ends_a_line(path):  # a process was killed, or the disk was full
+                self._file.write(b"\n")
+        except OSError as error:
+            raise CannotWrite(f"{path}: cannot be written ({error.strerror})") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Adds an event.
+
+        Raises:
+            CannotWrite: it cannot be written.
+        """
+        line = {
+            "time": now(),
+            "clock": round(time.monotonic(), 3),
+            "process": f"{os.getpid()} on {platform.node()}",
+            "event": event,
+            **facts,
+        }
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            reason = error.strerror
+            raise CannotWrite(f"{self._path}: cannot be written ({reason})") from error
+
+    def note_event(self, event: Event, trials: Mapping[str, Trial]) -> None:
+        """Adds an event of a trial, or of all."""
+        facts: dict[str, Any] = {"run_id": event.run_id} if event.run_id else {}
+        if event.kind == "epoch":
+            epochs = trials[event.run_id].epochs
+            facts |= {"epoch": event.epoch, "epochs": epochs, "loss": event.loss}
+        facts |= {k: v for k, v in (("status", event.status), ("summary", event.summary)) if v}
+        self.note(event.kind, **facts)
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+@dataclass
+class Running:
+    """What a log says of a trial at work.
+
+    Attributes:
+        process: who trains it.
+        epoch, epochs: done, and of the whole training; 0 before the first has ended.
+        loss: mean of the last epoch, nats per image.
+        first, last: epoch and clock when this process's first and last epochs ended.
+    """
+
+    process: str
+    epoch: int = 0
+    epochs: int = 0
+    loss: float = float("nan")
+    first: tuple[int, float] | None = None
+    last: tuple[int, float] | None = None
+
+    def seconds_left(self) -> float | None:
+        """At its pace so far; None before there is one."""
+        if self.first is None or self.last is None or self.last[0] == self.first[0]:
+            return None
+        pace = (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
+        return pace * (self.epochs - self.epoch)
+
+
+class LogReader:
+    """Follows a log: each call of `running` reads what was added."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+        self._running: dict[str, Running] = {}
+
+    def running(self) -> dict[str, Running]:
+        """By run_id, the trials that were begun and not ended, by a process that may have died."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # half written
+                self._offset += len(line)
+                self._take(line)
+        return self._running
+
+    def _take(self, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+            run_id, event = said.get("run_id"), said["event"]
+            if event == "started":
+                self._running[run_id] = Running(process=said["process"])
+            elif event == "ended":
+                self._running.pop(run_id, None)
+            elif event == "epoch" and run_id in self._running:
+                running, at = self._running[run_id], (int(said["epoch"]), float(said["clock"]))
+                running.epoch, running.epochs = at[0], int(said["epochs"])
+                running.loss = float(said["loss"])
+                running.first, running.last = running.first or at, at
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return  # a line that a killed process or a full disk cut short

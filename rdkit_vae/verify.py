@@ -1,0 +1,233 @@
+"""Everything in a sweep folder that can be checked: no torch, nothing written.
+
+Hashes and checksums; each row against its statistics, computed again; files that are missing, or
+that no row names.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import PARTIAL, is_locked, sha256_of
+from rdkit_vae.grammar import counted, few
+from rdkit_vae.ledger import FAILED, state_of
+from rdkit_vae.parquet import about_of, read_results, read_statistics
+from rdkit_vae.sigma import score
+from rdkit_vae.store import OK, Sweep, result_rows
+from rdkit_vae.trial import Trial
+
+Rows = list[dict[str, Any]]
+_OF_THE_MAKING = ("code_version", "created_at")  # no numbers: they differ when a row is made again
+_TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        path: the file.
+        what: is wrong with it.
+        run_id: the trial that it belongs to; empty where it belongs to none.
+        remedy: what a repair does about it; empty where it does nothing.
+    """
+
+    path: Path
+    what: str
+    run_id: str = ""
+    remedy: str = ""
+
+
+@dataclass
+class Report:
+    """What was checked in a sweep folder, and what was found.
+
+    Attributes:
+        findings: all that is wrong.
+        foreign: files that are not of rdvae, which are left alone.
+        n_checkpoints, n_rows: how many were checked.
+        at_work: a sweep is running, so files that no row names may be on their way.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    foreign: list[Path] = field(default_factory=list)
+    n_checkpoints: int = 0
+    n_rows: int = 0
+    at_work: bool = False
+
+    @property
+    def in_words(self) -> str:
+        """What was checked, in one line."""
+        return f"{counted(self.n_checkpoints, 'checkpoint')}, {counted(self.n_rows, 'row')}"
+
+
+def verify(sweep: Sweep) -> Report:
+    """Checks a sweep folder.
+
+    Raises:
+        BadData: what was asked of the sweep cannot be read.
+    """
+    report = Report(at_work=is_locked(sweep.root))
+    named = set(sweep.run_ids())
+    runs = _read_all(sweep, named, report)
+    for run_id in sorted(named - runs.keys()):
+        if _checkpoints(sweep, run_id) and not report.at_work:
+            runs[run_id] = []
+    for run_id, rows in runs.items():
+        report.findings += _verify_run(sweep, run_id, rows, report)
+    if not report.at_work:
+        report.findings += _unnamed(sweep, runs, named)
+    return report
+
+
+def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
+    """The rows of every run, from all results files that can be read; notes the others."""
+    runs: dict[str, Rows] = {}
+    for path in sorted((sweep.root / "results").glob("*.parquet")):
+        try:
+            table = read_results(path)
+            about = about_of(table)
+        except BadData as error:
+            what = str(error).removeprefix(f"{path}: ")
+            if path.stem in named or path.name.startswith("merged-"):
+                remedy = "its rows are made again from the checkpoints"
+                finding = Finding(path=path, what=what, run_id=path.stem, remedy=remedy)
+                report.findings.append(finding)
+            else:
+                report.foreign.append(path)
+            continue
+        for row in table.to_pylist():
+            runs.setdefault(row["run_id"], []).append(row)
+        trials = about.get("runs") or {path.stem: about}
+        for run_id, facts in trials.items():
+            if _name_of(facts.get("trial")) != run_id:
+                what = f"its configuration is not that of {run_id}"
+                report.findings.append(Finding(path=path, what=what, run_id=run_id))
+    return runs
+
+
+def _name_of(trial: Any) -> str | None:
+    try:
+        return Trial.from_dict(trial).run_id
+    except (BadInput, AttributeError, TypeError):
+        return None
+
+
+def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterator[Finding]:
+    """The findings of one trial."""
+    good = [row for row in rows if row["status"] == OK]
+    report.n_rows += len(rows)
+    results = sweep.results(run_id)
+    remedy = "its rows are made again from the statistics"
+    if not rows:
+        what = "there is no results file, but there are checkpoints"
+        remedy = "it is made again from the checkpoints"
+        yield Finding(path=results, what=what, run_id=run_id, remedy=remedy)
+        return
+    keys = [(row["epoch"], row["split"], row["sigma"], row["status"]) for row in rows]
+    if len(set(keys)) < len(keys):
+        what = f"{len(keys) - len(set(keys))} rows are there twice"
+        yield Finding(path=results, what=what, run_id=run_id, remedy=remedy)
+    for epoch in sorted({row["epoch"] for row in good}):
+        report.n_checkpoints += 1
+        of_epoch = [row for row in good if row["epoch"] == epoch]
+        yield from _verify_checkpoint(sweep, run_id, epoch, of_epoch)
+
+
+def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Iterator[Finding]:
+    """A checkpoint, its statistics and its rows, each against the next."""
+    checkpoint, measured = sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)
+    wrong = wrong_with_checkpoint(checkpoint, rows)
+    if wrong:
+        remedy = "it is put aside with its rows, and the same sweep command trains it again"
+        yield Finding(path=checkpoint, what=wrong, run_id=run_id, remedy=remedy)
+    remedy = "measured again"
+    try:
+        statistics, about = read_statistics(measured)
+    except BadData as error:
+        what = str(error).removeprefix(f"{measured}: ")
+        yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
+        return
+    if about.get("checkpoint_sha256") != rows[0]["checkpoint_sha256"]:
+        what = "measured on another checkpoint than the rows name"
+        yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
+        return
+    try:
+        trial = Trial.from_dict(about["trial"])
+        again = result_rows(
+            trial,
+            score(statistics, sorted({row["sigma"] for row in rows}), trial),
+            statistics,
+            epoch=about["epoch"],
+            step=about["step"],
+            checkpoint_sha256=about["checkpoint_sha256"],
+        )
+    except (KeyError, TypeError, ValueError, BadInput) as error:
+        yield Finding(path=measured, what=f"damaged ({error})", run_id=run_id, remedy=remedy)
+        return
+    differing = differences(rows, again)
+    if differing:
+        what = f"epoch {epoch} does not follow from its statistics: {few(differing)}"
+        remedy = "its rows are made again from the statistics"
+        yield Finding(path=sweep.results(run_id), what=what, run_id=run_id, remedy=remedy)
+
+
+def wrong_with_checkpoint(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with a checkpoint file, by the SHA-256 that its rows name; empty: nothing."""
+    try:
+        found = sha256_of(path)
+    except BadData as error:
+        return str(error).removeprefix(f"{path}: ")
+    named = {row["checkpoint_sha256"] for row in rows}
+    return "" if named == {found} else "its SHA-256 is not the one that its rows name"
+
+
+def differences(rows: Iterable[Mapping[str, Any]], again: Iterable[Mapping[str, Any]]) -> list[str]:
+    """In which columns rows differ from those that were made again, in words."""
+    expected = {(row["split"], row["sigma"]): row for row in again}
+    found = []
+    for row in rows:
+        new = expected.pop((row["split"], row["sigma"]), None)
+        where = f"{row['split']} {row['sigma']}"
+        if new is None:
+            found.append(f"{where} is no reading of this model")
+            continue
+        found += [
+            f"{where} {name} is {value}, not {new.get(name)}"
+            for name, value in row.items()
+            if name not in _OF_THE_MAKING and not _same(value, new.get(name))
+        ]
+    return found + [f"{split} {sigma} is missing" for split, sigma in expected]
+
+
+def _same(stored: Any, made: Any) -> bool:
+    if isinstance(stored, float) and isinstance(made, int | float):
+        if math.isnan(stored) or math.isnan(made):
+            return math.isnan(stored) and math.isnan(made)
+        return math.isclose(stored, made, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    # A column that is younger than its file reads as null.
+    return bool(stored == made) or stored is None
+
+
+def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:
+    return sorted(sweep.checkpoint(run_id, 0).parent.glob("epoch=*.pt"))
+
+
+def _unnamed(sweep: Sweep, runs: Mapping[str, Rows], named: set[str]) -> Iterator[Finding]:
+    """Files that belong to no row. Of a trial that goes on, they are on their way to one."""
+    going_on = {run_id for run_id in named if state_of(sweep, run_id).status not in (OK, *FAILED)}
+    known = set()
+    for run_id, rows in runs.items():
+        for epoch in {row["epoch"] for row in rows if row["status"] == OK}:
+            known |= {sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)}
+    for kind, pattern in (("checkpoints", "*.pt"), ("statistics", "*.parquet")):
+        for path in sorted((sweep.root / kind).glob(f"*/{pattern}")):
+            run_id = path.parent.name
+            if path not in known and run_id not in going_on:
+                what = "no row names it" if run_id in named else "it is of no trial of this sweep"
+                yield Finding(path=path, what=what, run_id=run_id, remedy="put aside")
+    for path in sorted((sweep.root / PARTIAL).glob("*")):
+        yield Finding(path=path, what="left by a process that died", remedy="removed")
