@@ -1,10 +1,10 @@
 """Checkpoints: a training's state and configuration in one file that runs no code when read."""
 
 import hashlib
+import inspect
 import io
 import math
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,15 @@ from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import write_atomic
 from rdkit_vae.models import Shape
 from rdkit_vae.store import code_version
-from rdkit_vae.training import Training, build_model
+from rdkit_vae.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
+from rdkit_vae.training import Training, adamw_settings, build_model
 from rdkit_vae.trial import Trial
 
 _FORMAT, _VERSION = "rdvae-checkpoint", 1
+_AGAIN = (
+    "train it again with the same sweep command, or mend its sweep: rdvae verify FOLDER --repair"
+)
+_OURS = "give one that rdvae sweep wrote: runs/NAME/checkpoints/RUN/epoch=NNNNN.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,40 +105,30 @@ def _portable(value: Any) -> Any:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint and checks that it is one: only plain values and the network's tensors.
+    """Reads a checkpoint, if all that it says of itself agrees; takes no more memory than it fills.
+
+    Only plain values and dense tensors are read, of the network that its configuration builds.
 
     Raises:
         BadData: missing, damaged, of another program or of a newer release.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with open_torch_file(path) as file:
+            return _checked(file)
     except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            broken = archive.testzip()
-    except Exception as error:  # zip readers raise what they like on damaged files
-        raise BadData(f"{path}: not a checkpoint (no PyTorch file, or damaged: {error})") from None
-    if broken is not None:
-        raise BadData(f"{path}: damaged checkpoint (wrong checksum of {broken})")
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # and so does the unpickler
-        reason = str(error).partition("\n")[0]
-        raise BadData(f"{path}: not a checkpoint of rdvae ({reason[:120]})") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise BadData(f"{path}: a PyTorch file, but not a checkpoint of rdvae")
-    if content.get("version") != _VERSION:
-        raise BadData(
-            f"{path}: checkpoint of version {content.get('version')}, "
-            f"this rdvae reads {_VERSION}; upgrade rdvae"
-        )
-    try:
-        return _checked(content, hashlib.sha256(data).hexdigest())
-    except (BadInput, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadData(f"{path}: damaged checkpoint ({reason[:160]})") from error
+        raise BadData(f"{path}: cannot be read ({error.strerror}); {_OURS}") from error
+    except Foreign as error:
+        reason = _line(error)
+        raise BadData(f"{path}: not a checkpoint of rdvae ({reason}); {_OURS}") from error
+    except _Newer as error:
+        raise BadData(f"{path}: {error}") from error
+    except Exception as error:  # readers raise what they like on damaged files
+        raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_AGAIN}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
@@ -150,6 +145,46 @@ def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
     return math.sqrt(difference / sum(float(a.square().sum()) for a, _ in numbers))
 
 
+class _Newer(ValueError):
+    """Of a release that is newer than this one."""
+
+
+def _checked(file: TorchFile) -> Checkpoint:
+    content = file.content
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise Foreign("a PyTorch file of another program")
+    version = content["version"]
+    if type(version) is int and version > _VERSION:
+        raise _Newer(f"checkpoint of version {version}, rdvae here reads {_VERSION}; upgrade rdvae")
+    trial, shape = _trial_of(content["trial"]), _shape_of(content["shape"])
+    levels = content["levels"]
+    _check(levels, "levels", type(levels) is int and 2 <= levels <= 256)
+    if trial.image_size is not None and shape[1:] != (trial.image_size,) * 2:
+        raise ValueError(f"its images are {shape}, not of side {trial.image_size}")
+    for name in ("epoch", "step"):
+        _check(content[name], name, type(content[name]) is int and content[name] >= 0)
+    _check(content["loss"], "loss", type(content["loss"]) is float)
+    with torch.device("meta"):  # the shapes, without the numbers
+        model = build_model(trial, shape)
+    weights, optimizer = content["model"], content["optimizer"]
+    _check_tensors(weights, model.state_dict(), f"the weights of {trial.architecture}")
+    stored = [*weights.values()]
+    if optimizer is not None:
+        _check_optimizer(optimizer, model, trial)
+        stored += [tensor for moments in optimizer["state"].values() for tensor in moments.values()]
+    file.check(stored)
+    state = {name: content[name] for name in ("epoch", "step", "loss")}
+    if "within" in content:  # written in the middle of an epoch
+        state["within"] = _checked_within(content["within"])
+    loaded = file.load()
+    for name, tensor in weights.items():
+        found = loaded["model"][name]
+        if found.layout != torch.strided or found.shape != tensor.shape:
+            raise ValueError(f"{name} is not what it was said to be")
+    state |= {name: loaded[name] for name in ("model", "optimizer")}
+    return Checkpoint(trial=trial, shape=shape, levels=levels, state=state, sha256=file.sha256())
+
+
 def _checked_within(within: Any) -> dict[str, Any]:
     kinds = {"batches": int, "images": int, "loss": float}
     if not isinstance(within, dict) or {k: type(v) for k, v in within.items()} != kinds:
@@ -157,29 +192,65 @@ def _checked_within(within: Any) -> dict[str, Any]:
     return within
 
 
-def _checked(content: dict[str, Any], sha256: str) -> Checkpoint:
-    channels, height, width = (int(side) for side in content["shape"])
-    trial = Trial.from_dict(content["trial"])
-    expected = build_model(trial, (channels, height, width)).state_dict()
-    weights = content["model"]
-    if weights.keys() != expected.keys():
-        raise ValueError(f"its weights are not those of {trial.architecture}")
-    for name, tensor in expected.items():
-        found = weights[name]
-        if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_meta:
-            raise ValueError(f"{name} is not a dense tensor")
-        if found.shape != tensor.shape or found.dtype != tensor.dtype:
-            raise ValueError(f"{name} is {tuple(found.shape)}, not {tuple(tensor.shape)}")
-    for name in ("epoch", "step"):
-        if type(content[name]) is not int or content[name] < 0:
-            raise ValueError(f"{name} is {content[name]!r}")
-    state = {key: content[key] for key in ("epoch", "step", "loss", "model", "optimizer")}
-    if "within" in content:  # written in the middle of an epoch
-        state["within"] = _checked_within(content["within"])
-    return Checkpoint(
-        trial=trial,
-        shape=(channels, height, width),
-        levels=int(content["levels"]),
-        state=state,
-        sha256=sha256,
-    )
+def _check(value: object, name: str, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {str(value)[:60]!r}")
+
+
+def _trial_of(values: Any) -> Trial:
+    _check(values, "trial", isinstance(values, dict))
+    for name, value in values.items():
+        if name == "checkpoints":
+            _check(value, name, type(value) is list and all(type(epoch) is int for epoch in value))
+        else:
+            _check(value, str(name), isinstance(value, str | int | float | None))
+    return Trial.from_dict(values)
+
+
+def _shape_of(sides: Any) -> Shape:
+    whole = type(sides) is list and all(type(side) is int and side > 0 for side in sides)
+    _check(sides, "shape", whole and len(sides) == 3)
+    channels, height, width = sides
+    return channels, height, width
+
+
+def _check_tensors(found: Any, expected: dict[str, Any], what: str) -> None:
+    """Checks that dense tensors of the expected names, shapes and types are described."""
+    if not isinstance(found, dict) or found.keys() != expected.keys():
+        raise ValueError(f"it does not hold {what}")
+    for name, wanted in expected.items():
+        stored = found[name]
+        if not isinstance(stored, StoredTensor):
+            raise ValueError(f"{name} is not a tensor")
+        if stored.shape != wanted.shape or stored.dtype != wanted.dtype:
+            kind = f"{stored.dtype} {stored.shape}, not {wanted.dtype} {tuple(wanted.shape)}"
+            raise ValueError(f"{name} is {kind}".replace("torch.", ""))
+
+
+def _check_optimizer(found: Any, model: nn.Module, trial: Trial) -> None:
+    """Checks for the settings that the trial trains with, and moments of each of its parameters."""
+    known = inspect.signature(torch.optim.AdamW).parameters  # to make one would import far more
+    expected = {name: entry.default for name, entry in known.items()} | adamw_settings(trial)
+    weights = list(model.parameters())
+    expected["params"] = list(range(len(weights)))
+    match found:
+        case {"state": dict(state), "param_groups": [dict(group)]} if len(found) == 2:
+            pass
+        case _:
+            raise ValueError("its optimiser is not AdamW's")
+    for name, value in group.items():  # other releases of PyTorch know of other settings
+        plain = value if name in ("params", "betas") else [value]
+        _check(value, str(name), type(plain) in (list, tuple))
+        _check(value, str(name), all(v is None or math.isfinite(v) for v in plain))
+        if name == "lr":  # changes from step to step
+            _check(value, name, type(value) is float and value >= 0)
+        elif name in expected:
+            _check(value, str(name), value == expected[name])
+    if not {"lr", "betas", "eps", "weight_decay", "params"} <= group.keys():
+        raise ValueError("its optimiser's settings are not whole")
+    if state.keys() != set(expected["params"]):
+        raise ValueError("its optimiser is of other parameters")
+    step = torch.empty((), device="meta")
+    for index, weight in enumerate(weights):
+        moments = {"step": step, "exp_avg": weight, "exp_avg_sq": weight}
+        _check_tensors(state[index], moments, f"the moments of parameter {index}")

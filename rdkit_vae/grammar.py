@@ -42,10 +42,10 @@ def parse_betas(text: str) -> tuple[float, ...]:
 
 
 def _betas_of_part(part: str) -> list[float]:
-    if ".." not in part:
-        return [positive(part, "betas")]
     bounds, colon, count = part.partition(":")
-    first, last = bounds.split("..", 1)
+    first, dots, last = bounds.partition("..")
+    if not dots:
+        return [positive(part, "betas")]
     low, high = positive(first, "betas"), positive(last, "betas")
     if low >= high:
         raise BadInput(f"betas: the range {part!r} must run from the smaller to the larger number")

@@ -6,6 +6,7 @@ Never imports torch, so that results and statistics are read in a moment.
 import base64
 import functools
 import json
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -174,8 +175,8 @@ def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
         statistics = {
             split: _statistics_of(columns, split, facts) for split, facts in splits.items()
         }
-    except (KeyError, ValueError, TypeError, AttributeError, BadInput) as error:
-        raise BadData(f"{path}: damaged ({error})") from error
+    except Exception as error:  # what is wrong with a column shows itself in many ways
+        raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
     return statistics, about
 
 
@@ -202,21 +203,32 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
     rows = np.flatnonzero(columns["split"] == split)
     draws = int(columns["draw"][rows].max()) + 1
     shape = (len(rows) // draws, draws)
-    rate, own = facts["split_of_rate"], columns.get("own_sigma2")
+    dims, levels = facts["dims"], facts["levels"]
+    rate, own = facts["split_of_rate"], facts["own_sigma2"]
+    if type(dims) is not int or not 0 < dims < 2**40:
+        raise ValueError(f"dims is {dims!r}"[:60])
+    if levels is not None and (type(levels) is not int or levels < 2):
+        raise ValueError(f"levels is {levels!r}"[:60])
+    if own is not None and (not isinstance(own, int | float) or not 0 < own < math.inf):
+        raise ValueError(f"own_sigma2 is {own!r}"[:60])
+
+    def of(name: str) -> Any:
+        return np.asarray(columns[name][rows], np.float64).reshape(shape)
+
     return Statistics(
-        image=columns["image"][rows].reshape(shape)[:, 0],
-        kl=columns["kl"][rows].reshape(shape)[:, 0],
-        sse=columns["sse"][rows].reshape(shape),
-        log_ratio=columns["log_ratio"][rows].reshape(shape),
-        dims=facts["dims"],
-        levels=facts["levels"],
-        own_sigma2=facts["own_sigma2"] if own is None else own[rows].reshape(shape),
-        split_of_rate=rate and RateSplit(**{k: _array(v) for k, v in rate.items()}),
+        image=np.asarray(columns["image"][rows], np.int64).reshape(shape)[:, 0],
+        kl=of("kl")[:, 0],
+        sse=of("sse"),
+        log_ratio=of("log_ratio"),
+        dims=dims,
+        levels=levels,
+        own_sigma2=of("own_sigma2") if "own_sigma2" in columns else own,
+        split_of_rate=rate and RateSplit(**{k: _numbers(v) for k, v in rate.items()}),
     )
 
 
-def _array(value: Any) -> Any:
-    return np.array(value) if isinstance(value, list) else value
+def _numbers(value: Any) -> Any:
+    return np.array(value, np.float64) if isinstance(value, list) else float(value)
 
 
 def about_of(table: Any) -> dict[str, Any]:
@@ -281,6 +293,7 @@ _SEAL, _OPEN = "rdvae-crc32", b"00000000"
 _SEAL_MARK = _SEAL.encode() + b"\x18\x08"  # Thrift: a binary field of 8 bytes follows
 _SEALED_SINCE = 3
 _LARGE = 2**20  # bytes of a file
+_MOST_OF_FEW_BYTES = 100_000  # rows that fit in fewer bytes than there are rows
 
 
 def _sealed(data: bytes) -> bytes:
@@ -370,11 +383,17 @@ def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) ->
             source = pa.BufferReader(data)
             with pq.ParquetFile(source, page_checksum_verification=not whole) as file:
                 _check_metadata(path, file.schema_arrow.metadata, kind, sealed=bool(whole))
+                rows = file.metadata.num_rows
+                if rows > max(len(data), _MOST_OF_FEW_BYTES):
+                    raise BadData(
+                        f"{path}: damaged (it claims {rows:,} rows in {len(data):,} bytes)"
+                    )
                 # In small files threads would cost more than they save.
                 threads = len(data) > _LARGE
                 table = file.read(columns and list(columns), use_threads=threads)
-        about_of(table)
-    except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error) as error:
+        if not isinstance(about_of(table), dict):
+            raise ValueError("what stands beside the rows is damaged")
+    except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise BadData(f"{path}: not a readable Parquet file ({reason[:120]})") from error
     return table

@@ -76,5 +76,5 @@ def read_samples(path: Path) -> tuple[Samples, dict[str, Any]]:
         }
         pictures = {kind: flat.reshape(-1, *shape) for kind, flat in arrays.items()}
         return Samples(split=str(about["split"]), seed=int(about["seed"]), **pictures), about
-    except (KeyError, ValueError, TypeError) as error:
-        raise BadData(f"{path}: damaged ({error})") from error
+    except Exception as error:  # what is wrong with a column shows itself in many ways
+        raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error

@@ -37,6 +37,12 @@ def build_model(trial: Trial, shape: Shape) -> nn.Module:
     return model
 
 
+def adamw_settings(trial: Trial) -> dict[str, Any]:
+    """Where a trial's AdamW is not as it comes."""
+    decay = PROTOCOLS[trial.protocol].weight_decay
+    return {"lr": trial.learning_rate, "weight_decay": decay, "fused": True}
+
+
 def learning_rate(trial: Trial, step: int, total: int) -> float:
     """Cosine annealing from the trial's rate towards 0, once per cycle of its protocol."""
     cycle = math.ceil(total / PROTOCOLS[trial.protocol].annealings)
@@ -79,12 +85,7 @@ class Training:
         model = build_model(trial, images.shape).to(self.device)
         # The faster layout for convolutions.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=trial.learning_rate,
-            weight_decay=self.protocol.weight_decay,
-            fused=True,
-        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), **adamw_settings(trial))
         self.epoch, self.step, self.loss = 0, 0, math.nan
         self._within = _Within()
         self._augmentation = augmentation_of(trial)

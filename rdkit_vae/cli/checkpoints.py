@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.options import data_dir_option
-from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.errors import BadData, BadInput, RdvaeError
 from rdkit_vae.trial import Trial, bind
 
 if TYPE_CHECKING:
+    from rdkit_vae.checkpoint import Checkpoint
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.statistics import Statistics
+
+MOST_DRAWS = 127
+_NAME_ONE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +90,7 @@ _MEASURING_OPTIONS = (
     ),
     click.option(
         "--draws",
-        type=click.IntRange(1, 127),
+        type=click.IntRange(1, MOST_DRAWS),
         help="Measure now, with so many posterior draws per image.",
     ),
 )
@@ -116,6 +120,9 @@ def measured(path: Path, wanted: Wanted) -> Measured:
     from rdkit_vae.files import sha256_of
     from rdkit_vae.store import statistics_beside
 
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a file" if path.exists() else "no such file"
+        raise BadData(f"{path}: {what}; {_NAME_ONE}")
     sha256 = sha256_of(path)
     anew = wanted.anew or wanted.draws is not None
     stored = None if anew else _stored(path, sha256)
@@ -125,10 +132,14 @@ def measured(path: Path, wanted: Wanted) -> Measured:
     missing = [name for name in ("trial", "epoch", "step") if name not in about]
     if missing:
         raise BadData(f"{statistics_beside(path)}: damaged (no {', '.join(missing)})")
+    try:
+        trial = Trial.from_dict(about["trial"])
+    except BadInput as error:
+        raise BadData(f"{statistics_beside(path)}: damaged ({error})") from error
     return Measured(
         path=path,
         sha256=sha256,
-        trial=Trial.from_dict(about["trial"]),
+        trial=trial,
         epoch=about["epoch"],
         step=about["step"],
         statistics=statistics,
@@ -146,8 +157,8 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
     from rdkit_vae.evaluation import evaluate_discretized
     from rdkit_vae.sweep import choose_device
 
-    images, device = images_of(of.path, of.trial, wanted), choose_device(wanted.device)
-    model = load_checkpoint(of.path).model().to(device)
+    checkpoint, device = load_checkpoint(of.path), choose_device(wanted.device)
+    images, model = images_of(of.path, checkpoint, wanted), checkpoint.model().to(device)
     trial = replace(of.trial, draws=of.statistics["test"].sse.shape[1])  # the very same draws
     with _busy(f"weighing the pixels of {of.path}"):
         return evaluate_discretized(model, images, trial, sigma2, device=device)
@@ -161,18 +172,24 @@ def _busy(what: str) -> AbstractContextManager[object]:
     return console.status(what) if console.is_terminal else nullcontext()
 
 
-def images_of(path: Path, trial: Trial, place: Place) -> "Images":
-    """The images of the trial of the checkpoint `path`, wherever they are now.
+def images_of(path: Path, checkpoint: "Checkpoint", place: Place) -> "Images":
+    """The images that the checkpoint read from `path` was trained on, wherever they are now.
 
     Raises:
         BadData: they are not there, or others.
     """
-
+    trial = checkpoint.trial
     try:
         images = _load(place.dataset or trial.dataset, place.data_dir, trial.image_size)
         bind(trial, images.sha256)
     except RdvaeError as error:
         raise BadData(f"{path} needs its images: {error}; --dataset names another place") from error
+    if (images.shape, images.levels) != (checkpoint.shape, checkpoint.levels):
+        raise BadData(
+            f"{path}: damaged checkpoint (of images of shape {checkpoint.shape} and "
+            f"{checkpoint.levels} levels, {trial.dataset} has {images.shape} and {images.levels}); "
+            "train it again with the same sweep command"
+        )
     return images
 
 
@@ -201,6 +218,9 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
         click.echo(f"rdvae: {error}; evaluating the checkpoint instead", err=True)
         return None
     if about.get("checkpoint_sha256") != sha256:
+        from rdkit_vae.checkpoint import load_checkpoint
+
+        load_checkpoint(path)  # if it is damaged, that is what to say
         raise BadData(
             f"{path} has changed since {beside} was measured on it (another SHA-256); "
             "--evaluate measures it now"
@@ -215,8 +235,11 @@ def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict
 
     checkpoint = load_checkpoint(path)
     trial = checkpoint.trial
-    images, device = images_of(path, trial, wanted), choose_device(wanted.device)
-    taken = replace(trial, draws=wanted.draws or trial.draws)
+    draws = wanted.draws or trial.draws
+    if draws > MOST_DRAWS:
+        raise BadData(f"{path}: asks for {draws} draws per image; give --draws, 1 to {MOST_DRAWS}")
+    images, device = images_of(path, checkpoint, wanted), choose_device(wanted.device)
+    taken = replace(trial, draws=draws)
     with _busy(f"evaluating {path}"):
         statistics = evaluate(checkpoint.model().to(device), images, taken, device=device)
     at = {"epoch": checkpoint.epoch, "step": checkpoint.step}

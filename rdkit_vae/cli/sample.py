@@ -89,6 +89,8 @@ def command(
             written.append(_sample(path, out, where, wanted))
         except RdvaeError as error:
             failed.append(str(error))
+    if not written and len(failed) == 1:
+        raise BadData(failed[0])
     for reason in failed:
         click.echo(f"rdvae: left out {reason}", err=True)
     if not written:
@@ -111,7 +113,7 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
     from rdkit_vae.store import code_version, now, samples_beside
 
     found = load_checkpoint(path)
-    trial, images = found.trial, images_of(path, found.trial, where)
+    trial, images = found.trial, images_of(path, found, where)
     model = found.model().to(where.device)
     pictures = sample(model, images, latents=trial.latents, device=where.device, **wanted)
     name = f"{trial.run_id}-epoch={found.epoch:05d}.parquet"

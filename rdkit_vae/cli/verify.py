@@ -81,7 +81,7 @@ def _repair(sweep: "Sweep", findings: "list[Finding]", place: Place) -> None:
     done = repair(
         sweep,
         findings,
-        lambda checkpoint, path: images_of(path, checkpoint.trial, place),
+        lambda checkpoint, path: images_of(path, checkpoint, place),
         device=device,
     )
     for line in done:

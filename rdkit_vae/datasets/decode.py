@@ -128,6 +128,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file of 8 bits a channel; whatever is wrong with it becomes `BadData`."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what stands beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 if file.mode not in _GREY | _COLOUR:
@@ -135,10 +136,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                         f"{path}: pixels of mode {file.mode} are not of 8 bits; convert it"
                     )
                 yield file
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadData(f"{path}: not a readable image ({error})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except BadData:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
         raise BadData(f"{path}: claims too many pixels to be decoded") from None
+    except Exception as error:  # the decoders raise what they like on damaged files
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise BadData(f"{path}: not a readable image ({reason})") from None
 
 
 def _centre(image: Image.Image, side: int) -> Image.Image:

@@ -16,6 +16,7 @@ _FINGERPRINTS = {
     "a88c0f4aabd5801737ab1473ed616ef54c0e3c60fc89b035b4b723220d9a2d62": "mnist",
     "047903b228fc1562653cd29d377b0f34fa8fb63c69ed30cd2f599e500a8ed0af": "fashion-mnist",
 }
+_MOST_DEFLATED = 1040  # no byte of a gzip stands for more
 _MAGIC = 0x00000803  # unsigned bytes, three dimensions
 
 
@@ -62,7 +63,13 @@ def read_idx(path: Path) -> Pixels:
             if magic != _MAGIC:
                 raise BadData(f"{path}: not an IDX file of images (magic number {magic:#010x})")
             size = count * height * width
-            body = file.read(min(size, 2**40) + 1)
+            most = path.stat().st_size * (_MOST_DEFLATED if path.suffix == ".gz" else 1)
+            if size > most:
+                raise BadData(
+                    f"{path}: its header claims {count} images of {height}x{width}, "
+                    f"its data ends after at most {most:,} bytes"
+                )
+            body = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BadData(f"{path}: cannot be read ({error})") from error
     except (MemoryError, OverflowError) as error:

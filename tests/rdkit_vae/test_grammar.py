@@ -108,3 +108,9 @@ def test_unknown_interpretations(name: str) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(BadInput, match=r"'best'.*half.*shared.*constant:V"):
         grammar.parse_sigma("best")
+
+
+@pytest.mark.parametrize("text", ["1:2..3", "1:..", ":..", "0.1:0.2..0.3:4"])
+def test_dots_after_the_colon_are_no_range(text: str) -> None:
+    with pytest.raises(BadInput, match=r"is not a number|missing"):
+        grammar.parse_betas(text)

@@ -231,3 +231,66 @@ def test_the_quick_copy_of_the_rows_is_what_the_pages_hold(
         for name in ("a", "b"):
             found = parquet.read_results(tmp_path / f"{name}.parquet", columns)
             assert found.equals(pages.select(columns))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({"dims": dims} for dims in ("9", 0, -1, None, 10**400)),
+        *({"levels": levels} for levels in ("17", [1], 1)),
+        *({"own_sigma2": own} for own in ("x", -1.0, [1.0])),
+        {"split_of_rate": {"unit_rate": "x"}},
+        {"split_of_rate": 3},
+    ],
+)
+def test_facts_that_are_no_numbers_are_refused(
+    tmp_path: Path, statistics: Stats, facts: dict[str, object]
+) -> None:
+    path = tmp_path / "s.parquet"
+    parquet.write_statistics(path, statistics, {})
+    table = parquet.read_table(path, parquet.STATISTICS_KIND)
+    about = parquet.about_of(table)
+    for of in about["splits"].values():
+        of.update(facts)
+    metadata = parquet.file_metadata(parquet.STATISTICS_KIND, about)
+    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    with pytest.raises(BadData, match=r"s\.parquet: damaged"):
+        parquet.read_statistics(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("draw", [-1]), ("sse", ["x"]), ("kl", [[1.0]]), ("draw", [2**62])]
+)
+def test_columns_that_are_no_statistics_are_refused(
+    tmp_path: Path, statistics: Stats, name: str, values: list[object]
+) -> None:
+    path = tmp_path / "s.parquet"
+    parquet.write_statistics(path, statistics, {})
+    table = parquet.read_table(path, parquet.STATISTICS_KIND)
+    at = table.column_names.index(name)
+    parquet.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
+    with pytest.raises(BadData, match=r"s\.parquet: damaged"):
+        parquet.read_statistics(path)
+
+
+@pytest.mark.parametrize("about", [b"[" * 100_000, b"[1]", b"null", b"{"])
+def test_what_stands_beside_the_rows_is_checked(
+    tmp_path: Path, statistics: Stats, about: bytes
+) -> None:
+    path = tmp_path / "s.parquet"
+    parquet.write_statistics(path, statistics, {})
+    table = parquet.read_table(path, parquet.STATISTICS_KIND)
+    metadata = parquet.file_metadata(parquet.STATISTICS_KIND, {}) | {b"about": about}
+    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    with pytest.raises(BadData, match=r"s\.parquet"):
+        parquet.read_statistics(path)
+
+
+def test_more_rows_than_bytes_are_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    table = pa.table({"kl": np.zeros(10_000_000)})
+    metadata = parquet.file_metadata(parquet.STATISTICS_KIND, {})
+    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(BadData, match=r"claims 10,000,000 rows"):
+        parquet.read_statistics(path)

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,19 @@ def test_several_arrays_need_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", GREY, GREY)
     with pytest.raises(BadData, match="2 arrays"):
         load_dataset(f"npz:{tmp_path / 'x.npz'}")
+
+
+def test_a_header_that_claims_more_than_is_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for save in (np.savez, np.savez_compressed):
+        save(path, GREY)
+        with zipfile.ZipFile(path) as archive:
+            array = archive.read("arr_0.npy")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("arr_0.npy", array.replace(b"(10, 6, 7)", b"(9**9,6,7)"))
+        with pytest.raises(BadData, match=r"x\.npz: not a readable"):
+            load_dataset(f"npz:{path}")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("arr_0.npy", array.replace(b"(10, 6, 7), }  ", b"(10000000000,), }"))
+        with pytest.raises(BadData, match="claims to be"):
+            load_dataset(f"npz:{path}")
