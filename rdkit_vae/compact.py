@@ -16,7 +16,7 @@ from typing import Any
 
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import locked, sync_folder, write_atomic
-from rdkit_vae.parquet import about_of, encoded_results, read_results
+from rdkit_vae.parquet import about_of, encoded_results, read_results, write_results
 from rdkit_vae.store import OK, Sweep
 
 _MERGED = "merged-"  # begins the names of merged files; a run_id begins with its dataset's name
@@ -90,17 +90,17 @@ def _compact(results: Path) -> Compacted:
     singles, unfinished, others = 0, 0, []
     files = [path for path in results.glob("*.parquet") if not path.name.startswith((".", "_"))]
     # A trial's own file, if it is there too, comes after the merged one and takes its place.
-    for path in sorted(files, key=lambda path: (not _is_merged(path), path.name)):
+    for path in sorted(files, key=lambda path: (not is_merged(path), path.name)):
         try:
             table = read_results(path)
             held = _abouts(path, table)
         except BadData as error:
             others.append(str(error))
             continue
-        if not (_is_merged(path) or _ended(table)):
+        if not (is_merged(path) or _ended(table)):
             unfinished += 1
             continue
-        singles += not _is_merged(path)
+        singles += not is_merged(path)
         replaced.append(path)
         abouts |= held
         tables |= _by_run(table)
@@ -121,7 +121,8 @@ def _compact(results: Path) -> Compacted:
     )
 
 
-def _is_merged(path: Path) -> bool:
+def is_merged(path: Path) -> bool:
+    """Whether a file of results has the name of one that `compact` made."""
     return path.name.startswith(_MERGED)
 
 
@@ -132,7 +133,7 @@ def _abouts(path: Path, table: Any) -> dict[str, dict[str, Any]]:
         BadData: it is neither the results of one trial, under its name, nor a merged file.
     """
     about, runs = about_of(table), set(table["run_id"].to_pylist())
-    if not _is_merged(path):
+    if not is_merged(path):
         if runs != {path.stem}:
             raise BadData(f"{path}: not the results of one trial, under its name")
         return {path.stem: about}
@@ -140,6 +141,24 @@ def _abouts(path: Path, table: Any) -> dict[str, dict[str, Any]]:
     if set(held) != runs:
         raise BadData(f"{path}: not a merged file (it names other trials than its rows)")
     return held
+
+
+def split(sweep: Sweep) -> list[Path]:
+    """Gives every trial of the merged files its own file again; returns the files that were merged.
+
+    Raises:
+        BadData: one of them is damaged.
+        CannotWrite: the folder cannot be written.
+    """
+    merged = sorted((sweep.root / "results").glob(f"{_MERGED}*.parquet"))
+    for path in merged:
+        table = read_results(path)
+        held = _abouts(path, table)
+        for run_id, rows in _by_run(table).items():
+            if not sweep.results(run_id).exists():
+                write_results(sweep.results(run_id), rows.to_pylist(), held[run_id])
+        path.unlink()
+    return merged
 
 
 def _ended(table: Any) -> bool:
@@ -206,7 +225,7 @@ def _settle(results: Path) -> None:
         merged = merged_runs(results)
         for path in beside.iterdir():
             there = (results / path.name).exists() or path.stem in merged
-            if not (there or _is_merged(path) or path.suffix == ".part"):
+            if not (there or is_merged(path) or path.suffix == ".part"):
                 path.rename(results / path.name)
         shutil.rmtree(beside)
         sync_folder(results)

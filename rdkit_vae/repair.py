@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.checkpoint import Checkpoint, load_checkpoint
+from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.evaluation import evaluate
@@ -19,7 +20,7 @@ from rdkit_vae.runner import environment
 from rdkit_vae.sigma import score
 from rdkit_vae.statistics import Statistics
 from rdkit_vae.store import OK, Sweep, code_version, result_rows
-from rdkit_vae.verify import Finding, Rows, differences, wrong_with_checkpoint
+from rdkit_vae.verify import PUT_ASIDE, Finding, Rows, differences, wrong_with_checkpoint
 
 ImagesOf = Callable[[Checkpoint, Path], Images]
 
@@ -41,15 +42,17 @@ def repair(
         CannotWrite: a file cannot be written.
     """
     done: list[str] = []
-    runs: dict[str, None] = {}
+    runs: set[str] = set()
     with locked(sweep.root, alone=True):
         clear_partial(sweep.root)
         for finding in findings:
-            if finding.remedy == "put aside":
+            if finding.remedy == PUT_ASIDE or is_merged(finding.path):
                 done.append(_put_aside(sweep, finding.path))
             elif finding.remedy and finding.run_id:
-                runs[finding.run_id] = None
-        for run_id in runs:
+                runs.add(finding.run_id)
+        if runs & merged_runs(sweep.root / "results").keys():
+            done += [f"{path}: split by trial" for path in split(sweep)]
+        for run_id in sorted(runs):
             done += _repair_run(sweep, run_id, images_of, device)
     return done
 

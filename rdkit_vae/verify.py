@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rdkit_vae.compact import is_merged
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import PARTIAL, is_locked, sha256_of
 from rdkit_vae.grammar import counted, few
@@ -21,6 +22,7 @@ from rdkit_vae.trial import Trial
 
 Rows = list[dict[str, Any]]
 _OF_THE_MAKING = ("code_version", "created_at")  # no numbers: they differ when a row is made again
+PUT_ASIDE = "put aside"  # the remedy of a file that no row names
 _TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
 
 
@@ -90,9 +92,11 @@ def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
         try:
             table = read_results(path)
             about = about_of(table)
+            if not _pages_agree(path, table):
+                raise BadData(f"{path}: damaged (its rows are there twice, and differ)")
         except BadData as error:
             what = str(error).removeprefix(f"{path}: ")
-            if path.stem in named or path.name.startswith("merged-"):
+            if path.stem in named or is_merged(path):
                 remedy = "its rows are made again from the checkpoints"
                 finding = Finding(path=path, what=what, run_id=path.stem, remedy=remedy)
                 report.findings.append(finding)
@@ -107,6 +111,16 @@ def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
                 what = f"its configuration is not that of {run_id}"
                 report.findings.append(Finding(path=path, what=what, run_id=run_id))
     return runs
+
+
+def _pages_agree(path: Path, table: Any) -> bool:
+    """Whether other readers of Parquet find the rows that `read_results` finds."""
+    import pyarrow.parquet as pq
+
+    pages = pq.read_table(path)
+    names = [name for name in pages.column_names if name in table.column_names]
+    # In pandas, where a NaN equals a NaN.
+    return bool(table.select(names).to_pandas().equals(pages.select(names).to_pandas()))
 
 
 def _name_of(trial: Any) -> str | None:
@@ -228,6 +242,6 @@ def _unnamed(sweep: Sweep, runs: Mapping[str, Rows], named: set[str]) -> Iterato
             run_id = path.parent.name
             if path not in known and run_id not in going_on:
                 what = "no row names it" if run_id in named else "it is of no trial of this sweep"
-                yield Finding(path=path, what=what, run_id=run_id, remedy="put aside")
+                yield Finding(path=path, what=what, run_id=run_id, remedy=PUT_ASIDE)
     for path in sorted((sweep.root / PARTIAL).glob("*")):
         yield Finding(path=path, what="left by a process that died", remedy="removed")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from rdkit_vae.compact import is_merged
 from rdkit_vae.errors import BadData, OtherKind
 from rdkit_vae.grammar import counted, few
 from rdkit_vae.parquet import read_results
@@ -84,9 +85,11 @@ def _read_all(path: Path, columns: Sequence[str]) -> "list[pa.Table | BadData]":
     """What each file at or below a path holds, or why it cannot be read."""
     before: list[Path] = []
     for _ in range(_LISTINGS):
-        # What a sweep wrote itself comes before rows that were scored again.
+        # What a sweep wrote itself comes before rows that were scored again, and a trial's own
+        # file before one that was merged from it.
         files = sorted(
-            parquet_files(path, _OTHER_KINDS), key=lambda file: file.parent.name != "results"
+            parquet_files(path, _OTHER_KINDS),
+            key=lambda file: (file.parent.name != "results", is_merged(file)),
         )
         with ThreadPoolExecutor(_READERS) as pool:
             found = list(pool.map(lambda file: _read(file, columns), files))

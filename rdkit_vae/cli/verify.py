@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rdkit_vae.store import Sweep
     from rdkit_vae.verify import Finding, Report
 
+_ROUNDS = 3  # of repair: what was merged is first taken apart, then made again
+
 
 @click.command("verify")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -49,12 +51,13 @@ def _verify(sweep: "Sweep", mend: bool, place: Place) -> bool:
     except BadData as error:
         click.echo(str(error))
         return True
-    _tell(sweep, report, mend)
-    if not mend or not any(finding.remedy for finding in report.findings):
-        return bool(report.findings)
-    _repair(sweep, report.findings, place)
-    report = verify(sweep)
-    _tell(sweep, report, mended=False)
+    _tell(sweep, report, mended=mend)
+    for _ in range(_ROUNDS):
+        if not mend or not any(finding.remedy for finding in report.findings):
+            break
+        _repair(sweep, report.findings, place)
+        report = verify(sweep)
+        _tell(sweep, report, mended=True)
     return bool(report.findings)
 
 

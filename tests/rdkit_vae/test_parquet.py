@@ -220,7 +220,7 @@ def test_the_quick_copy_of_the_rows_is_what_the_pages_hold(
 ) -> None:
     path = tmp_path / "a.parquet"
     rows = _rows(tiny_trial, statistics)
-    rows += store.failed_rows(tiny_trial, ["half"], epoch=5, step=15, status="diverged")
+    rows += store.failed_rows(tiny_trial, ["half"], epoch=5, step=15, status="diverged", reason="")
     parquet.write_results(path, rows, {"trial": tiny_trial.to_dict()})
     quick, pages = parquet.read_results(path), pq.read_table(path)
     assert quick.equals(pages)

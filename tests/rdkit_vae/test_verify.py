@@ -1,0 +1,170 @@
+"""Damage of every kind is found, named and mended; the numbers come back to the last bit."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from rdkit_vae.compact import compact
+from rdkit_vae.files import locked
+from rdkit_vae.parquet import read_results, write_results
+from rdkit_vae.store import Sweep
+from rdkit_vae.verify import verify
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _numbers(folder: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(folder / "results").drop(columns=["created_at", "code_version"])
+    return frame.sort_values(["run_id", "epoch", "split", "sigma"], ignore_index=True)
+
+
+@pytest.fixture
+def copy(sweep_folder: Path, tmp_path: Path) -> Sweep:
+    shutil.copytree(sweep_folder, tmp_path / "x")
+    return Sweep(tmp_path / "x")
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _first(folder: Path, pattern: str) -> Path:
+    return min(folder.glob(pattern))
+
+
+def _change_a_number(path: Path) -> None:
+    """As another hand would: a file that is whole, with a number that is wrong."""
+    table = read_results(path)
+    rows = table.to_pylist()
+    rows[3]["elbo"] += 0.001
+    write_results(path, rows, {"trial": _trial_of(path)})
+
+
+def _trial_of(path: Path) -> object:
+    import json
+
+    return json.loads(pq.read_schema(path).metadata[b"about"])["trial"]
+
+
+def _double(path: Path) -> None:
+    rows = read_results(path).to_pylist()
+    write_results(path, [*rows, rows[0]], {"trial": _trial_of(path)})
+
+
+def _swap(path: Path) -> None:
+    """The statistics of another checkpoint in the place of these."""
+    shutil.copy(max(path.parent.glob("*.parquet")), path)
+
+
+RESULTS, STATISTICS = "results/*.parquet", "statistics/*/epoch=00002.parquet"
+CHECKPOINT, LAST = "checkpoints/*/epoch=00002.pt", "checkpoints/*/epoch=00003.pt"
+DAMAGES = {
+    "flipped results": (RESULTS, _flip, "checksum"),
+    "truncated results": (RESULTS, lambda p: p.write_bytes(p.read_bytes()[:-30]), "Parquet"),
+    "empty results": (RESULTS, lambda p: p.write_bytes(b""), "Parquet"),
+    "no results": (RESULTS, Path.unlink, "there is no results file"),
+    "a wrong number": (RESULTS, _change_a_number, "elbo is"),
+    "a row twice": (RESULTS, _double, "1 rows are there twice"),
+    "flipped statistics": (STATISTICS, _flip, "checksum"),
+    "no statistics": (STATISTICS, Path.unlink, "No such file"),
+    "other statistics": (STATISTICS, _swap, "measured on another checkpoint"),
+    "a flipped checkpoint": (CHECKPOINT, _flip, "its SHA-256 is not the one"),
+    "no checkpoint": (CHECKPOINT, Path.unlink, "cannot be read"),
+    "no last checkpoint": (LAST, Path.unlink, "cannot be read"),
+    "an orphan": (CHECKPOINT, lambda p: shutil.copy(p, p.with_name("epoch=00007.pt")), "no row"),
+}
+
+
+def test_a_sound_sweep_agrees_with_itself(main: Run, sweep_folder: Path) -> None:
+    done = main("verify", sweep_folder, cwd=sweep_folder)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(": 36 checkpoints, 396 rows: all agree\n")
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["", "compacted"])
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damage_is_named_and_mended(
+    what: str,
+    merged: bool,
+    copy: Sweep,
+    main: Run,
+    rdvae: Run,
+    small_sweep: tuple[str, ...],
+    sweep_folder: Path,
+) -> None:
+    pattern, damage, cause = DAMAGES[what]
+    if merged:
+        compact(copy)
+        if pattern == RESULTS and what in ("a wrong number", "a row twice"):
+            pytest.skip("of a trial's own file")
+    path = _first(copy.root, pattern)
+    damage(path)
+    found = main("verify", copy.root, cwd=copy.root)
+    assert found.returncode == 4
+    lines = [line for line in found.stdout.splitlines() if cause in line]
+    assert lines, found.stdout
+    assert all("--repair: " in line for line in lines)
+    kept = {path: path.read_bytes() for path in copy.root.rglob("*") if path.is_file()}
+    assert main("verify", copy.root, cwd=copy.root).stdout == found.stdout
+    assert {path: path.read_bytes() for path in kept} == kept  # looking changes nothing
+
+    mended = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert main("verify", copy.root, cwd=copy.root).returncode == 0
+    if "checkpoint" in what:  # what is lost is trained again
+        assert "trained again" in mended.stdout
+        again = rdvae(*small_sweep, "--out", copy.root)
+        assert again.returncode == 0, again.stderr
+        assert "11 of 12 done, 1 to go" in again.stdout
+    pd.testing.assert_frame_equal(_numbers(copy.root), _numbers(sweep_folder), check_exact=True)
+    assert verify(copy).findings == []
+
+
+def test_a_repair_deletes_nothing(main: Run, copy: Sweep) -> None:
+    paths = [_first(copy.root, pattern) for pattern in (RESULTS, STATISTICS, LAST)]
+    for path in paths:
+        _flip(path)
+    damaged = {path.read_bytes() for path in paths}
+    assert main("verify", "--repair", copy.root, cwd=copy.root).returncode == 0
+    aside = {path.read_bytes() for path in (copy.root / "damaged").rglob("*") if path.is_file()}
+    assert damaged == aside
+
+
+def test_foreign_files_are_counted_and_left(main: Run, copy: Sweep) -> None:
+    pq.write_table(pq.read_table(_first(copy.root, RESULTS)), copy.root / "results" / "my.parquet")
+    done = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert done.returncode == 0
+    assert "1 file not of it: my.parquet" in done.stdout
+    assert (copy.root / "results" / "my.parquet").exists()
+
+
+def test_a_sweep_at_work_is_looked_at_and_not_mended(main: Run, copy: Sweep) -> None:
+    _first(copy.root, RESULTS).unlink()
+    with locked(copy.root):
+        found = verify(copy)
+        assert found.at_work
+        assert found.findings == []  # its results may be on their way
+        _flip(_first(copy.root, RESULTS))
+        done = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert done.returncode == 2
+    assert "at work there" in done.stderr
+
+
+def test_damaged_descriptions_and_nothing_at_all(main: Run, copy: Sweep, tmp_path: Path) -> None:
+    copy.description.write_bytes(b"{")
+    done = main("verify", copy.root, cwd=tmp_path)
+    assert done.returncode == 4
+    assert "sweep.json: cannot be read as JSON" in done.stdout
+    (tmp_path / "empty").mkdir()
+    assert main("verify", "empty", cwd=tmp_path).returncode == 4
+
+
+def test_verifying_needs_no_torch(imported_by: Callable[..., set[str]], sweep_folder: Path) -> None:
+    assert "torch" not in imported_by("verify", sweep_folder)
