@@ -14,7 +14,7 @@ from rdkit_vae.compact import is_merged
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import PARTIAL, is_locked, sha256_of
 from rdkit_vae.grammar import counted, few
-from rdkit_vae.ledger import FAILED, state_of
+from rdkit_vae.ledger import FAILED
 from rdkit_vae.parquet import about_of, read_results, read_statistics
 from rdkit_vae.sigma import score
 from rdkit_vae.store import OK, Sweep, result_rows
@@ -75,7 +75,8 @@ def verify(sweep: Sweep) -> Report:
     report = Report(at_work=is_locked(sweep.root))
     named = set(sweep.run_ids())
     runs = _read_all(sweep, named, report)
-    for run_id in sorted(named - runs.keys()):
+    damaged = {finding.run_id for finding in report.findings}
+    for run_id in sorted(named - runs.keys() - damaged):
         if _checkpoints(sweep, run_id) and not report.at_work:
             runs[run_id] = []
     for run_id, rows in runs.items():
@@ -230,9 +231,14 @@ def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:
     return sorted(sweep.checkpoint(run_id, 0).parent.glob("epoch=*.pt"))
 
 
+def _has_ended(rows: Rows) -> bool:
+    """Whether rows are those of a trial that has ended; of no rows it is not known."""
+    return any(row["status"] in FAILED or row["epoch"] == row["epochs"] for row in rows)
+
+
 def _unnamed(sweep: Sweep, runs: Mapping[str, Rows], named: set[str]) -> Iterator[Finding]:
-    """Files that belong to no row. Of a trial that goes on, they are on their way to one."""
-    going_on = {run_id for run_id in named if state_of(sweep, run_id).status not in (OK, *FAILED)}
+    """Files that belong to no row, of trials that have ended: else they are on their way to one."""
+    going_on = {run_id for run_id in named if not _has_ended(runs.get(run_id, []))}
     known = set()
     for run_id, rows in runs.items():
         for epoch in {row["epoch"] for row in rows if row["status"] == OK}:

@@ -26,8 +26,8 @@ def test_twenty_kills_of_the_whole_tree_at_random_moments(
     rng, kills, sweeps = random.Random(5), 0, 0
     while kills < KILLS:
         folder = tmp_path / str(sweeps)
-        while True:
-            sweep = start(folder)
+        sweep = start(folder)
+        while kills < KILLS:
             moment = time.monotonic() + rng.uniform(0.2, 7.0)
             while time.monotonic() < moment and sweep.process.poll() is None:
                 time.sleep(0.01)
@@ -35,6 +35,7 @@ def test_twenty_kills_of_the_whole_tree_at_random_moments(
                 break
             sweep.kill_all()
             kills += 1
+            sweep = start(folder)
         assert sweep.end()[0] == 0
         assert_same(folder, undisturbed)
         sweeps += 1
