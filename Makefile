@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-faults check format clean
 
 help:
 	@echo "make demo    train the example grid on digits and draw figures/rd-digits.png (and .pdf)"
 	@echo "make test    run the tests"
+	@echo "make test-faults  kill sweeps, fill disks, cut cables: the slower tests (minutes)"
 	@echo "make check   formatting, lint, types, import layering"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove the environment and caches"
@@ -33,7 +34,10 @@ demo: $(VENV)/core
 	$(BIN)/rdvae plot-rd runs/demo --out figures/rd-digits.png --out figures/rd-digits.pdf
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not faults"
+
+test-faults: $(VENV)/dev
+	$(BIN)/python -m pytest -m faults --durations 5
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check

@@ -1,6 +1,5 @@
 """How long a sweep will take and how much it will write, from a short measurement."""
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.evaluation import SPLITS, evaluate, evaluated_images
+from rdkit_vae.evaluation import evaluate
+from rdkit_vae.footprint import bytes_of, evaluated
 from rdkit_vae.inputs import to_unit
 from rdkit_vae.training import Training
 from rdkit_vae.trial import Trial
@@ -16,7 +16,6 @@ from rdkit_vae.trial import Trial
 _SECONDS = 2.0  # of training steps that are timed
 _IMAGES = 128  # that are evaluated for the timing
 _START_UP = 5.0  # seconds until the workers have loaded torch and the data
-_BYTES_PER_DRAW = 20  # of a statistics file, compressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +33,10 @@ def estimate(trials: Sequence[Trial], images: Images, *, jobs: int, device: str)
     training = Training(trial, images, device)
     per_step = _seconds_per_step(training)
     per_image = _seconds_per_image(training, device)
-    evaluated = sum(len(evaluated_images(images, split, trial)) for split in SPLITS)
     steps, checkpoints = training.steps_per_epoch * trial.epochs, len(trial.checkpoints)
-    seconds = steps * per_step + checkpoints * evaluated * per_image
+    seconds = steps * per_step + checkpoints * evaluated(training) * per_image
     rounds = -(-len(trials) // jobs)
-    return Estimate(seconds=_START_UP + rounds * seconds, bytes=_bytes(training, len(trials)))
-
-
-def bytes_of(trials: Sequence[Trial], images: Images) -> float:
-    """What trials will write, without the time that they take."""
-    return _bytes(Training(trials[0], images), len(trials))
-
-
-def _bytes(training: Training, n_trials: int) -> float:
-    trial, images = training.trial, training.images
-    checkpoints = len(trial.checkpoints)
-    full, last = _checkpoint_bytes(training)
-    evaluated = sum(len(evaluated_images(images, split, trial)) for split in SPLITS)
-    stored = evaluated * trial.draws * _BYTES_PER_DRAW * checkpoints
-    return n_trials * (full * (checkpoints - 1) + last + stored)
+    return Estimate(seconds=_START_UP + rounds * seconds, bytes=len(trials) * bytes_of(training))
 
 
 def _seconds_per_step(training: Training) -> float:
@@ -78,14 +62,3 @@ def _seconds_per_image(training: Training, device: str) -> float:
     start = time.perf_counter()
     evaluate(training.model, few, training.trial, device=device)
     return (time.perf_counter() - start) / (len(few.train) + len(few.test))
-
-
-def _checkpoint_bytes(training: Training) -> tuple[int, int]:
-    """Size of a checkpoint with the optimiser's state, and of the last one, without."""
-    state = training.state()
-    sizes = []
-    for content in (state, state["model"]):
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        sizes.append(buffer.tell())
-    return sizes[0], sizes[1]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 import traceback
@@ -15,7 +16,7 @@ from typing import Any
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
 from rdkit_vae.files import claimed
-from rdkit_vae.grammar import counted
+from rdkit_vae.grammar import counted, megabytes
 from rdkit_vae.ledger import state_of
 from rdkit_vae.processes import Interrupts, end_children, live_as_child, start_child
 from rdkit_vae.store import CRASHED, OK, Sweep
@@ -113,6 +114,7 @@ class _Floor:
     elsewhere: dict[str, Trial] = field(default_factory=dict)
     crashes: Counter[str] = field(default_factory=Counter)
     stopping: bool = False
+    begun: bool = False
     looked: float = 0.0
 
     def connections(self) -> list[Any]:
@@ -159,6 +161,8 @@ class _Floor:
         except (EOFError, OSError):
             worker.process.join()
             said = {"status": CRASHED, "summary": _death(worker.process.exitcode)}
+        if said.get("kind") == "started":
+            self._check_room(said.pop("bytes"))
         if said.get("kind") in ("started", "epoch"):
             yield Event(run_id=run_id, **said)
             return
@@ -168,6 +172,23 @@ class _Floor:
         else:
             self.idle.append(worker)
         yield from self._ended(worker.trial, said["status"], said["summary"])
+
+    def _check_room(self, bytes_of_trial: float) -> None:
+        """Refuses to begin what the disk cannot hold.
+
+        Raises:
+            CannotWrite: there is too little room.
+        """
+        if self.begun:
+            return
+        self.begun = True
+        left = len(self.waiting) + len(self.workers) + len(self.elsewhere)
+        needed, free = left * bytes_of_trial, shutil.disk_usage(self.pool.sweep.root).free
+        if needed > free:
+            raise CannotWrite(
+                f"{self.pool.sweep.root}: about {megabytes(needed)} will be written and "
+                f"{megabytes(free)} are free; make room, or take --checkpoints last"
+            )
 
     def _ended(self, trial: Trial, status: str, summary: str) -> Iterator[Event]:
         run_id = trial.run_id
@@ -242,6 +263,7 @@ def _run(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    from rdkit_vae.footprint import bytes_of
     from rdkit_vae.runner import run_trial
     from rdkit_vae.training import Training
 
@@ -255,10 +277,11 @@ def _run(
             return {"status": _ELSEWHERE, "summary": "another process trains it"}
         if state_of(sweep, trial.run_id).status == OK:
             return {"status": OK, "summary": "trained by another process"}
-        connection.send({"kind": "started"})
+        data = shared(images)
+        connection.send({"kind": "started", "bytes": bytes_of(Training(trial, data))})
         # While it trains, all that can come is the word to stop.
         outcome = run_trial(
-            trial, shared(images), sweep, device=device, on_epoch=report, stop=connection.poll
+            trial, data, sweep, device=device, on_epoch=report, stop=connection.poll
         )
         return {"status": outcome.status, "summary": outcome.summary}
 

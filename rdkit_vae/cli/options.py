@@ -1,10 +1,12 @@
 """Options and their parsing that several commands share."""
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS, merge_repeats, parse_sigma, positive
 
 data_dir_option = click.option(
@@ -38,6 +40,20 @@ def sigmas_of(names: tuple[str, ...]) -> tuple[str, ...]:
     named = [sigma for name in names for sigma in (SIGMAS if name == "all" else [name])]
     merged, _ = merge_repeats(parse_sigma(name) for name in named)
     return merged
+
+
+def check_extra(modules: Sequence[str], extra: str, what: str) -> None:
+    """Refuses what needs an extra that is not installed.
+
+    Raises:
+        BadInput: one of its modules is not there.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(
+            f"{what} needs {', '.join(missing)}: pip install 'rdkit-vae[{extra}]' (here: pip "
+            f"install '.[{extra}]')"
+        )
 
 
 def bounds_of(text: str | None, option: str) -> tuple[float, float] | None:

@@ -1,12 +1,10 @@
 """`rdvae report`. Never imports torch."""
 
-import importlib.util
 from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import check_suffixes, split_option
-from rdkit_vae.errors import BadInput
+from rdkit_vae.cli.options import check_extra, check_suffixes, split_option
 
 _NEEDED = ("altair", "vl_convert", "jinja2")
 
@@ -27,12 +25,7 @@ def command(folder: Path, split: str, out: str) -> None:
     rdvae report runs/mnist --out report.html
     """
     check_suffixes([out], (".html",))
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BadInput(
-            f"rdvae report needs {', '.join(missing)}: pip install 'rdkit-vae[report]' (here: pip "
-            "install '.[report]')"
-        )
+    check_extra(_NEEDED, "report", "rdvae report")
     from rdkit_vae.files import write_atomic
     from rdvae_analysis.report.page import report
 

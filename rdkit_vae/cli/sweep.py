@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli import INTERRUPTED
-from rdkit_vae.cli.options import data_dir_option, positive_option
+from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.grammar import counted, megabytes, merge_repeats, one_of, parse_betas, parse_seeds
 from rdkit_vae.grid import grid, pairs
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.ledger import State
     from rdkit_vae.store import Sweep
+    from rdkit_vae.workers import Event
 
 TRIALS_FAILED = 3
 _RETRY = "retry with --retry-failed"
@@ -135,6 +137,9 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     default=False,
     help="Stop when a trial has failed, or run the others.  [default: keep going]",
 )
+@click.option(
+    "--tensorboard", is_flag=True, help="Also write scalars for TensorBoard; needs its extra."
+)
 @click.option("--dry-run", is_flag=True, help="List the trials, their time and disk; train none.")
 def command(
     betas: str,
@@ -150,6 +155,7 @@ def command(
     join: bool,
     retry_failed: bool,
     fail_fast: bool,
+    tensorboard: bool,
     dry_run: bool,
     **settings: Any,
 ) -> None:
@@ -165,6 +171,8 @@ def command(
     rdvae sweep --betas 1e-2..1e2:9 --dataset folder:photos --image-size 64 --dry-run
     rdvae sweep --betas 0.01,0.1,1 --pairs
     """
+    if tensorboard:
+        check_extra(["tensorboardX"], "tensorboard", "--tensorboard")
     if paired and objectives is not None:
         raise click.UsageError("--pairs are of objective constant: leave --objectives out")
     axes: dict[str, Any] = {
@@ -198,6 +206,7 @@ def command(
         join=join,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
+        tensorboard=tensorboard,
     )
     try:
         sys.exit(_estimate(run) if dry_run else _train(run))
@@ -221,6 +230,7 @@ class _Run:
     join: bool
     retry_failed: bool
     fail_fast: bool
+    tensorboard: bool
 
     def states(self) -> "dict[str, State]":
         """How each trial stands, by run_id."""
@@ -310,15 +320,23 @@ def _train(run: _Run) -> int:
 
     from rdkit_vae.progress import SweepProgress
     from rdkit_vae.sweep import opened, run_sweep
+    from rdkit_vae.tensorboard import Scalars
 
     with opened(run.sweep, run.trials, run.images, join=run.join):
         states = run.states()
         left = run.left(states)
-        if left and not run.join:
-            _check_room(run, left)
         _greet(run, states, len(left))
         finished = [trial.run_id for trial in run.trials if trial not in left]
-        with SweepProgress(run.trials, finished, Console()) as progress:
+        with (
+            SweepProgress(run.trials, finished, Console()) as progress,
+            closing(Scalars(run.sweep)) as scalars,
+        ):
+
+            def display(event: "Event") -> None:
+                progress(event)
+                if run.tensorboard:
+                    scalars(event)
+
             if left:
                 states |= run_sweep(
                     left,
@@ -326,28 +344,10 @@ def _train(run: _Run) -> int:
                     run.sweep,
                     jobs=run.jobs,
                     device=run.device,
-                    display=progress,
+                    display=display,
                     fail_fast=run.fail_fast,
                 )
     return _conclude(run, states)
-
-
-def _check_room(run: _Run, left: list[Trial]) -> None:
-    """Refuses to begin what the disk cannot hold.
-
-    Raises:
-        CannotWrite: there is too little room.
-    """
-    from rdkit_vae.calibrate import bytes_of
-    from rdkit_vae.errors import CannotWrite
-
-    free = shutil.disk_usage(run.sweep.root).free
-    needed = bytes_of(left, run.images)
-    if needed > free:
-        raise CannotWrite(
-            f"{run.sweep.root}: about {megabytes(needed)} will be written and {megabytes(free)} "
-            "are free; make room, or take --checkpoints last"
-        )
 
 
 def _greet(run: _Run, states: "dict[str, State]", left: int) -> None:

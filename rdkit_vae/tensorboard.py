@@ -1,0 +1,47 @@
+"""Scalars of a sweep for TensorBoard, by the extra `tensorboard`: a run for each trial."""
+
+from pathlib import Path
+from typing import Any
+
+from rdkit_vae.ledger import rows_of
+from rdkit_vae.store import OK, Sweep
+from rdkit_vae.workers import Event
+
+_SCALARS = ("rate", "distortion", "elbo")
+
+
+class Scalars:
+    """Writes the events of a sweep below its folder `tensorboard`.
+
+    The loss of each epoch as it comes; when a trial has ended, rate, distortion and ELBO of its
+    checkpoints by split and interpretation, in nats per image. The axis counts epochs.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._writers: dict[str, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Writes what an event tells."""
+        if event.kind == "epoch":
+            self._writer(event.run_id).add_scalar("loss", event.loss, event.epoch)
+        elif event.kind == "ended":
+            writer = self._writer(event.run_id)
+            for row in rows_of(self._sweep, event.run_id) if event.status == OK else ():
+                for name in _SCALARS:
+                    tag = f"{name}/{row['split']} {row['sigma']}"
+                    writer.add_scalar(tag, row[name], row["epoch"])
+            self._writers.pop(event.run_id).close()
+
+    def close(self) -> None:
+        """Writes what is still held."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _writer(self, run_id: str) -> Any:
+        import tensorboardX
+
+        if run_id not in self._writers:
+            folder = Path(self._sweep.root, "tensorboard", run_id)
+            self._writers[run_id] = tensorboardX.SummaryWriter(str(folder))
+        return self._writers[run_id]
