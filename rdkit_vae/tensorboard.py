@@ -29,7 +29,7 @@ class Scalars:
             writer = self._writer(event.run_id)
             for row in rows_of(self._sweep, event.run_id) if event.status == OK else ():
                 for name in _SCALARS:
-                    tag = f"{name}/{row['split']} {row['sigma']}"
+                    tag = f"{name}/{row['split']}/{row['sigma']}"
                     writer.add_scalar(tag, row[name], row["epoch"])
             self._writers.pop(event.run_id).close()
 

@@ -1,15 +1,18 @@
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from rdkit_vae import Trial, load_checkpoint
+from rdkit_vae import Trial, load_checkpoint, runner
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.runner import run_trial
-from rdkit_vae.store import DIVERGED, OK, Sweep
+from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
 from rdkit_vae.training import Training
+from rdkit_vae.trial import bind
 
 
 def _no_number(*_: object) -> torch.Tensor:
@@ -66,3 +69,132 @@ def test_one_test_image_and_one_draw_are_enough(
     frame = read_results(path).to_pandas()
     assert frame.loc[frame["split"] == "test", "elbo_se"].isna().all()
     assert frame["elbo"].notna().all()
+
+
+def _rows(sweep: Sweep, trial: Trial) -> list[dict[str, object]]:
+    rows = read_results(sweep.results(trial.run_id)).to_pylist()
+    return [{k: v for k, v in row.items() if k != "created_at" and v == v} for row in rows]
+
+
+def _after(count: int) -> Callable[[], bool]:
+    """True once it has been asked so often."""
+    asked = iter(range(count))
+    return lambda: next(asked, None) is None
+
+
+@pytest.mark.parametrize("protocol", ["clean", "paper"])
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+def test_stopped_after_any_step_it_goes_on_bit_for_bit(
+    architecture: str, protocol: str, tiny: Images, tiny_trial: Trial, tmp_path: Path
+) -> None:
+    """Also where the stops come after every one, two, three steps, in the middle of epochs."""
+    images = replace(tiny, name="npz:tiny", sha256="")
+    trial = replace(tiny_trial, architecture=architecture, protocol=protocol, batch_size=8)
+    trial = bind(trial, images.sha256)
+    straight = Sweep(tmp_path / "straight")
+    assert run_trial(trial, images, straight).status == OK
+    for every in (1, 2, 3, 7):
+        sweep, stops = Sweep(tmp_path / str(every)), 0
+        while run_trial(trial, images, sweep, stop=_after(every)).status == STOPPED:
+            stops += 1
+            assert sweep.resume_point(trial.run_id).exists()
+        assert stops >= 2
+        assert _rows(sweep, trial) == _rows(straight, trial)
+        assert not sweep.resume_point(trial.run_id).exists()
+        for epoch in trial.checkpoints:
+            places = [s.checkpoint(trial.run_id, epoch) for s in (sweep, straight)]
+            assert places[0].read_bytes() == places[1].read_bytes()
+
+
+def test_far_from_checkpoints_a_resume_point_is_kept(
+    tiny: Images, tiny_trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_SAVED_EVERY", 0.0)
+    trial = bind(replace(tiny_trial, epochs=5, checkpoints=(5,)), tiny.sha256)
+    sweep = Sweep(tmp_path)
+
+    def die(training: Training) -> None:
+        if training.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(trial, tiny, sweep, on_epoch=die)
+    assert load_checkpoint(sweep.resume_point(trial.run_id)).epoch == 3
+    begun: list[int] = []
+    assert run_trial(trial, tiny, sweep, on_epoch=lambda t: begun.append(t.epoch)).status == OK
+    assert begun == [4, 5]
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another trial", "behind", "past a checkpoint"])
+def test_a_resume_point_is_used_only_where_it_belongs(
+    damage: str, tiny: Images, tiny_trial: Trial, tmp_path: Path
+) -> None:
+    trial, sweep = bind(tiny_trial, tiny.sha256), Sweep(tmp_path / "x")
+    straight = Sweep(tmp_path / "straight")
+    run_trial(trial, tiny, straight)
+    run_trial(trial, tiny, sweep, stop=_after(4))  # within its third epoch
+    point = sweep.resume_point(trial.run_id)
+    if damage == "cut":
+        point.write_bytes(point.read_bytes()[:-100])
+    elif damage == "of another trial":
+        other = bind(replace(tiny_trial, seed=7), tiny.sha256)
+        run_trial(other, tiny, sweep, stop=_after(4))
+        shutil.copy(sweep.resume_point(other.run_id), point)
+    elif damage == "behind":
+        early = Sweep(tmp_path / "early")
+        run_trial(trial, tiny, early, stop=_after(1))
+        shutil.copy(early.resume_point(trial.run_id), point)
+    else:  # the results were lost, and with them checkpoints that it lies behind
+        sweep.results(trial.run_id).unlink()
+    assert run_trial(trial, tiny, sweep).status == OK
+    assert _rows(sweep, trial) == _rows(straight, trial)
+
+
+@pytest.mark.parametrize("lost", ["the last checkpoint", "its bytes", "every checkpoint"])
+def test_a_checkpoint_that_is_lost_is_trained_again(
+    lost: str, tiny: Images, tiny_trial: Trial, tmp_path: Path
+) -> None:
+    """From the one before it, of a run that was stopped behind it."""
+    trial, sweep = bind(tiny_trial, tiny.sha256), Sweep(tmp_path / "x")
+    straight = Sweep(tmp_path / "straight")
+    run_trial(trial, tiny, straight)
+    run_trial(trial, tiny, sweep, stop=_after(4))
+    place = sweep.checkpoint(trial.run_id, 2)
+    if lost == "its bytes":
+        place.write_bytes(straight.checkpoint(trial.run_id, 1).read_bytes())
+    else:
+        place.unlink()
+    if lost == "every checkpoint":
+        sweep.checkpoint(trial.run_id, 1).unlink()
+    assert run_trial(trial, tiny, sweep).status == OK
+    assert _rows(sweep, trial) == _rows(straight, trial)
+
+
+@pytest.mark.parametrize("stops", [1, 3, 5])
+def test_a_run_that_diverges_keeps_the_same_last_state_where_it_was_stopped(
+    stops: int, tiny: Images, tiny_trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within the very epoch that diverges, the last whole state is found again."""
+    trial = bind(replace(tiny_trial, epochs=9, checkpoints=(9,)), tiny.sha256)
+    original = Training.optimise
+
+    def breaking(training: Training, x: torch.Tensor, noise: torch.Generator) -> float:
+        if training.step == 8:  # within the third epoch
+            training._loss = _no_number  # type: ignore[assignment]
+        return original(training, x, noise)
+
+    monkeypatch.setattr(Training, "optimise", breaking)
+    straight, sweep = Sweep(tmp_path / "straight"), Sweep(tmp_path / "x")
+    assert run_trial(trial, tiny, straight).status == DIVERGED
+    assert run_trial(trial, tiny, sweep, stop=_after(stops)).status == STOPPED
+    outcome = run_trial(trial, tiny, sweep)
+    assert outcome.status == DIVERGED
+    assert "loss is nan at epoch 3, step 9" in outcome.summary
+    assert _rows(sweep, trial) == _rows(straight, trial)
+    assert {row["epoch"] for row in _rows(sweep, trial)} == {2}
+    assert {row["reason"] for row in _rows(sweep, trial)} == {"", outcome.summary}
+    # Tried again, with what made it diverge put right, it comes to its end as if nothing had been.
+    monkeypatch.undo()
+    assert run_trial(trial, tiny, sweep).status == OK
+    assert run_trial(trial, tiny, Sweep(tmp_path / "sound")).status == OK
+    assert _rows(sweep, trial) == _rows(Sweep(tmp_path / "sound"), trial)

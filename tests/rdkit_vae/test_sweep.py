@@ -79,7 +79,11 @@ def test_what_was_asked_is_recorded(sweep_folder: Path) -> None:
     assert len(asked["data"]["sha256"]) == 64
     assert len(asked["run_ids"]) == 12
     assert "lock" in {path.name for path in sweep_folder.iterdir()}
-    assert not (sweep_folder / "progress.json").exists()
+    events = [json.loads(line) for line in (sweep_folder / "log.jsonl").read_text().splitlines()]
+    ended = [event for event in events if event["event"] == "ended"]
+    assert {event["run_id"] for event in ended} == set(asked["run_ids"])
+    assert {event["status"] for event in ended} == {"ok"}
+    assert sum(event["event"] == "epoch" for event in events) == 12 * 3
 
 
 def test_the_same_sweep_twice_gives_identical_numbers(
@@ -171,7 +175,9 @@ def test_a_diverged_trial_is_a_row_and_the_sweep_goes_on(rdvae: Run, tmp_path: P
     frame = pd.read_parquet(folder / "results")
     assert set(frame["status"]) == {"diverged"}
     assert frame["elbo"].isna().all()
-    assert "2 failed, 0 left" in rdvae("status", folder).stdout
+    status = rdvae("status", folder).stdout
+    assert "2 failed, 0 left" in status
+    assert status.count("weights are not finite") + status.count("loss is") == 2
     drawn = rdvae("plot-rd", folder, "--out", tmp_path / "rd.png")
     assert drawn.returncode == 2
     assert "2 runs that diverged" in drawn.stderr
