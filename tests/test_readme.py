@@ -51,7 +51,7 @@ def test_the_sweep_that_is_shown_is_the_example(rdvae: Run, clone: Path) -> None
     (command, shown) = next(found for found in COMMANDS if found[0].startswith("sweep"))
     done = rdvae(*shlex.split(command), "--out", "runs/example", cwd=clone)
     assert done.returncode == 0, done.stderr
-    assert "16 of 16 done, 0 trials to run" in done.stdout
+    assert "16 of 16 done, 0 to go" in done.stdout
     table = shown[shown.index("objective") :].split()[: 10 * 17]
     assert " ".join(table) in " ".join(done.stdout.split())
 

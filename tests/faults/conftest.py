@@ -14,7 +14,7 @@ import pytest
 
 SWEEP = (
     *("sweep", "--betas", "0.1,1", "--architecture", "mlp", "--latents", "4", "--draws", "2"),
-    *("--epochs", "60", "--checkpoints", "10", "--batch-size", "64"),
+    *("--epochs", "30", "--checkpoints", "5", "--batch-size", "64"),
 )
 DEADLINE = 120.0  # seconds; for what takes a few on a free machine
 

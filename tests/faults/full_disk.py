@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 SIZE = 16 * 2**20  # bytes of the disk
-CHECKPOINTS = (2, 9)  # how many are there when the disk fills up
+CHECKPOINTS = (2, 8)  # how many are there when the disk fills up
 ROOM = 30_000  # bytes that are left then: less than a checkpoint
 
 
