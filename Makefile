@@ -34,7 +34,7 @@ demo: $(VENV)/core
 	$(BIN)/rdvae plot-rd runs/demo --out figures/rd-digits.png --out figures/rd-digits.pdf
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not faults"
+	$(BIN)/python -m pytest -m "not faults" -n auto
 
 test-faults: $(VENV)/dev
 	$(BIN)/python -m pytest -m faults --durations 5

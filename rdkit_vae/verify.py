@@ -5,7 +5,7 @@ that no row names.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from rdkit_vae.files import PARTIAL, is_locked, sha256_of
 from rdkit_vae.grammar import counted, few
 from rdkit_vae.ledger import FAILED
 from rdkit_vae.parquet import about_of, read_results, read_statistics
+from rdkit_vae.samples import read_samples
 from rdkit_vae.sigma import score
 from rdkit_vae.store import OK, Sweep, result_rows
 from rdkit_vae.trial import Trial
 
 Rows = list[dict[str, Any]]
+Progress = Callable[[int, int], None]  # (trials done, trials in all)
 _OF_THE_MAKING = ("code_version", "created_at")  # no numbers: they differ when a row is made again
-PUT_ASIDE = "put aside"  # the remedy of a file that no row names
+PUT_ASIDE = "put aside"  # the remedy of a file that nothing can be made of
 _TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
 
 
@@ -66,8 +68,12 @@ class Report:
         return f"{counted(self.n_checkpoints, 'checkpoint')}, {counted(self.n_rows, 'row')}"
 
 
-def verify(sweep: Sweep) -> Report:
+def verify(sweep: Sweep, progress: Progress | None = None) -> Report:
     """Checks a sweep folder.
+
+    Args:
+        sweep: the folder.
+        progress: called as `progress(done, total)` after each trial.
 
     Raises:
         BadData: what was asked of the sweep cannot be read.
@@ -79,8 +85,11 @@ def verify(sweep: Sweep) -> Report:
     for run_id in sorted(named - runs.keys() - damaged):
         if _checkpoints(sweep, run_id) and not report.at_work:
             runs[run_id] = []
-    for run_id, rows in runs.items():
+    for done, (run_id, rows) in enumerate(runs.items(), start=1):
         report.findings += _verify_run(sweep, run_id, rows, report)
+        if progress:
+            progress(done, len(runs))
+    report.findings += _pictures(sweep)
     if not report.at_work:
         report.findings += _unnamed(sweep, runs, named)
     return report
@@ -225,6 +234,22 @@ def _same(stored: Any, made: Any) -> bool:
         return math.isclose(stored, made, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
     # A column that is younger than its file reads as null.
     return bool(stored == made) or stored is None
+
+
+def _pictures(sweep: Sweep) -> Iterator[Finding]:
+    """Samples that are damaged, or of another checkpoint than the one that is there."""
+    for path in sorted((sweep.root / "samples").glob("*/*.parquet")):
+        checkpoint = sweep.root / "checkpoints" / path.parent.name / f"{path.stem}.pt"
+        try:
+            _, about = read_samples(path)
+            current = not checkpoint.exists() or sha256_of(checkpoint) == about.get(
+                "checkpoint_sha256"
+            )
+            what = "" if current else "its pictures are of another checkpoint"
+        except BadData as error:
+            what = str(error).removeprefix(f"{path}: ")
+        if what:
+            yield Finding(path=path, what=what, run_id=path.parent.name, remedy=PUT_ASIDE)
 
 
 def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:

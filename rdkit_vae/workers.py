@@ -88,23 +88,23 @@ def run_trials(trials: Sequence[Trial], pool: Pool, interrupts: Interrupts) -> I
         CannotWrite: there is no room for the files of a trial.
         KeyboardInterrupt: a second interrupt.
     """
-    floor = _Floor(pool, deque(trials))
+    queue = _Queue(pool, deque(trials))
     try:
-        while floor.waiting or floor.workers or floor.elsewhere:
-            yield from floor.give_out()
-            for ready in wait([interrupts.pipe, *floor.connections()], floor.patience()):
+        while queue.waiting or queue.workers or queue.elsewhere:
+            yield from queue.give_out()
+            for ready in wait([interrupts.pipe, *queue.connections()], queue.patience()):
                 if ready is not interrupts.pipe:
-                    yield from floor.hear(ready)
+                    yield from queue.hear(ready)
                 elif interrupts.count() == 1:
-                    yield from floor.stop_gently()
+                    yield from queue.stop_gently()
                 else:
                     raise KeyboardInterrupt
     finally:
-        floor.end()
+        queue.end()
 
 
 @dataclass
-class _Floor:
+class _Queue:
     """The trials of a pool: to be given out, at work, or claimed by another process."""
 
     pool: Pool

@@ -44,10 +44,8 @@ def command(folders: tuple[Path, ...], mend: bool, **place: Any) -> None:
 
 def _verify(sweep: "Sweep", mend: bool, place: Place) -> bool:
     """Checks a sweep, and mends it where that is wanted; returns whether anything is wrong."""
-    from rdkit_vae.verify import verify
-
     try:
-        report = verify(sweep)
+        report = _checked(sweep)
     except BadData as error:
         click.echo(str(error))
         return True
@@ -56,9 +54,21 @@ def _verify(sweep: "Sweep", mend: bool, place: Place) -> bool:
         if not mend or not any(finding.remedy for finding in report.findings):
             break
         _repair(sweep, report.findings, place)
-        report = verify(sweep)
+        report = _checked(sweep)
         _tell(sweep, report, mended=True)
     return bool(report.findings)
+
+
+def _checked(sweep: "Sweep") -> "Report":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from rdkit_vae.verify import verify
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"checking {sweep.root}", total=None)
+        return verify(sweep, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _tell(sweep: "Sweep", report: "Report", mended: bool) -> None:

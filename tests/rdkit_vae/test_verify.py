@@ -137,6 +137,22 @@ def test_a_repair_deletes_nothing(main: Run, copy: Sweep) -> None:
     assert damaged == aside
 
 
+def test_pictures_are_checked_too(main: Run, copy: Sweep) -> None:
+    (run_id, other) = copy.run_ids()[:2]
+    assert main("sample", copy.checkpoint(run_id, 3), cwd=copy.root).returncode == 0
+    assert main("verify", copy.root, cwd=copy.root).returncode == 0
+    (path,) = (copy.root / "samples").rglob("*.parquet")
+    sound = path.read_bytes()
+    _flip(path)
+    assert "checksum" in main("verify", copy.root, cwd=copy.root).stdout
+    path.write_bytes(sound)
+    path.parent.rename(copy.root / "samples" / other)
+    found = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert "its pictures are of another checkpoint" in found.stdout
+    assert found.returncode == 0
+    assert not list((copy.root / "samples").rglob("*.parquet"))
+
+
 def test_foreign_files_are_counted_and_left(main: Run, copy: Sweep) -> None:
     pq.write_table(pq.read_table(_first(copy.root, RESULTS)), copy.root / "results" / "my.parquet")
     done = main("verify", "--repair", copy.root, cwd=copy.root)
