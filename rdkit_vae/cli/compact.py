@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import counted
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def command(folders: tuple[Path, ...]) -> None:
     for root in roots:
         try:
             _print(root, compact(Sweep(root)))
-        except BadData as error:
+        except RdvaeError as error:
             failed.append(error)
     for reason in failed[:-1]:
         click.echo(f"rdvae: left out {reason}", err=True)

@@ -20,9 +20,9 @@ from rdkit_vae import Trial, compact, make_trial, parquet, store
 from rdkit_vae.compact import merged_runs
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import locked, write_json
+from rdkit_vae.ledger import LEFT, state_of
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.store import CRASHED, OK, Sweep
-from rdkit_vae.sweep import LEFT, state_of
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -36,7 +36,9 @@ def _trial(seed: int) -> Trial:
 
 
 def _rows(trial: Trial, rows: int = ROWS, *, epoch: int = 4, status: str = OK) -> list[dict]:
-    (base, *_) = store.failed_rows(trial, ["half"], epoch=epoch, step=9, status=status)
+    (base, *_) = store.failed_rows(
+        trial, ["half"], epoch=epoch, step=9, status=status, reason="by hand"
+    )
     numbers = np.random.default_rng(trial.seed).standard_normal((rows, 2))
     return [
         base | {"sigma": f"constant:{i}", "rate": rate, "elbo": elbo, "n_draws": 1}
@@ -99,12 +101,13 @@ def test_all_rows_stand_in_one_file_bit_for_bit(sweep: Sweep, original: Path, sw
     assert ((sweep.root / "results").stat().st_ino != inode) == swaps
     assert done.merged is not None
     assert (done.trials, done.files, done.unfinished, done.others) == (40, 40, 0, ())
-    assert _names(sweep) == ["lock", "results", f"results/{done.merged.name}", "sweep.json"]
+    merged = f"results/{done.merged.name}"
+    assert _names(sweep) == ["lock", "partial", "results", merged, "sweep.json"]
     after, notes = scan(sweep.root)
     assert notes == []
     pd.testing.assert_frame_equal(after, before, check_exact=True)  # in their order, too
     _same(pd.read_parquet(sweep.root / "results"), pd.read_parquet(original / "results"))
-    assert {state_of(sweep, run_id) for run_id in before["run_id"]} == {OK}
+    assert {state_of(sweep, run_id).status for run_id in before["run_id"]} == {OK}
     schema = pq.read_schema(done.merged)
     for name, column in COLUMNS.items():
         assert schema.field(name).metadata[b"meaning"] == column.meaning.encode()
@@ -129,7 +132,7 @@ def test_failed_and_unfinished_trials_keep_their_files_and_join_when_they_have_e
     assert (first.files, first.unfinished) == (40, 2)
     assert first.merged is not None
     assert set((sweep.root / "results").iterdir()) == {first.merged, failed, left}
-    assert (state_of(sweep, crashed.run_id), state_of(sweep, half.run_id)) == (CRASHED, LEFT)
+    assert [state_of(sweep, t.run_id).status for t in (crashed, half)] == [CRASHED, LEFT]
     again = compact.compact(sweep)
     assert (again.merged, again.trials, again.unfinished) == (None, 40, 2)
     _write(sweep, half, _rows(half, epoch=2) + _rows(half))
@@ -139,7 +142,7 @@ def test_failed_and_unfinished_trials_keep_their_files_and_join_when_they_have_e
     assert second.merged is not None
     assert set((sweep.root / "results").iterdir()) == {second.merged, failed}
     _same(scan(sweep.root)[0], before)
-    assert state_of(sweep, half.run_id) == OK
+    assert state_of(sweep, half.run_id).status == OK
 
 
 def test_what_is_not_ours_is_named_and_stays(sweep: Sweep, swaps: bool) -> None:
@@ -229,8 +232,8 @@ def test_a_sweep_at_work_is_left_alone(sweep: Sweep, main: Run) -> None:
         assert holder.stdout.readline() == "held\n"
         done = main("compact", sweep.root.parent, cwd=sweep.root.parent)
         holder.communicate("\n")
-    assert done.returncode == 4
-    assert f"{sweep.root}: another sweep is at work there" in done.stderr
+    assert done.returncode == 2
+    assert f"{sweep.root}: another rdvae is at work there" in done.stderr
     assert len(list((sweep.root / "results").iterdir())) == 40
     assert len(list((other / "results").iterdir())) == 1
     with locked(sweep.root):
@@ -356,5 +359,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_next_one_ends_it(
         (merged,) = (sweep.root / "results").glob("merged-*")
         names = {merged.name, sweep.results(crashed.run_id).name}
         assert {path.name for path in (sweep.root / "results").iterdir()} == names
-        assert {path.name for path in sweep.root.iterdir()} == {"lock", "results", "sweep.json"}
+        names = {"lock", "partial", "results", "sweep.json"}
+        assert {path.name for path in sweep.root.iterdir()} == names
+        assert not list((sweep.root / "partial").iterdir())
         _same(pd.read_parquet(sweep.root / "results"), expected)

@@ -93,7 +93,7 @@ def test_stopped_after_any_step_it_goes_on_bit_for_bit(
     trial = bind(trial, images.sha256)
     straight = Sweep(tmp_path / "straight")
     assert run_trial(trial, images, straight).status == OK
-    for every in (1, 2, 3, 7):
+    for every in (1, 2, 3, 7) if architecture == "mlp" else (3,):
         sweep, stops = Sweep(tmp_path / str(every)), 0
         while run_trial(trial, images, sweep, stop=_after(every)).status == STOPPED:
             stops += 1
