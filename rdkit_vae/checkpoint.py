@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.files import write_atomic
 from rdkit_vae.models import Shape
 from rdkit_vae.store import code_version
@@ -121,8 +121,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except Foreign as error:
         reason = _line(error)
         raise BadData(f"{path}: not a checkpoint of rdvae ({reason}); {_OURS}") from error
-    except _Newer as error:
-        raise BadData(f"{path}: {error}") from error
+    except Newer as error:
+        raise Newer(f"{path}: {error}") from error
     except Exception as error:  # readers raise what they like on damaged files
         raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_AGAIN}") from error
 
@@ -145,17 +145,13 @@ def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
     return math.sqrt(difference / sum(float(a.square().sum()) for a, _ in numbers))
 
 
-class _Newer(ValueError):
-    """Of a release that is newer than this one."""
-
-
 def _checked(file: TorchFile) -> Checkpoint:
     content = file.content
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise Foreign("a PyTorch file of another program")
     version = content["version"]
     if type(version) is int and version > _VERSION:
-        raise _Newer(f"checkpoint of version {version}, rdvae here reads {_VERSION}; upgrade rdvae")
+        raise Newer(f"checkpoint of version {version}, rdvae here reads {_VERSION}; upgrade rdvae")
     trial, shape = _trial_of(content["trial"]), _shape_of(content["shape"])
     levels = content["levels"]
     _check(levels, "levels", type(levels) is int and 2 <= levels <= 256)

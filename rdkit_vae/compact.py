@@ -65,7 +65,10 @@ def compact(sweep: Sweep) -> Compacted:
 def merged_runs(results: Path) -> Mapping[str, dict[str, Any]]:
     """The trials in the merged files of a folder of results: by run_id, what its file said of it.
 
-    Of the rows it reads the names alone. A file that is damaged holds no trials.
+    Of the rows it reads the names alone.
+
+    Raises:
+        BadData: one of them is damaged.
     """
     try:
         facts = results.stat()
@@ -78,8 +81,7 @@ def merged_runs(results: Path) -> Mapping[str, dict[str, Any]]:
 def _runs_below(results: Path, inode: int, mtime_ns: int) -> Mapping[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(results.glob(f"{_MERGED}*.parquet")):
-        with contextlib.suppress(BadData):
-            found |= _abouts(path, read_results(path, ["run_id"]))
+        found |= _abouts(path, read_results(path, ["run_id"]))
     return found
 
 
@@ -103,7 +105,7 @@ def _compact(results: Path) -> Compacted:
         singles += not is_merged(path)
         replaced.append(path)
         abouts |= held
-        tables |= _by_run(table)
+        tables |= by_run(table)
     name = None
     if singles and len(replaced) > 1:
         # In the order that the files had by name.
@@ -154,7 +156,7 @@ def split(sweep: Sweep) -> list[Path]:
     for path in merged:
         table = read_results(path)
         held = _abouts(path, table)
-        for run_id, rows in _by_run(table).items():
+        for run_id, rows in by_run(table).items():
             if not sweep.results(run_id).exists():
                 write_results(sweep.results(run_id), rows.to_pylist(), held[run_id])
         path.unlink()
@@ -167,7 +169,7 @@ def _ended(table: Any) -> bool:
     return set(table["status"].to_pylist()) == {OK} and epochs >= set(table["epochs"].to_pylist())
 
 
-def _by_run(table: Any) -> dict[str, Any]:
+def by_run(table: Any) -> dict[str, Any]:
     """The rows of each trial of a table, in which they stand together."""
     runs = table["run_id"].to_pylist()
     starts = [i for i, run_id in enumerate(runs) if i == 0 or run_id != runs[i - 1]]
@@ -222,7 +224,9 @@ def _settle(results: Path) -> None:
     """
     beside = _beside(results)
     if beside.exists():
-        merged = merged_runs(results)
+        merged: Mapping[str, Any] = {}
+        with contextlib.suppress(BadData):
+            merged = merged_runs(results)
         for path in beside.iterdir():
             there = (results / path.name).exists() or path.stem in merged
             if not (there or is_merged(path) or path.suffix == ".part"):

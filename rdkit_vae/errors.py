@@ -17,6 +17,10 @@ class BadData(RdvaeError):
     exit_code = 4
 
 
+class Newer(BadData):
+    """A sound file, written by a later release."""
+
+
 class OtherKind(BadData):
     """A sound file of rdvae, but not of the kind that was asked for."""
 

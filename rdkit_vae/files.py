@@ -7,9 +7,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rdkit_vae.errors import BadData, BadInput, CannotWrite
 
@@ -26,29 +26,34 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         CannotWrite: it cannot be written.
     """
-    part = _partial_name(path)
+    part = None
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
         _make_folder(path.parent)
+        part = _partial_name(path)
         with part.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is renamed: see clear_partial
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is renamed: see clear_partial
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
             part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
         raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _partial_name(path: Path) -> Path:
-    unique = f"{path.name}.{os.getpid()}.part"
+    unique = f"{path.name}.{platform.node()}-{os.getpid()}.part"
     path = path.absolute()
     for folder in path.parents[:3]:
         if path == folder / SWEEP_FILE or (folder / SWEEP_FILE).exists():
-            return folder / PARTIAL / unique
+            partial = folder / PARTIAL
+            partial.mkdir(exist_ok=True)
+            if partial.stat().st_dev == path.parent.stat().st_dev:  # else it is a link elsewhere
+                return partial / unique
     return path.with_name(f".{unique}")  # readers pass over hidden names
 
 
@@ -77,7 +82,7 @@ def sync_folder(folder: Path) -> None:
 def clear_partial(sweep: Path) -> None:
     """Removes what writers that have died left in a sweep's folder `partial`."""
     for part in (sweep / PARTIAL).glob("*"):
-        with contextlib.suppress(OSError), part.open("rb") as file:
+        with contextlib.suppress(OSError), part.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where its writer lives
             part.unlink()
 
@@ -116,7 +121,13 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, join: bool = False, alone: bool = False) -> Iterator[None]:
+def locked(
+    folder: Path,
+    *,
+    join: bool = False,
+    alone: bool = False,
+    first: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Holds the lock of a sweep folder, which the kernel lets go of when the process dies.
 
     The first comer clears away what dead ones left, then shares the lock, so that others may join.
@@ -125,21 +136,17 @@ def locked(folder: Path, *, join: bool = False, alone: bool = False) -> Iterator
         folder: of the sweep; made if it is not there.
         join: work beside those who hold it already.
         alone: let nobody join.
+        first: called by the first comer before others can join.
 
     Raises:
         BadInput: another process holds it, and it was not to be joined.
-        CannotWrite: the folder cannot be written.
+        CannotWrite: the folder cannot be written, or has no locks.
     """
-    try:
-        _make_folder(folder)
-        file = (folder / "lock").open("a+")
-    except OSError as error:
-        raise CannotWrite(f"{folder}: cannot be written ({error.strerror})") from error
-    with file:
-        first = _try_lock(file.fileno(), fcntl.LOCK_EX)
-        if first:
+    with _opened(folder / "lock") as file:
+        if _try_lock(file):
             clear_partial(folder)
             file.truncate(0)
+            first()
         elif not join:
             file.seek(0)
             holders = ", ".join(file.read().split("\n")).strip(", ")
@@ -154,24 +161,47 @@ def locked(folder: Path, *, join: bool = False, alone: bool = False) -> Iterator
         yield
 
 
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[IO[str]]:
+    """Opens a file to lock, and tells of what goes wrong.
+
+    Raises:
+        CannotWrite: it cannot be opened, or locks do not work there.
+    """
+    try:
+        _make_folder(file.parent)
+        opened = file.open("a+")
+    except OSError as error:
+        raise CannotWrite(f"{file.parent}: cannot be written ({error.strerror})") from error
+    with opened:
+        yield opened
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a sweep is at work in the folder."""
+    lock = folder / "lock"
     try:
-        with (folder / "lock").open() as file:
-            return not _try_lock(file.fileno(), fcntl.LOCK_EX, tries=1)
-    except OSError:
-        return False
+        with lock.open("r+" if os.access(lock, os.W_OK) else "r") as file:
+            return not _try_lock(file, tries=2)
+    except (OSError, CannotWrite):
+        return False  # nobody was ever there, or nobody could lock it
 
 
-def _try_lock(descriptor: int, kind: int, tries: int = 5) -> bool:
+def _try_lock(file: IO[str], tries: int = 5) -> bool:
     for attempt in range(tries):
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except OSError:
+        except BlockingIOError:
             # `status` holds the lock for an instant when it looks.
             time.sleep(0.1 if attempt + 1 < tries else 0)
+        except OSError as error:
+            raise _no_locks(file.name, error) from error
     return False
+
+
+def _no_locks(name: str, error: OSError) -> CannotWrite:
+    return CannotWrite(f"{name}: locks do not work on this file system ({error.strerror})")
 
 
 @contextlib.contextmanager
@@ -180,24 +210,34 @@ def claimed(file: Path, name: str) -> Iterator[bool]:
 
     A claim is a lock on one byte of the file, and ends with its process. A process holds one claim
     at a time.
+
+    Raises:
+        CannotWrite: the file cannot be opened, or has no locks.
     """
-    with file.open("a+b") as held:
+    with _opened(file) as held:
         try:
             fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(name))
-        except OSError:
-            yield False
-        else:
-            yield True
+            mine = True
+        except (BlockingIOError, PermissionError):  # the two errors that mean another's lock
+            mine = False
+        except OSError as error:
+            raise _no_locks(str(file), error) from error
+        yield mine
 
 
 def is_claimed(file: Path, name: str) -> bool:
     """Whether a process has claimed the name."""
     try:
         with file.open("rb") as asked:
-            fcntl.lockf(asked, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _place(name))
-    except FileNotFoundError:
-        return False
+            return _is_held(asked, name)
     except OSError:
+        return False  # nobody was ever there, or it cannot be known
+
+
+def _is_held(file: IO[bytes], name: str) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _place(name))
+    except (BlockingIOError, PermissionError):
         return True
     return False
 

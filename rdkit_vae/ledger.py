@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdkit_vae.compact import merged_runs
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.files import claimed
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.parquet import read_results, write_results
@@ -24,11 +24,21 @@ class State:
 
 
 def state_of(sweep: Sweep, run_id: str) -> State:
-    """How a trial stands. One whose results are missing or damaged is left to be run."""
+    """How a trial stands. One without results is left to be run.
+
+    Raises:
+        BadData: its results cannot be read; to run it again would be to lose them.
+    """
+    path = sweep.results(run_id)
     try:
-        table = read_results(sweep.results(run_id), ("status", "reason", "epoch", "epochs"))
-    except BadData:
-        return State(OK if run_id in merged_runs(sweep.root / "results") else LEFT)
+        if not path.exists():
+            return State(OK if run_id in merged_runs(path.parent) else LEFT)
+        table = read_results(path, ("status", "reason", "epoch", "epochs"))
+    except Newer:
+        raise
+    except BadData as error:
+        error.add_note(f"mend it: rdvae verify --repair {sweep.root}")
+        raise
     rows = table.to_pylist()
     for row in rows:
         if row["status"] in FAILED:
@@ -53,10 +63,7 @@ def record_crash(sweep: Sweep, trial: Trial, reason: str) -> None:
     with claimed(sweep.claims, trial.run_id) as mine:
         if not mine or state_of(sweep, trial.run_id).status not in (LEFT, CRASHED):
             return
-        try:
-            rows = rows_of(sweep, trial.run_id)
-        except BadData:
-            rows = []
+        rows = rows_of(sweep, trial.run_id)
         at = {name: max((row[name] for row in rows), default=0) for name in ("epoch", "step")}
         rows += failed_rows(trial, list(SIGMAS), **at, status=CRASHED, reason=reason)
         write_results(sweep.results(trial.run_id), rows, {"trial": trial.to_dict()})

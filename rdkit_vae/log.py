@@ -135,5 +135,5 @@ class LogReader:
                 running.epoch, running.epochs = at[0], int(said["epochs"])
                 running.loss = float(said["loss"])
                 running.first, running.last = running.first or at, at
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return  # a line that a killed process or a full disk cut short

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rdkit_vae.errors import BadData, BadInput, OtherKind
+from rdkit_vae.errors import BadData, BadInput, Newer, OtherKind
 from rdkit_vae.files import write_atomic
 from rdkit_vae.schema import BOUNDS, COLUMNS, SCHEMA, Column
 from rdkit_vae.statistics import RateSplit, Statistics
@@ -411,6 +411,6 @@ def _check_metadata(
     if not re.fullmatch(r"\d{1,9}", schema):
         raise BadData(f"{path}: damaged (its schema is {schema!r})")
     if int(schema) > SCHEMA:
-        raise BadData(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
+        raise Newer(f"{path}: written by a newer rdvae (schema {schema}); upgrade rdvae")
     if not sealed and int(schema) >= _SEALED_SINCE:
         raise BadData(f"{path}: damaged (it has lost its checksum)")

@@ -33,15 +33,15 @@ def end_children(children: "Iterable[tuple[BaseProcess, Connection[Any, Any]]]")
     children = list(children)
     for process, connection in children:
         connection.close()
-        process.terminate()
+        process.kill()
     for process, _ in children:
         process.join(timeout=5)
-        process.kill()
 
 
 def live_as_child() -> None:
-    """Called first in a child: leaves Ctrl-C to the parent, and ends when the parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Called first in a child: leaves signals to the parent, and ends when the parent does."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or scheduler sends them to all
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

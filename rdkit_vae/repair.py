@@ -3,6 +3,7 @@
 Nothing is deleted: what is damaged is put aside, into the folder `damaged` of the sweep.
 """
 
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.evaluation import evaluate
-from rdkit_vae.files import clear_partial, locked
 from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.ledger import rows_of
-from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
+from rdkit_vae.parquet import (
+    about_of,
+    read_results,
+    read_statistics,
+    write_results,
+    write_statistics,
+)
 from rdkit_vae.runner import environment
 from rdkit_vae.sigma import score
 from rdkit_vae.statistics import Statistics
 from rdkit_vae.store import OK, Sweep, code_version, result_rows
-from rdkit_vae.verify import PUT_ASIDE, Finding, Rows, differences, wrong_with_checkpoint
+from rdkit_vae.verify import PUT_ASIDE, Finding, Rows, differences, is_named
 
 ImagesOf = Callable[[Checkpoint, Path], Images]
 
@@ -31,74 +36,92 @@ def repair(
     """Does what the findings' remedies say, and returns what was done, in words.
 
     Args:
-        sweep: the folder, at which no sweep may be at work.
+        sweep: the folder, whose lock the caller holds alone since before it was verified.
         findings: of `verify`.
         images_of: finds the images of a checkpoint, where it must be measured again.
         device: torch device for that.
 
     Raises:
-        BadInput: a sweep is at work there.
         BadData: the images are not there.
         CannotWrite: a file cannot be written.
     """
     done: list[str] = []
-    runs: set[str] = set()
-    with locked(sweep.root, alone=True):
-        clear_partial(sweep.root)
-        for finding in findings:
-            if finding.remedy == PUT_ASIDE or is_merged(finding.path):
-                done.append(_put_aside(sweep, finding.path))
-            elif finding.remedy and finding.run_id:
-                runs.add(finding.run_id)
-        if runs & merged_runs(sweep.root / "results").keys():
-            done += [f"{path}: split by trial" for path in split(sweep)]
-        for run_id in sorted(runs):
-            done += _repair_run(sweep, run_id, images_of, device)
+    findings = [finding for finding in findings if finding.remedy]
+    aside = [f.path for f in findings if f.remedy == PUT_ASIDE or _is_whole_merged(f)]
+    for path in dict.fromkeys(aside):
+        done.append(_put_aside(sweep, path))
+    runs = {f.run_id for f in findings if f.path not in aside and f.run_id}
+    if runs & merged_runs(sweep.root / "results").keys():
+        done += [f"{path}: split by trial" for path in split(sweep)]
+    for run_id in sorted(runs):
+        done += _repair_run(sweep, run_id, images_of, device)
     return done
 
 
-def _put_aside(sweep: Sweep, path: Path) -> str:
+def _is_whole_merged(finding: Finding) -> bool:
+    """Whether a merged file cannot be read at all."""
+    return is_merged(finding.path) and finding.run_id == finding.path.stem
+
+
+def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
+    """Moves (or copies) a file into the folder `damaged`, beside others that came there before."""
     place = sweep.root / "damaged" / path.relative_to(sweep.root)
     place.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(place)
-    return f"{path} is put aside, into {place.parent}"
+    taken = sum(1 for _ in place.parent.glob(f"{path.stem}*{path.suffix}"))
+    if taken:
+        place = place.with_stem(f"{path.stem}.{taken + 1}")
+    shutil.copy2(path, place) if copy else path.replace(place)
+    return f"{path} is {'kept' if copy else 'put aside'} as {place}"
 
 
 def _repair_run(sweep: Sweep, run_id: str, images_of: ImagesOf, device: str) -> list[str]:
-    """Makes the results of a trial again, from its checkpoints up to the first that is lost."""
+    """Makes the results of a trial again, up to the first checkpoint that is damaged."""
     done: list[str] = []
     results = sweep.results(run_id)
-    try:
-        stored = rows_of(sweep, run_id)
-        failed = [] if not stored else _failure_of(results)
-    except BadData:
-        done.append(_put_aside(sweep, results))
-        stored, failed = [], []
-    rows: Rows = []
+    stored: Rows = []
+    failed: Rows = []
     about: dict[str, Any] = {}
+    if results.exists():
+        try:
+            stored, failed, about = _stored(results)
+        except BadData:
+            done.append(_put_aside(sweep, results))
+    rows: Rows = []
     for path in _checkpoints_of(sweep, run_id, stored):
         epoch = int(path.stem.removeprefix("epoch="))
         of_epoch = [row for row in stored if row["epoch"] == epoch]
+        if of_epoch and not path.exists():  # they stand, though nobody can trace them any more
+            rows += of_epoch
+            continue
         checkpoint = _sound(path, of_epoch)
         if checkpoint is None:
-            if path.exists():
-                done.append(_put_aside(sweep, path))
+            done.append(_put_aside(sweep, path))
             done.append(f"{run_id}: from epoch {epoch} on it is to be trained again")
             failed = []
             break
         about = {"trial": checkpoint.trial.to_dict(), "environment": environment(device)}
         statistics = _statistics_of(sweep, checkpoint, path, about, images_of, device, done)
         rows += _rows_again(checkpoint, statistics, of_epoch)
+    if len(rows) < len(stored) and results.exists():
+        done.append(_put_aside(sweep, results, copy=True))
     if rows:
         write_results(results, rows + failed, about)
         done.append(f"{results}: {len(rows)} rows")
-    elif results.exists():
-        done.append(_put_aside(sweep, results))
+    else:
+        results.unlink(missing_ok=True)
     return done
 
 
-def _failure_of(results: Path) -> Rows:
-    return [row for row in read_results(results).to_pylist() if row["status"] != OK]
+def _stored(results: Path) -> tuple[Rows, Rows, dict[str, Any]]:
+    """The rows of checkpoints, those of a failure, and what stands beside them.
+
+    Raises:
+        BadData: the file is damaged.
+    """
+    table = read_results(results)
+    rows = table.to_pylist()
+    stored = [row for row in rows if row["status"] == OK]
+    return stored, [row for row in rows if row["status"] != OK], about_of(table)
 
 
 def _checkpoints_of(sweep: Sweep, run_id: str, stored: Rows) -> list[Path]:
@@ -109,10 +132,8 @@ def _checkpoints_of(sweep: Sweep, run_id: str, stored: Rows) -> list[Path]:
 
 
 def _sound(path: Path, rows: Rows) -> Checkpoint | None:
-    if rows and wrong_with_checkpoint(path, rows):
-        return None
     try:
-        return load_checkpoint(path)
+        return load_checkpoint(path) if not rows or is_named(path, rows) else None
     except BadData:
         return None
 
@@ -133,8 +154,9 @@ def _statistics_of(
         if said.get("checkpoint_sha256") == checkpoint.sha256:
             return statistics
     except BadData:
-        if place.exists():
-            done.append(_put_aside(sweep, place))
+        pass
+    if place.exists():
+        done.append(_put_aside(sweep, place))
     model = checkpoint.model().to(device)
     statistics = evaluate(model, images_of(checkpoint, path), checkpoint.trial, device=device)
     at = {"epoch": checkpoint.epoch, "step": checkpoint.step}

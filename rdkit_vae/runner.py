@@ -14,7 +14,7 @@ import torch
 
 from rdkit_vae.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.ledger import rows_of
@@ -71,6 +71,7 @@ def run_trial(
 
     Raises:
         BadInput: the images do not suit the trial.
+        BadData: its results are damaged, or of a newer release.
         CannotWrite: no room for its files, or no permission.
     """
     training = Training(trial, images, device)
@@ -81,11 +82,18 @@ def run_trial(
     within_epoch, saved = "within" in training.state(), time.monotonic()
     # A checkpoint is the last finite state itself; where an epoch was entered half, it is unknown.
     finite = None if within_epoch or _is_committed(training, rows) else _kept(training)
+
+    def pause() -> bool:
+        return stop() or time.monotonic() > saved + _SAVED_EVERY
+
     try:
         while training.epoch < trial.epochs:
-            if not training.run_epoch(stop):
+            if not training.run_epoch(pause):
                 save_checkpoint(resume, training)
-                return Outcome(status=STOPPED, summary=f"stopped at step {training.step}")
+                if stop():
+                    return Outcome(status=STOPPED, summary=f"stopped at step {training.step}")
+                saved = time.monotonic()
+                continue
             within_epoch = False
             if on_epoch:
                 on_epoch(training)
@@ -96,7 +104,7 @@ def run_trial(
                 resume.unlink(missing_ok=True)
             else:
                 finite = _kept(training)
-                if time.monotonic() - saved > _SAVED_EVERY:
+                if time.monotonic() > saved + _SAVED_EVERY:
                     save_checkpoint(resume, training)
                     saved = time.monotonic()
     except Diverged as error:
@@ -128,12 +136,12 @@ def _commit_checkpoint(
     statistics = evaluate(training.model, training.images, trial, device=device)
     if not all(measured.finite for measured in statistics.values()):
         raise Diverged(f"the evaluation is not finite at epoch {training.epoch}")
-    sha256 = save_checkpoint(sweep.checkpoint(trial.run_id, training.epoch), training)
-    facts = {**about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
-    write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
     scores = score(statistics, SIGMAS, trial)
     if not all(math.isfinite(s.elbo) for s in scores):
         raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
+    sha256 = save_checkpoint(sweep.checkpoint(trial.run_id, training.epoch), training)
+    facts = {**about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
+    write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
     return result_rows(trial, scores, statistics, **at, checkpoint_sha256=sha256)
 
 
@@ -177,6 +185,8 @@ def _passes_a_checkpoint(training: Training, later: Checkpoint) -> bool:
 def _trusted(path: Path, trial: Trial) -> Checkpoint | None:
     try:
         checkpoint = load_checkpoint(path)
+    except Newer:
+        raise
     except BadData:
         return None
     return checkpoint if checkpoint.trial == trial else None
@@ -184,10 +194,7 @@ def _trusted(path: Path, trial: Trial) -> Checkpoint | None:
 
 def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
     """The rows of checkpoints that were asked for; a failed run's last state is made again."""
-    try:
-        rows = rows_of(sweep, trial.run_id)
-    except BadData:
-        return []  # nothing there that can be built on: the trial starts anew
+    rows = rows_of(sweep, trial.run_id)
     return [row for row in rows if row["epoch"] in trial.checkpoints]
 
 

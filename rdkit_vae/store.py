@@ -80,6 +80,11 @@ class Sweep:
         """One checkpoint."""
         return self.root / "checkpoints" / run_id / f"epoch={epoch:05d}.pt"
 
+    def bytes_of(self, run_id: str) -> int:
+        """What the checkpoints and statistics of a trial take so far."""
+        folders = (self.checkpoint(run_id, 0).parent, self.statistics(run_id, 0).parent)
+        return sum(file.stat().st_size for folder in folders for file in folder.glob("epoch=*"))
+
     def resume_point(self, run_id: str) -> Path:
         """Where an unfinished trial goes on, if that is later than its last checkpoint."""
         return self.root / "checkpoints" / run_id / "resume.pt"

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.datasets.images import Images, share
-from rdkit_vae.errors import BadInput
+from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.files import locked, read_json, write_json
-from rdkit_vae.ledger import FAILED, State, record_crash, state_of
+from rdkit_vae.ledger import FAILED, State, record_crash
 from rdkit_vae.log import Log
 from rdkit_vae.processes import Interrupts
 from rdkit_vae.schema import SCHEMA
-from rdkit_vae.store import CRASHED, STOPPED, Sweep, code_version, now
+from rdkit_vae.store import CRASHED, Sweep, code_version, now
 from rdkit_vae.trial import Trial
 from rdkit_vae.workers import Event, Pool, run_trials
 
@@ -54,12 +54,15 @@ def opened(
         BadData: what was asked there cannot be read.
         CannotWrite: the folder cannot be written.
     """
-    check_same(sweep, trials, images)  # before its lock is made in a folder of other files
-    with locked(sweep.root, join=join):
-        check_same(sweep, trials, images)
+
+    def describe_it() -> None:
         if not sweep.description.exists():
             facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
             write_json(sweep.description, {**describe(trials, images), **facts})
+
+    check_same(sweep, trials, images)  # before its lock is made in a folder of other files
+    with locked(sweep.root, join=join, first=describe_it):
+        check_same(sweep, trials, images)
         yield
 
 
@@ -73,9 +76,11 @@ def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
     if not sweep.description.exists():
         return
     held, asked = (_flat(d) for d in (read_json(sweep.description), describe(trials, images)))
+    if isinstance(held.get("schema"), int) and held["schema"] > SCHEMA:
+        raise Newer(f"{sweep.description}: written by a newer rdvae; upgrade rdvae")
     if held.get("schema") == 1:  # as it was written then
         asked |= {"train_sigma2": next(iter(asked["train_sigma2"]), None)}
-    asked.pop("schema")  # of the files; what is newer than this rdvae is refused as it is read
+    asked.pop("schema")  # of the files; older ones are read
     differing = [
         f"{key} {_short(held.get(key))}, not {_short(value)}"
         for key, value in asked.items()
@@ -105,7 +110,7 @@ def _short(value: Any) -> str:
 
 
 def run_sweep(
-    left: Sequence[Trial],
+    left: Mapping[Trial, State],
     images: Images,
     sweep: Sweep,
     *,
@@ -113,11 +118,11 @@ def run_sweep(
     device: str,
     display: Callable[[Event], None],
     fail_fast: bool = False,
-) -> dict[str, State]:
-    """Runs trials, shows each event, and returns the states that they ended in by run_id.
+) -> bool:
+    """Runs trials, shows each event, and returns whether an interrupt ended it.
 
     Args:
-        left: what to run, in this order.
+        left: what to run, in this order, and how each stood when that was decided.
         images: their dataset.
         sweep: the folder, which is held.
         jobs: processes at a time.
@@ -129,7 +134,7 @@ def run_sweep(
         CannotWrite: there is no room for the files of a trial.
         KeyboardInterrupt: twice interrupted.
     """
-    states: dict[str, State] = {}
+    failed, interrupted = False, False
     by_id = {trial.run_id: trial for trial in left}
     with (
         tempfile.TemporaryDirectory(prefix="rdvae-") as folder,
@@ -138,23 +143,22 @@ def run_sweep(
     ):
         shared = share(images, Path(folder))
         pool = Pool(jobs=min(jobs, len(left)), images=shared, sweep=sweep, device=device)
-        events = run_trials(left, pool, interrupts)
+        events = run_trials({t: state.status for t, state in left.items()}, pool, interrupts)
         try:
             log.note("sweep started", trials=len(left), jobs=pool.jobs, device=device)
             for event in events:
-                if event.kind == "ended":
-                    if event.status == CRASHED:
-                        record_crash(sweep, by_id[event.run_id], event.summary)
-                    if event.status != STOPPED:
-                        states[event.run_id] = state_of(sweep, event.run_id)
+                if event.kind == "ended" and event.status == CRASHED:
+                    record_crash(sweep, by_id[event.run_id], event.summary)
+                interrupted |= event.kind == "stopping" and not failed
                 log.note_event(event, by_id)
                 display(event)
-                if fail_fast and event.status in FAILED:
+                if fail_fast and event.status in FAILED and not (failed or interrupted):
+                    failed = True
                     interrupts.interrupt()
-            log.note("sweep ended", stopped=len(left) - len(states))
+            log.note("sweep ended", interrupted=interrupted)
         finally:
             events.close()  # type: ignore[attr-defined]
-    return states
+    return interrupted
 
 
 def choose_device(wanted: str) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rdkit_vae.errors import BadData
 from rdkit_vae.ledger import rows_of
 from rdkit_vae.store import OK, Sweep
 from rdkit_vae.workers import Event
@@ -27,7 +28,7 @@ class Scalars:
             self._writer(event.run_id).add_scalar("loss", event.loss, event.epoch)
         elif event.kind == "ended":
             writer = self._writer(event.run_id)
-            for row in rows_of(self._sweep, event.run_id) if event.status == OK else ():
+            for row in self._rows(event.run_id) if event.status == OK else ():
                 for name in _SCALARS:
                     tag = f"{name}/{row['split']}/{row['sigma']}"
                     writer.add_scalar(tag, row[name], row["epoch"])
@@ -37,6 +38,12 @@ class Scalars:
         """Writes what is still held."""
         for writer in self._writers.values():
             writer.close()
+
+    def _rows(self, run_id: str) -> list[dict[str, Any]]:
+        try:
+            return rows_of(self._sweep, run_id)
+        except BadData:  # no reason to end a sweep
+            return []
 
     def _writer(self, run_id: str) -> Any:
         import tensorboardX

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.compact import is_merged
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.compact import by_run, is_merged
+from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.files import PARTIAL, is_locked, sha256_of
 from rdkit_vae.grammar import counted, few
-from rdkit_vae.ledger import FAILED
 from rdkit_vae.parquet import about_of, read_results, read_statistics
 from rdkit_vae.samples import read_samples
 from rdkit_vae.sigma import score
@@ -24,6 +23,7 @@ from rdkit_vae.trial import Trial
 Rows = list[dict[str, Any]]
 Progress = Callable[[int, int], None]  # (trials done, trials in all)
 _OF_THE_MAKING = ("code_version", "created_at")  # no numbers: they differ when a row is made again
+_LISTINGS = 10  # tries to read a folder that is changed meanwhile
 PUT_ASIDE = "put aside"  # the remedy of a file that nothing can be made of
 _TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
 
@@ -68,66 +68,102 @@ class Report:
         return f"{counted(self.n_checkpoints, 'checkpoint')}, {counted(self.n_rows, 'row')}"
 
 
-def verify(sweep: Sweep, progress: Progress | None = None) -> Report:
+def verify(sweep: Sweep, progress: Progress | None = None, *, held: bool = False) -> Report:
     """Checks a sweep folder.
 
     Args:
         sweep: the folder.
         progress: called as `progress(done, total)` after each trial.
+        held: the caller holds its lock, so that no sweep is at work.
 
     Raises:
         BadData: what was asked of the sweep cannot be read.
     """
-    report = Report(at_work=is_locked(sweep.root))
+    report = Report(at_work=not held and is_locked(sweep.root))
     named = set(sweep.run_ids())
     runs = _read_all(sweep, named, report)
     damaged = {finding.run_id for finding in report.findings}
     for run_id in sorted(named - runs.keys() - damaged):
         if _checkpoints(sweep, run_id) and not report.at_work:
             runs[run_id] = []
-    for done, (run_id, rows) in enumerate(runs.items(), start=1):
+    accounted: set[Path] = set()
+    ended: set[str] = set()
+    for done, (run_id, tables) in enumerate(runs.items(), start=1):
+        rows = [row for table in tables for row in table.to_pylist()]
         report.findings += _verify_run(sweep, run_id, rows, report)
+        for epoch in {row["epoch"] for row in rows if row["status"] == OK}:
+            accounted |= {sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)}
+        if any(row["status"] == OK and row["epoch"] == row["epochs"] for row in rows):
+            ended.add(run_id)
         if progress:
             progress(done, len(runs))
     report.findings += _pictures(sweep)
     if not report.at_work:
-        report.findings += _unnamed(sweep, runs, named)
+        report.findings += _unnamed(sweep, accounted, named - ended)
     return report
 
 
-def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
-    """The rows of every run, from all results files that can be read; notes the others."""
-    runs: dict[str, Rows] = {}
-    for path in sorted((sweep.root / "results").glob("*.parquet")):
-        try:
-            table = read_results(path)
-            about = about_of(table)
-            if not _pages_agree(path, table):
-                raise BadData(f"{path}: damaged (its rows are there twice, and differ)")
-        except BadData as error:
-            what = str(error).removeprefix(f"{path}: ")
-            if path.stem in named or is_merged(path):
-                remedy = "its rows are made again from the checkpoints"
-                finding = Finding(path=path, what=what, run_id=path.stem, remedy=remedy)
-                report.findings.append(finding)
-            else:
-                report.foreign.append(path)
-            continue
-        for row in table.to_pylist():
-            runs.setdefault(row["run_id"], []).append(row)
-        trials = about.get("runs") or {path.stem: about}
-        for run_id, facts in trials.items():
-            if _name_of(facts.get("trial")) != run_id:
-                what = f"its configuration is not that of {run_id}"
-                report.findings.append(Finding(path=path, what=what, run_id=run_id))
+def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, list[Any]]:
+    """The tables of every run, of all results files that can be read; notes the others."""
+    for _ in range(_LISTINGS):
+        runs: dict[str, list[Any]] = {}
+        findings, foreign, gone = [], [], False
+        for path in sorted((sweep.root / "results").glob("*.parquet")):
+            try:
+                table, trials = _read(path)
+            except BadData as error:
+                gone |= not path.exists()  # `rdvae compact` has put its rows into another
+                if path.stem in named or is_merged(path):
+                    findings.append(_damaged(path, error))
+                else:
+                    foreign.append(path)
+                continue
+            for run_id, part in by_run(table).items():
+                runs.setdefault(run_id, []).append(part)
+            findings += [
+                Finding(path=path, what=f"its configuration is not that of {run_id}", run_id=run_id)
+                for run_id, facts in trials.items()
+                if _name_of(facts.get("trial")) != run_id
+            ]
+        if not gone:
+            break
+    report.findings += findings
+    report.foreign += foreign
     return runs
+
+
+def _read(path: Path) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """The table of a file of results, and what it says of each trial.
+
+    Raises:
+        BadData: it is damaged.
+    """
+    table = read_results(path)
+    if not _pages_agree(path, table):
+        raise BadData(f"{path}: damaged (its rows are there twice, and differ)")
+    about = about_of(table)
+    return table, about.get("runs") or {path.stem: about}
+
+
+def _damaged(path: Path, error: BadData) -> Finding:
+    remedy = "it is put aside, and its rows are made again from the checkpoints"
+    return Finding(
+        path=path,
+        what=str(error).removeprefix(f"{path}: "),
+        run_id=path.stem,
+        remedy="" if isinstance(error, Newer) else remedy,
+    )
 
 
 def _pages_agree(path: Path, table: Any) -> bool:
     """Whether other readers of Parquet find the rows that `read_results` finds."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pages = pq.read_table(path)
+    try:
+        pages = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise BadData(f"{path}: damaged ({error})") from error
     names = [name for name in pages.column_names if name in table.column_names]
     # In pandas, where a NaN equals a NaN.
     return bool(table.select(names).to_pandas().equals(pages.select(names).to_pandas()))
@@ -164,10 +200,14 @@ def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterat
 def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Iterator[Finding]:
     """A checkpoint, its statistics and its rows, each against the next."""
     checkpoint, measured = sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)
-    wrong = wrong_with_checkpoint(checkpoint, rows)
-    if wrong:
-        remedy = "it is put aside with its rows, and the same sweep command trains it again"
-        yield Finding(path=checkpoint, what=wrong, run_id=run_id, remedy=remedy)
+    try:
+        if not is_named(checkpoint, rows):
+            what = "its SHA-256 is not the one that its rows name"
+            remedy = "it is put aside, and the same sweep command trains from there again"
+            yield Finding(path=checkpoint, what=what, run_id=run_id, remedy=remedy)
+    except BadData as error:  # its rows stand, though nobody can trace them any more
+        what = str(error).removeprefix(f"{checkpoint}: ")
+        yield Finding(path=checkpoint, what=what, run_id=run_id)
     remedy = "measured again"
     try:
         statistics, about = read_statistics(measured)
@@ -199,14 +239,13 @@ def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Ite
         yield Finding(path=sweep.results(run_id), what=what, run_id=run_id, remedy=remedy)
 
 
-def wrong_with_checkpoint(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
-    """What is wrong with a checkpoint file, by the SHA-256 that its rows name; empty: nothing."""
-    try:
-        found = sha256_of(path)
-    except BadData as error:
-        return str(error).removeprefix(f"{path}: ")
-    named = {row["checkpoint_sha256"] for row in rows}
-    return "" if named == {found} else "its SHA-256 is not the one that its rows name"
+def is_named(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a checkpoint file is the one whose SHA-256 its rows name.
+
+    Raises:
+        BadData: it cannot be read.
+    """
+    return {row["checkpoint_sha256"] for row in rows} == {sha256_of(path)}
 
 
 def differences(rows: Iterable[Mapping[str, Any]], again: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -256,23 +295,12 @@ def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:
     return sorted(sweep.checkpoint(run_id, 0).parent.glob("epoch=*.pt"))
 
 
-def _has_ended(rows: Rows) -> bool:
-    """Whether rows are those of a trial that has ended; of no rows it is not known."""
-    return any(row["status"] in FAILED or row["epoch"] == row["epochs"] for row in rows)
-
-
-def _unnamed(sweep: Sweep, runs: Mapping[str, Rows], named: set[str]) -> Iterator[Finding]:
-    """Files that belong to no row, of trials that have ended: else they are on their way to one."""
-    going_on = {run_id for run_id in named if not _has_ended(runs.get(run_id, []))}
-    known = set()
-    for run_id, rows in runs.items():
-        for epoch in {row["epoch"] for row in rows if row["status"] == OK}:
-            known |= {sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)}
-    for kind, pattern in (("checkpoints", "*.pt"), ("statistics", "*.parquet")):
+def _unnamed(sweep: Sweep, accounted: set[Path], going_on: set[str]) -> Iterator[Finding]:
+    """Files that belong to no row. Of a trial that goes on, they are on their way to one."""
+    for kind, pattern in (("checkpoints", "epoch=*.pt"), ("statistics", "*.parquet")):
         for path in sorted((sweep.root / kind).glob(f"*/{pattern}")):
-            run_id = path.parent.name
-            if path not in known and run_id not in going_on:
-                what = "no row names it" if run_id in named else "it is of no trial of this sweep"
-                yield Finding(path=path, what=what, run_id=run_id, remedy=PUT_ASIDE)
+            if path not in accounted and path.parent.name not in going_on:
+                what = "no row names it"
+                yield Finding(path=path, what=what, run_id=path.parent.name, remedy=PUT_ASIDE)
     for path in sorted((sweep.root / PARTIAL).glob("*")):
         yield Finding(path=path, what="left by a process that died", remedy="removed")

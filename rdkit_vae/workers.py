@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -17,9 +17,9 @@ from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
 from rdkit_vae.files import claimed
 from rdkit_vae.grammar import counted, megabytes
-from rdkit_vae.ledger import state_of
+from rdkit_vae.ledger import LEFT, state_of
 from rdkit_vae.processes import Interrupts, end_children, live_as_child, start_child
-from rdkit_vae.store import CRASHED, OK, Sweep
+from rdkit_vae.store import CRASHED, STOPPED, Sweep
 from rdkit_vae.trial import Trial
 
 RETRIES = 2  # of a trial whose process has crashed
@@ -73,14 +73,14 @@ class Pool:
     device: str
 
 
-def run_trials(trials: Sequence[Trial], pool: Pool, interrupts: Interrupts) -> Iterator[Event]:
+def run_trials(trials: Mapping[Trial, str], pool: Pool, interrupts: Interrupts) -> Iterator[Event]:
     """Runs trials and yields what happens. Closing the iterator stops the workers at once.
 
     A first interrupt lets each worker finish its step and write where it is, and gives out no
     further trial.
 
     Args:
-        trials: what to run, in this order.
+        trials: what to run, in this order, and the status that each has so far.
         pool: where.
         interrupts: those that the user sends.
 
@@ -88,7 +88,7 @@ def run_trials(trials: Sequence[Trial], pool: Pool, interrupts: Interrupts) -> I
         CannotWrite: there is no room for the files of a trial.
         KeyboardInterrupt: a second interrupt.
     """
-    queue = _Queue(pool, deque(trials))
+    queue = _Queue(pool, trials, deque(trials))
     try:
         while queue.waiting or queue.workers or queue.elsewhere:
             yield from queue.give_out()
@@ -108,6 +108,7 @@ class _Queue:
     """The trials of a pool: to be given out, at work, or claimed by another process."""
 
     pool: Pool
+    before: Mapping[Trial, str]
     waiting: deque[Trial]
     workers: list[_Worker] = field(default_factory=list)
     idle: list[_Worker] = field(default_factory=list)
@@ -140,7 +141,7 @@ class _Queue:
                 worker = _Worker(process=process, connection=connection, trial=trial)
             self.workers.append(worker)
             with contextlib.suppress(OSError):  # it has died: the end of its connection says so
-                worker.connection.send(trial.to_dict())
+                worker.connection.send((trial.to_dict(), self.before[trial], not self.begun))
 
     def _look_again(self) -> Iterator[Event]:
         """Queues the trials that other processes had claimed: those may have ended, or died."""
@@ -171,22 +172,30 @@ class _Queue:
             end_children([(worker.process, worker.connection)])  # the next trial gets a fresh one
         else:
             self.idle.append(worker)
-        yield from self._ended(worker.trial, said["status"], said["summary"])
+        if "ended_elsewhere" in said:
+            status = said["ended_elsewhere"]
+            self.elsewhere.pop(run_id, None)
+            summary = "trained by another process"
+            yield Event(run_id=run_id, kind="ended", status=status, summary=summary)
+        else:
+            yield from self._ended(worker.trial, said["status"], said["summary"])
 
     def _check_room(self, bytes_of_trial: float) -> None:
-        """Refuses to begin what the disk cannot hold.
+        """Refuses to begin what the disk cannot hold, once the first trial knows its size.
 
         Raises:
             CannotWrite: there is too little room.
         """
         if self.begun:
             return
-        self.begun = True
-        left = len(self.waiting) + len(self.workers) + len(self.elsewhere)
-        needed, free = left * bytes_of_trial, shutil.disk_usage(self.pool.sweep.root).free
+        self.begun, sweep = True, self.pool.sweep
+        needed = sum(
+            max(0.0, bytes_of_trial - sweep.bytes_of(other.run_id)) for other in self.before
+        )
+        free = shutil.disk_usage(sweep.root).free
         if needed > free:
             raise CannotWrite(
-                f"{self.pool.sweep.root}: about {megabytes(needed)} will be written and "
+                f"{sweep.root}: about {megabytes(needed)} will be written and "
                 f"{megabytes(free)} are free; make room, or take --checkpoints last"
             )
 
@@ -198,7 +207,9 @@ class _Queue:
             self.elsewhere[run_id] = trial
             return
         self.elsewhere.pop(run_id, None)
-        if status == CRASHED and not self.stopping:
+        if status == CRASHED and self.stopping:
+            status = STOPPED  # whatever ended it, it goes on when the sweep is run again
+        if status == CRASHED:
             self.crashes[run_id] += 1
             if self.crashes[run_id] <= RETRIES:
                 self.waiting.appendleft(trial)
@@ -238,9 +249,9 @@ def _work(
             asked = connection.recv()
             if asked is None:  # to stop, as it does between trials
                 continue
-            trial = Trial.from_dict(asked)
+            trial, before, measure = Trial.from_dict(asked[0]), asked[1], asked[2]
             try:
-                ended = _run(trial, connection, images, sweep, device)
+                ended = _run(trial, before, measure, connection, images, sweep, device)
             except BrokenPipeError:
                 return
             except CannotWrite as error:
@@ -254,12 +265,17 @@ def _work(
 
 def _run(
     trial: Trial,
+    before: str,
+    measure: bool,
     connection: "Connection[Any, Any]",
     images: dict[str, Any],
     sweep: Sweep,
     device: str,
 ) -> dict[str, str]:
-    """Runs a trial unless another process does or did; returns how it ended."""
+    """Runs a trial unless another process does, or did since its status was `before`.
+
+    Says first that it starts, and if it is to `measure`, the bytes that the trial will write.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -275,10 +291,12 @@ def _run(
     with claimed(sweep.claims, trial.run_id) as mine:
         if not mine:
             return {"status": _ELSEWHERE, "summary": "another process trains it"}
-        if state_of(sweep, trial.run_id).status == OK:
-            return {"status": OK, "summary": "trained by another process"}
+        status = state_of(sweep, trial.run_id).status
+        if status not in (before, LEFT):
+            return {"status": "", "ended_elsewhere": status}
         data = shared(images)
-        connection.send({"kind": "started", "bytes": bytes_of(Training(trial, data))})
+        size = bytes_of(Training(trial, data)) if measure else 0.0
+        connection.send({"kind": "started", "bytes": size})
         # While it trains, all that can come is the word to stop.
         outcome = run_trial(
             trial, data, sweep, device=device, on_epoch=report, stop=connection.poll

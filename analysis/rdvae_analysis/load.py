@@ -15,7 +15,8 @@ from rdkit_vae.grammar import counted, few
 from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
 
-_OTHER_KINDS = {"statistics", "checkpoints", "samples"}  # folders of a sweep without results
+# Folders of a sweep without results, or with those that a repair has put aside.
+_OTHER_KINDS = {"statistics", "checkpoints", "samples", "partial", "damaged", "tensorboard"}
 _READERS = 2  # threads; more wait for each other on files this small
 _LISTINGS = 10  # tries to read a folder that is changed meanwhile
 _NAMED = 10  # damaged or foreign files whose reason is told

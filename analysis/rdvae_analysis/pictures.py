@@ -11,7 +11,7 @@ from rdkit_vae.samples import KINDS, read_samples
 from rdkit_vae.trial import Trial
 from rdvae_analysis.load import parquet_files
 
-_NOT_HERE = {"results", "statistics", "checkpoints"}
+_NOT_HERE = {"results", "statistics", "checkpoints", "partial", "damaged", "tensorboard"}
 
 
 def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rdkit_vae.log import Running
 
 _EVERY = 2.0  # seconds between two looks
+_DAMAGED = "damaged"  # of results that cannot be read
 
 
 @click.command("status")
@@ -79,7 +80,7 @@ class _Watched:
 
     def lines(self) -> Iterator[str]:
         """How it stands, in lines of text."""
-        from rdkit_vae.ledger import FAILED, LEFT, state_of
+        from rdkit_vae.ledger import FAILED, LEFT
         from rdkit_vae.store import OK
 
         try:
@@ -90,7 +91,7 @@ class _Watched:
         running = self._running()
         states = {}
         for run_id in run_ids:
-            states[run_id] = self._ended.get(run_id) or state_of(self.sweep, run_id)
+            states[run_id] = self._ended.get(run_id) or self._state(run_id)
             if states[run_id].status == OK:
                 self._ended[run_id] = states[run_id]
         for run_id in states.keys() & running.keys():
@@ -99,14 +100,23 @@ class _Watched:
         count = Counter(state.status for name, state in states.items() if name not in running)
         yield (
             f"{self.sweep.root}: {count[OK]} of {len(run_ids)} done, {len(running)} running, "
-            f"{sum(count[status] for status in FAILED)} failed, {count[LEFT]} left; "
+            f"{sum(count[status] for status in FAILED)} failed, {count[LEFT]} left"
+            f"{f', {count[_DAMAGED]} damaged' if count[_DAMAGED] else ''}; "
             f"{megabytes(_bytes_below(self.sweep.root))} on disk"
         )
         for run_id, facts in running.items():
             yield f"  running   {run_id}: {_in_words(facts)}"
         for run_id, state in states.items():
-            if state.status in FAILED and run_id not in running:
+            if state.status in (*FAILED, _DAMAGED) and run_id not in running:
                 yield f"  {state.status:9} {run_id}: {state.reason or 'it is not known why'}"
+
+    def _state(self, run_id: str) -> "State":
+        from rdkit_vae.ledger import State, state_of
+
+        try:
+            return state_of(self.sweep, run_id)
+        except BadData as error:
+            return State(_DAMAGED, str(error))
 
     def _running(self) -> "dict[str, Running]":
         """The trials that a living process has claimed."""

@@ -104,17 +104,20 @@ def estimate(run: Run) -> int:
 
 
 def _train(run: Run) -> int:
-    """Trains what is left, and says how the sweep stands then."""
     from rich.console import Console
 
     from rdkit_vae.progress import SweepProgress
+    from rdkit_vae.store import OK
     from rdkit_vae.sweep import opened, run_sweep
     from rdkit_vae.tensorboard import Scalars
 
     with opened(run.sweep, run.trials, run.images, join=run.join):
-        states = run.states()
-        left = run.left(states)
-        _greet(run, states, len(left))
+        before = run.states()
+        left = {trial: before[trial.run_id] for trial in run.left(before)}
+        _greet(run, before, len(left))
+        for run_id, state in before.items():
+            if state.status == OK:  # a process may have died as it was to do this
+                run.sweep.resume_point(run_id).unlink(missing_ok=True)
         finished = [trial.run_id for trial in run.trials if trial not in left]
         with (
             SweepProgress(run.trials, finished, Console()) as progress,
@@ -126,17 +129,16 @@ def _train(run: Run) -> int:
                 if run.tensorboard:
                     scalars(event)
 
-            if left:
-                states |= run_sweep(
-                    left,
-                    run.images,
-                    run.sweep,
-                    jobs=run.jobs,
-                    device=run.device,
-                    display=display,
-                    fail_fast=run.fail_fast,
-                )
-    return _conclude(run, states)
+            interrupted = bool(left) and run_sweep(
+                left,
+                run.images,
+                run.sweep,
+                jobs=run.jobs,
+                device=run.device,
+                display=display,
+                fail_fast=run.fail_fast,
+            )
+    return _interrupted(run) if interrupted else _conclude(run)
 
 
 def _greet(run: Run, states: "dict[str, State]", left: int) -> None:
@@ -160,23 +162,28 @@ def _standing(run: Run, states: "dict[str, State]", left: int) -> str:
     failed = sum(state.status in FAILED for state in states.values())
     words = [f"{done} of {len(states)} done"]
     if failed:
-        words.append(f"{failed} failed ({'now tried again' if run.retry_failed else _RETRY})")
+        words.append(f"{failed} failed ({'to be tried again' if run.retry_failed else _RETRY})")
     return f"{', '.join(words)}, {left} to go"
 
 
-def _conclude(run: Run, states: "dict[str, State]") -> int:
+def _interrupted(run: Run) -> int:
+    """Says how the sweep stands and how it goes on; returns the exit code."""
+    states = run.states()
+    click.echo(f"rdvae: stopped; {_standing(run, states, len(run.left(states)))}", err=True)
+    click.echo(f"rdvae: to go on: {_this_command()}", err=True)
+    return INTERRUPTED
+
+
+def _conclude(run: Run) -> int:
     """Says what the sweep has come to; returns the exit code."""
     from rdkit_vae.ledger import FAILED, LEFT
 
-    left = [run_id for run_id, state in states.items() if state.status == LEFT]
-    failed = {run_id: state for run_id, state in states.items() if state.status in FAILED}
-    if left and not (run.fail_fast and failed):
-        click.echo(f"rdvae: stopped; {_standing(run, states, len(left))}", err=True)
-        click.echo(f"rdvae: to go on: {_this_command()}", err=True)
-        return INTERRUPTED
+    states = run.states()
     _print_elbos(run.sweep, states)
+    left = sum(state.status == LEFT for state in states.values())
     if left:
-        click.echo(f"rdvae: a trial failed, {counted(len(left), 'trial')} not run", err=True)
+        click.echo(f"rdvae: a trial failed, {counted(left, 'trial')} not run", err=True)
+    failed = any(state.status in FAILED for state in states.values())
     return TRIALS_FAILED if failed else 0
 
 

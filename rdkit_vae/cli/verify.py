@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import counted, few
 
 if TYPE_CHECKING:
     from rdkit_vae.store import Sweep
     from rdkit_vae.verify import Finding, Report
 
-_ROUNDS = 3  # of repair: what was merged is first taken apart, then made again
+_ROUNDS = 4  # of looking and repairing: what was merged is first taken apart, then made again
 
 
 @click.command("verify")
@@ -45,21 +45,31 @@ def command(folders: tuple[Path, ...], mend: bool, **place: Any) -> None:
 def _verify(sweep: "Sweep", mend: bool, place: Place) -> bool:
     """Checks a sweep, and mends it where that is wanted; returns whether anything is wrong."""
     try:
+        if mend:
+            return _mend(sweep, place)
         report = _checked(sweep)
-    except BadData as error:
+        _tell(sweep, report, "; --repair: ")
+        return bool(report.findings)
+    except RdvaeError as error:
         click.echo(str(error))
         return True
-    _tell(sweep, report, mended=mend)
-    for _ in range(_ROUNDS):
-        if not mend or not any(finding.remedy for finding in report.findings):
-            break
-        _repair(sweep, report.findings, place)
-        report = _checked(sweep)
-        _tell(sweep, report, mended=True)
+
+
+def _mend(sweep: "Sweep", place: Place) -> bool:
+    """Repairs until nothing changes any more; returns whether anything is still wrong."""
+    from rdkit_vae.files import locked
+
+    with locked(sweep.root, alone=True):
+        for _ in range(_ROUNDS):
+            report = _checked(sweep, held=True)
+            _tell(sweep, report, ": ")
+            if not any(finding.remedy for finding in report.findings):
+                break
+            _repair(sweep, report.findings, place)
     return bool(report.findings)
 
 
-def _checked(sweep: "Sweep") -> "Report":
+def _checked(sweep: "Sweep", *, held: bool = False) -> "Report":
     from rich.console import Console
     from rich.progress import Progress
 
@@ -68,14 +78,16 @@ def _checked(sweep: "Sweep") -> "Report":
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"checking {sweep.root}", total=None)
-        return verify(sweep, lambda done, total: bar.update(task, completed=done, total=total))
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return verify(sweep, progress, held=held)
 
 
-def _tell(sweep: "Sweep", report: "Report", mended: bool) -> None:
+def _tell(sweep: "Sweep", report: "Report", before_remedy: str) -> None:
     for finding in report.findings:
-        remedy = finding.remedy and (
-            f": {finding.remedy}" if mended else f"; --repair: {finding.remedy}"
-        )
+        remedy = finding.remedy and f"{before_remedy}{finding.remedy}"
         click.echo(f"{finding.path}: {finding.what}{remedy}")
     if report.foreign:
         names = few(path.name for path in report.foreign)

@@ -6,6 +6,7 @@ Mounts a tmpfs, so it needs the privilege to. Leaves the sweep in FOLDER/x, and 
 exit codes and errors: of each run that met the full disk, and of one that was not to begin.
 """
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -42,14 +43,14 @@ def _fill_and_resume(disk: Path, command: list[str]) -> dict[str, object]:
             assert sweep.poll() is None, sweep.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - ROOM))
+        _fill(disk, ballast)
         _, errors = sweep.communicate(timeout=120)
         full.append((sweep.returncode, errors))
         _all_whole(disk / "x")
         ballast.unlink()
     done = subprocess.run(here, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    ballast.write_bytes(bytes(shutil.disk_usage(disk).free - ROOM))
+    _fill(disk, ballast)
     other = subprocess.run(
         [*command, "--out", str(disk / "y")], capture_output=True, text=True, timeout=120
     )
@@ -59,6 +60,11 @@ def _fill_and_resume(disk: Path, command: list[str]) -> dict[str, object]:
         "refused": (other.returncode, other.stderr),
         "crashed": log.count('"crashed"'),
     }
+
+
+def _fill(disk: Path, ballast: Path) -> None:
+    with contextlib.suppress(OSError):  # the sweep has taken some of it meanwhile: full is full
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - ROOM))
 
 
 def _all_whole(folder: Path) -> None:

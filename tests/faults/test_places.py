@@ -86,7 +86,10 @@ def test_a_second_sweep_is_refused_or_joins(
     assert refused[0] == 2
     assert f"another rdvae is at work there (process {first.process.pid} on " in refused[2]
     assert refused[2].count("\n") == 1
+    os.kill(first.process.pid, signal.SIGSTOP)  # it gives out nothing more for a while
     second = start(folder, "--jobs", "1", "--join")
+    second.wait_for(lambda: f'"{second.process.pid} on'.encode() in _log(folder))
+    os.kill(first.process.pid, signal.SIGCONT)
     for sweep in (first, second):
         code, out, err = sweep.end()
         assert code == 0, err
@@ -158,6 +161,22 @@ def test_a_loss_that_is_no_number_is_caught_before_the_step(start: Start, tmp_pa
     code, out, err = fast.end()
     assert (code, out.count("DIVERGED")) == (3, 1)
     assert "a trial failed, 3 trials not run" in err
+    several = start(tmp_path / "c", "--jobs", "4", "--fail-fast", command=wild)
+    code, out, err = several.end()  # several fail together: no second stop
+    assert code == 3, err
+    assert out.count("DIVERGED") >= 1
+
+
+@pytest.mark.faults
+def test_who_joins_does_not_repeat_what_failed(start: Start, tmp_path: Path) -> None:
+    wild = ("sweep", "--betas", "0.1,1", "--architecture", "mlp", "--epochs", "3", "--lr", "1e19")
+    folder = tmp_path / "x"
+    first = start(folder, "--jobs", "1", command=wild)
+    first.wait_for((folder / "log.jsonl").exists)
+    second = start(folder, "--jobs", "1", "--join", command=wild)
+    assert first.end()[0] == second.end()[0] == 3
+    started = [line["run_id"] for line in _events(folder) if line["event"] == "started"]
+    assert len(started) == len(set(started)) == 4
 
 
 def test_a_lock_that_a_dead_process_left_holds_nobody(tmp_path: Path) -> None:

@@ -184,14 +184,15 @@ def test_a_file_that_comes_meanwhile_is_not_lost(
     assert scan(sweep.root)[0]["run_id"].nunique() == 41
 
 
-def test_a_merged_file_that_is_damaged_counts_as_nothing(sweep: Sweep) -> None:
+def test_a_merged_file_that_is_damaged_is_named_and_left(sweep: Sweep) -> None:
     done = compact.compact(sweep)
     assert done.merged is not None
     content = bytearray(done.merged.read_bytes())
     content[len(content) // 2] ^= 4
     done.merged.unlink()
     done.merged.write_bytes(content)
-    assert merged_runs(sweep.root / "results") == {}
+    with pytest.raises(BadData, match=r"merged-.*its checksum"):
+        merged_runs(sweep.root / "results")
     again = compact.compact(sweep)
     assert again.merged is None
     assert "its checksum is another" in again.others[0]

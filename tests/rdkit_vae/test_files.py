@@ -1,13 +1,16 @@
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from rdkit_vae import files
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.errors import BadData, BadInput, CannotWrite
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
@@ -56,6 +59,36 @@ def test_one_sweep_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> Non
     assert not files.is_locked(tmp_path)
     with files.locked(tmp_path):
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
+
+
+def test_a_folder_of_a_sweep_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    other = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path.home()
+    if other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one disk only")
+    with tempfile.TemporaryDirectory(dir=other) as elsewhere:
+        files.write_json(tmp_path / "sweep.json", {})
+        (tmp_path / "checkpoints").symlink_to(elsewhere)
+        files.write_atomic(tmp_path / "checkpoints" / "run" / "a.pt", b"data")
+        assert (Path(elsewhere) / "run" / "a.pt").read_bytes() == b"data"
+        assert [path.name for path in (Path(elsewhere) / "run").iterdir()] == ["a.pt"]
+
+
+def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be taken for one where everything is held, and waited for for ever."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(CannotWrite, match="locks do not work"), files.claimed(tmp_path / "c", "a"):
+        pass
+    assert not files.is_claimed(tmp_path / "c", "a")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CannotWrite, match="locks do not work"), files.locked(tmp_path):
+        pass
+    assert not files.is_locked(tmp_path)
+    files.write_atomic(tmp_path / "x", b"data")  # which needs none
+    assert (tmp_path / "x").read_bytes() == b"data"
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe"])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rdkit_vae.compact import compact
 from rdkit_vae.files import sha256_of
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.parquet import read_statistics
@@ -108,6 +109,34 @@ def test_running_it_again_trains_nothing(
     assert "11 of 12 done, 1 to go" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     pd.testing.assert_frame_equal(_numbers(folder), _numbers(sweep_folder), check_exact=True)
+
+
+@pytest.mark.parametrize("what", ["results", "merged", "newer"])
+def test_results_that_cannot_be_read_are_not_trained_over(
+    what: str, main: Run, small_sweep: tuple[str, ...], sweep_folder: Path, tmp_path: Path
+) -> None:
+    """Days of training may stand behind them; the statistics can make them again."""
+    folder = tmp_path / "copy"
+    shutil.copytree(sweep_folder, folder)
+    if what == "merged":
+        compact(Sweep(folder))
+    path = min((folder / "results").iterdir())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if what == "newer":
+        asked = json.loads((folder / "sweep.json").read_text())
+        (folder / "sweep.json").write_text(json.dumps({**asked, "schema": 999}))
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
+    done = main(*small_sweep, "--out", folder, cwd=tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    advice = "upgrade rdvae" if what == "newer" else f"rdvae verify --repair {folder}"
+    assert advice in done.stderr
+    assert {p: p.read_bytes() for p in before} == before
+    if what != "newer":
+        assert main("verify", "--repair", folder, cwd=tmp_path).returncode == 0
+        assert "12 of 12 done, 0 to go" in main(*small_sweep, "--out", folder, cwd=tmp_path).stdout
 
 
 def test_another_sweep_in_the_same_folder_is_refused(

@@ -10,15 +10,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from rdkit_vae import parquet
 from rdkit_vae.checkpoint import load_checkpoint
 from rdkit_vae.compact import compact
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.files import locked
-from rdkit_vae.ledger import LEFT, state_of
+from rdkit_vae.ledger import LEFT, record_crash, state_of
 from rdkit_vae.parquet import read_results, write_results
 from rdkit_vae.runner import run_trial
 from rdkit_vae.store import Sweep
+from rdkit_vae.trial import Trial
 from rdkit_vae.verify import verify
+from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,7 +55,7 @@ def _change_a_number(path: Path) -> None:
     write_results(path, rows, {"trial": _trial_of(path)})
 
 
-def _trial_of(path: Path) -> object:
+def _trial_of(path: Path) -> dict[str, object]:
     return json.loads(pq.read_schema(path).metadata[b"about"])["trial"]
 
 
@@ -79,8 +82,7 @@ DAMAGES = {
     "no statistics": (STATISTICS, Path.unlink, "No such file"),
     "other statistics": (STATISTICS, _swap, "measured on another checkpoint"),
     "a flipped checkpoint": (CHECKPOINT, _flip, "its SHA-256 is not the one"),
-    "no checkpoint": (CHECKPOINT, Path.unlink, "cannot be read"),
-    "no last checkpoint": (LAST, Path.unlink, "cannot be read"),
+    "a flipped last checkpoint": (LAST, _flip, "its SHA-256 is not the one"),
     "an orphan": (CHECKPOINT, lambda p: shutil.copy(p, p.with_name("epoch=00007.pt")), "no row"),
 }
 
@@ -121,7 +123,7 @@ def test_damage_is_named_and_mended(
     if "checkpoint" in what:  # what is lost is trained again
         assert "trained again" in mended.stdout
         (run_id,) = (r for r in copy.run_ids() if state_of(copy, r).status == LEFT)
-        (first, *_) = (copy.root / "checkpoints" / run_id).glob("epoch=*.pt")
+        first = copy.checkpoint(run_id, 1)
         assert run_trial(load_checkpoint(first).trial, digits, copy).status == "ok"
     pd.testing.assert_frame_equal(_numbers(copy.root), _numbers(sweep_folder), check_exact=True)
     assert verify(copy).findings == []
@@ -135,6 +137,59 @@ def test_a_repair_deletes_nothing(main: Run, copy: Sweep) -> None:
     assert main("verify", "--repair", copy.root, cwd=copy.root).returncode == 0
     aside = {path.read_bytes() for path in (copy.root / "damaged").rglob("*") if path.is_file()}
     assert damaged == aside
+
+
+def test_a_checkpoint_that_is_not_there_is_said_and_its_rows_stand(
+    main: Run, copy: Sweep, sweep_folder: Path
+) -> None:
+    """Somebody may have wanted the room; the numbers are no worse for it."""
+    _first(copy.root, CHECKPOINT).unlink()
+    for arguments in ((), ("--repair",)):
+        done = main("verify", *arguments, copy.root, cwd=copy.root)
+        assert done.returncode == 4
+        assert "epoch=00002.pt: cannot be read (No such file" in done.stdout
+        assert "1 finding\n" in done.stdout
+    pd.testing.assert_frame_equal(_numbers(copy.root), _numbers(sweep_folder), check_exact=True)
+
+
+def test_what_was_put_aside_is_not_read(main: Run, copy: Sweep, sweep_folder: Path) -> None:
+    damage_path = _first(copy.root, RESULTS)
+    _change_a_number(damage_path)
+    _flip(_first(copy.root, CHECKPOINT))
+    assert main("verify", "--repair", copy.root, cwd=copy.root).returncode == 0
+    assert (copy.root / "damaged" / "results" / damage_path.name).exists()
+    frame, notes = scan(copy.root)
+    assert notes == []
+    assert set(frame.loc[frame["run_id"] == damage_path.stem, "epoch"]) == {1}
+
+
+def test_the_resume_point_of_a_trial_that_failed_is_left(main: Run, copy: Sweep) -> None:
+    path = _first(copy.root, RESULTS)
+    trial = Trial.from_dict(_trial_of(path))
+    rows = [row for row in read_results(path).to_pylist() if row["epoch"] == 1]
+    write_results(path, rows, {"trial": trial.to_dict()})
+    record_crash(copy, trial, "its process was killed by SIGKILL")
+    shutil.copy(copy.checkpoint(path.stem, 1), copy.resume_point(path.stem))
+    done = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert done.returncode == 0, done.stdout
+    assert copy.resume_point(path.stem).exists()
+    assert copy.checkpoint(path.stem, 2).exists()  # it may be on its way to a row
+    assert state_of(copy, path.stem).status == "crashed"
+
+
+def test_results_of_a_newer_release_are_left(
+    main: Run, copy: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _first(copy.root, RESULTS)
+    table = read_results(path)
+    with monkeypatch.context() as later:
+        later.setattr(parquet, "SCHEMA", 999)
+        write_results(path, table.to_pylist(), {"trial": _trial_of(path)})
+    content = path.read_bytes()
+    done = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert done.returncode == 4
+    assert "upgrade rdvae" in done.stdout
+    assert path.read_bytes() == content
 
 
 def test_pictures_are_checked_too(main: Run, copy: Sweep) -> None:
@@ -169,8 +224,8 @@ def test_a_sweep_at_work_is_looked_at_and_not_mended(main: Run, copy: Sweep) -> 
         assert found.findings == []  # its results may be on their way
         _flip(_first(copy.root, RESULTS))
         done = main("verify", "--repair", copy.root, cwd=copy.root)
-    assert done.returncode == 2
-    assert "at work there" in done.stderr
+    assert done.returncode == 4
+    assert "at work there" in done.stdout
 
 
 def test_damaged_descriptions_and_nothing_at_all(main: Run, copy: Sweep, tmp_path: Path) -> None:
