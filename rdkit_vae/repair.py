@@ -14,14 +14,9 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.parquet import (
-    about_of,
-    read_results,
-    read_statistics,
-    write_results,
-    write_statistics,
-)
+from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
+from rdkit_vae.sealed import about_of
 from rdkit_vae.sigma import score
 from rdkit_vae.statistics import Statistics
 from rdkit_vae.store import OK, Sweep, code_version, result_rows

@@ -9,7 +9,7 @@ import numpy as np
 
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData
-from rdkit_vae.parquet import about_of, file_metadata, read_table, write_table
+from rdkit_vae.sealed import about_of, file_metadata, read_table, write_table
 
 KINDS = ("original", "reconstruction", "prior")
 _KIND = b"rdvae-samples"

@@ -14,8 +14,9 @@ from rdkit_vae.compact import by_run, is_merged
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.files import PARTIAL, is_locked, sha256_of
 from rdkit_vae.grammar import counted, few
-from rdkit_vae.parquet import about_of, read_results, read_statistics
+from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.samples import read_samples
+from rdkit_vae.sealed import about_of
 from rdkit_vae.sigma import score
 from rdkit_vae.store import OK, Sweep, result_rows
 from rdkit_vae.trial import Trial

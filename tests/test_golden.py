@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import parquet
+from rdkit_vae import parquet, sealed
 from rdkit_vae.checkpoint import load_checkpoint
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import sha256_of
@@ -99,7 +99,7 @@ def test_what_a_newer_release_wrote_asks_to_upgrade(golden: Path) -> None:
     path = next((golden / "results").iterdir())
     table = pq.read_table(path)
     metadata = {**table.schema.metadata, b"schema": b"999"}
-    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    sealed.write_table(path, table.replace_schema_metadata(metadata))
     _, notes = scan(golden)
     assert len(notes) == 1
     assert "newer rdvae (schema 999); upgrade rdvae" in notes[0]

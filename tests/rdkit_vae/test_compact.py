@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import Trial, compact, make_trial, parquet, store
+from rdkit_vae import Trial, compact, make_trial, parquet, sealed, store
 from rdkit_vae.compact import merged_runs
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import locked, write_json
@@ -118,7 +118,7 @@ def test_what_the_files_said_of_their_trials_is_kept(sweep: Sweep, original: Pat
     runs = merged_runs(sweep.root / "results")
     assert len(runs) == 40
     for path in (original / "results").iterdir():
-        assert runs[path.stem] == parquet.about_of(parquet.read_results(path))
+        assert runs[path.stem] == sealed.about_of(parquet.read_results(path))
 
 
 def test_failed_and_unfinished_trials_keep_their_files_and_join_when_they_have_ended(
@@ -208,7 +208,7 @@ def test_the_setup_of_older_rows_is_known_from_what_each_file_said(
     runs = {trial.run_id: {"trial": trial.to_dict()} for trial in trials}
     old = {name: column for name, column in COLUMNS.items() if column.since == 1}
     with monkeypatch.context() as past:
-        past.setattr(parquet, "SCHEMA", 1)
+        past.setattr(sealed, "SCHEMA", 1)
         past.setattr(parquet, "COLUMNS", old)
         merged = parquet.encoded_results([t.select(list(old)) for t in tables], {"runs": runs})
     (tmp_path / "merged-0.parquet").write_bytes(merged)

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rdkit_vae import grammar, load_dataset, make_trial, parquet, score, store
+from rdkit_vae import grammar, load_dataset, make_trial, parquet, score, sealed, store
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
@@ -394,9 +394,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pa
         folder = tmp_path_factory.mktemp(form)
         with pytest.MonkeyPatch.context() as past:
             if form == "older":
-                past.setattr(parquet, "SCHEMA", 2)
-                past.setattr(parquet, "_SEAL", "of-another-name")
-                past.setattr(parquet, "_sealed", lambda data: data)
+                past.setattr(sealed, "SCHEMA", 2)
+                past.setattr(sealed, "_SEAL", "of-another-name")
+                past.setattr(sealed, "_sealed", lambda data: data)
             parquet.write_results(folder / "results", rows, {"trial": trial.to_dict()})
             parquet.write_statistics(folder / "statistics", statistics, {"epoch": 1})
             write_samples(folder / "samples", pictures, {})
@@ -429,11 +429,11 @@ def test_damage_that_was_sealed(
 ) -> None:
     """The checksum is right, as where someone meant it."""
     sound = tables["sealed", name].read_bytes()
-    at = parquet._seal_in(sound)
+    at = sealed._seal_in(sound)
     assert at is not None
     changed = damaged(sound[:at] + b"0" * 8 + sound[at + 8 :], by)
     try:
-        changed = parquet._sealed(changed)
+        changed = sealed._sealed(changed)
     except AssertionError:  # the seal itself is gone
         return
     path = tables["sealed", name].with_name(f"meant-{name}")

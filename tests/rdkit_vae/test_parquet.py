@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import Trial, make_trial, parquet, score, store
+from rdkit_vae import Trial, make_trial, parquet, score, sealed, store
 from rdkit_vae.errors import BadData
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.statistics import RateSplit, Statistics
@@ -130,7 +130,7 @@ def test_what_is_no_results_file_is_named(
 def test_a_newer_schema_asks_to_upgrade(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "SCHEMA", 999)
+    monkeypatch.setattr(sealed, "SCHEMA", 999)
     parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     monkeypatch.undo()
     with pytest.raises(BadData, match=r"newer rdvae.*upgrade"):
@@ -143,7 +143,7 @@ def test_an_older_schema_is_read_with_nulls(
     old = {name: column for name, column in COLUMNS.items() if column.since == 1}
     assert len(old) < len(COLUMNS)
     with monkeypatch.context() as past:
-        past.setattr(parquet, "SCHEMA", 1)
+        past.setattr(sealed, "SCHEMA", 1)
         past.setattr(parquet, "COLUMNS", old)
         about = {"trial": tiny_trial.to_dict()}
         parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), about)
@@ -225,7 +225,7 @@ def test_the_quick_copy_of_the_rows_is_what_the_pages_hold(
     quick, pages = parquet.read_results(path), pq.read_table(path)
     assert quick.equals(pages)
     assert quick.schema.metadata == pages.schema.metadata
-    parquet.write_table(tmp_path / "b.parquet", pages)  # as one that has no copy
+    sealed.write_table(tmp_path / "b.parquet", pages)  # as one that has no copy
     assert parquet.read_results(tmp_path / "b.parquet").equals(pages)
     for columns in (["elbo", "run_id"], ["status"]):
         for name in ("a", "b"):
@@ -248,12 +248,12 @@ def test_facts_that_are_no_numbers_are_refused(
 ) -> None:
     path = tmp_path / "s.parquet"
     parquet.write_statistics(path, statistics, {})
-    table = parquet.read_table(path, parquet.STATISTICS_KIND)
-    about = parquet.about_of(table)
+    table = sealed.read_table(path, parquet.STATISTICS_KIND)
+    about = sealed.about_of(table)
     for of in about["splits"].values():
         of.update(facts)
-    metadata = parquet.file_metadata(parquet.STATISTICS_KIND, about)
-    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    metadata = sealed.file_metadata(parquet.STATISTICS_KIND, about)
+    sealed.write_table(path, table.replace_schema_metadata(metadata))
     with pytest.raises(BadData, match=r"s\.parquet: damaged"):
         parquet.read_statistics(path)
 
@@ -266,9 +266,9 @@ def test_columns_that_are_no_statistics_are_refused(
 ) -> None:
     path = tmp_path / "s.parquet"
     parquet.write_statistics(path, statistics, {})
-    table = parquet.read_table(path, parquet.STATISTICS_KIND)
+    table = sealed.read_table(path, parquet.STATISTICS_KIND)
     at = table.column_names.index(name)
-    parquet.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
+    sealed.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
     with pytest.raises(BadData, match=r"s\.parquet: damaged"):
         parquet.read_statistics(path)
 
@@ -279,9 +279,9 @@ def test_what_stands_beside_the_rows_is_checked(
 ) -> None:
     path = tmp_path / "s.parquet"
     parquet.write_statistics(path, statistics, {})
-    table = parquet.read_table(path, parquet.STATISTICS_KIND)
-    metadata = parquet.file_metadata(parquet.STATISTICS_KIND, {}) | {b"about": about}
-    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    table = sealed.read_table(path, parquet.STATISTICS_KIND)
+    metadata = sealed.file_metadata(parquet.STATISTICS_KIND, {}) | {b"about": about}
+    sealed.write_table(path, table.replace_schema_metadata(metadata))
     with pytest.raises(BadData, match=r"s\.parquet"):
         parquet.read_statistics(path)
 
@@ -289,8 +289,8 @@ def test_what_stands_beside_the_rows_is_checked(
 def test_more_rows_than_bytes_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
     table = pa.table({"kl": np.zeros(10_000_000)})
-    metadata = parquet.file_metadata(parquet.STATISTICS_KIND, {})
-    parquet.write_table(path, table.replace_schema_metadata(metadata))
+    metadata = sealed.file_metadata(parquet.STATISTICS_KIND, {})
+    sealed.write_table(path, table.replace_schema_metadata(metadata))
     assert path.stat().st_size < 1_000_000
     with pytest.raises(BadData, match=r"claims 10,000,000 rows"):
         parquet.read_statistics(path)

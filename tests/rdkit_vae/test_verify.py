@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import parquet
+from rdkit_vae import sealed
 from rdkit_vae.checkpoint import load_checkpoint
 from rdkit_vae.compact import compact
 from rdkit_vae.datasets.images import Images
@@ -183,7 +183,7 @@ def test_results_of_a_newer_release_are_left(
     path = _first(copy.root, RESULTS)
     table = read_results(path)
     with monkeypatch.context() as later:
-        later.setattr(parquet, "SCHEMA", 999)
+        later.setattr(sealed, "SCHEMA", 999)
         write_results(path, table.to_pylist(), {"trial": _trial_of(path)})
     content = path.read_bytes()
     done = main("verify", "--repair", copy.root, cwd=copy.root)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import read_json
-from rdkit_vae.parquet import about_of, read_results
+from rdkit_vae.parquet import read_results
+from rdkit_vae.sealed import about_of
 from rdkit_vae.store import code_version
 
 
