@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,7 +21,8 @@ def start_child(
 
     The target calls `live_as_child` first.
     """
-    with _safe_path(), _interrupts_held():
+    resource_tracker.ensure_running()  # which lets signals in where it starts its process
+    with _safe_path(), _signals_held():
         here, there = _SPAWN.Pipe()
         process = _SPAWN.Process(target=target, args=(there, *args), daemon=True)
         process.start()
@@ -106,9 +108,9 @@ def _safe_path() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Holds Ctrl-C back for a moment; a child that starts in it never gets one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_held() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back for a moment; a child that starts in it never gets one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
