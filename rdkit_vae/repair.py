@@ -65,7 +65,10 @@ def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
     taken = sum(1 for _ in place.parent.glob(f"{path.stem}*{path.suffix}"))
     if taken:
         place = place.with_stem(f"{path.stem}.{taken + 1}")
-    shutil.copy2(path, place) if copy else path.replace(place)
+    if copy:
+        shutil.copy2(path, place)
+    else:
+        shutil.move(path, place)  # a folder of the sweep may be a link to another disk
     return f"{path} is {'kept' if copy else 'put aside'} as {place}"
 
 
@@ -97,13 +100,13 @@ def _repair_run(sweep: Sweep, run_id: str, images_of: ImagesOf, device: str) -> 
         about = {"trial": checkpoint.trial.to_dict(), "environment": environment(device)}
         statistics = _statistics_of(sweep, checkpoint, path, about, images_of, device, done)
         rows += _rows_again(checkpoint, statistics, of_epoch)
-    if len(rows) < len(stored) and results.exists():
-        done.append(_put_aside(sweep, results, copy=True))
-    if rows:
+    if rows or failed:
+        if len(rows) < len(stored):
+            done.append(_put_aside(sweep, results, copy=True))
         write_results(results, rows + failed, about)
         done.append(f"{results}: {len(rows)} rows")
-    else:
-        results.unlink(missing_ok=True)
+    elif results.exists():
+        done.append(_put_aside(sweep, results))
     return done
 
 

@@ -147,7 +147,7 @@ def run_sweep(
         try:
             log.note("sweep started", trials=len(left), jobs=pool.jobs, device=device)
             for event in events:
-                if event.kind == "ended" and event.status == CRASHED:
+                if event.status == CRASHED and not event.elsewhere:
                     record_crash(sweep, by_id[event.run_id], event.summary)
                 interrupted |= event.kind == "stopping" and not failed
                 log.note_event(event, by_id)

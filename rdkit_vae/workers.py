@@ -39,6 +39,7 @@ class Event:
         epoch, loss: epochs done and the mean loss of the last, in nats (kind `epoch`).
         status: how it ended.
         summary: in words, how it ended, why it is retried, or what is waited for.
+        elsewhere: another process has trained it, and has written what is to be written of it.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class Event:
     loss: float = 0.0
     status: str = ""
     summary: str = ""
+    elsewhere: bool = False
 
 
 @dataclass(kw_only=True)
@@ -173,10 +175,14 @@ class _Queue:
         else:
             self.idle.append(worker)
         if "ended_elsewhere" in said:
-            status = said["ended_elsewhere"]
             self.elsewhere.pop(run_id, None)
-            summary = "trained by another process"
-            yield Event(run_id=run_id, kind="ended", status=status, summary=summary)
+            yield Event(
+                run_id=run_id,
+                kind="ended",
+                status=said["ended_elsewhere"],
+                summary="trained by another process",
+                elsewhere=True,
+            )
         else:
             yield from self._ended(worker.trial, said["status"], said["summary"])
 
