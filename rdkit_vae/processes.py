@@ -21,11 +21,12 @@ def start_child(
 
     The target calls `live_as_child` first.
     """
-    resource_tracker.ensure_running()  # which lets signals in where it starts its process
-    with _safe_path(), _signals_held():
-        here, there = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=target, args=(there, *args), daemon=True)
-        process.start()
+    with _safe_path():
+        resource_tracker.ensure_running()  # which lets signals in where it starts its process
+        with _signals_held():
+            here, there = _SPAWN.Pipe()
+            process = _SPAWN.Process(target=target, args=(there, *args), daemon=True)
+            process.start()
     there.close()
     return process, here
 

@@ -119,7 +119,8 @@ def _stored(results: Path) -> tuple[Rows, Rows, dict[str, Any]]:
     table = read_results(results)
     rows = table.to_pylist()
     stored = [row for row in rows if row["status"] == OK]
-    return stored, [row for row in rows if row["status"] != OK], about_of(table)
+    failed = {(row["split"], row["sigma"]): row for row in rows if row["status"] != OK}
+    return stored, list(failed.values()), about_of(table)
 
 
 def _checkpoints_of(sweep: Sweep, run_id: str, stored: Rows) -> list[Path]:

@@ -177,6 +177,20 @@ def test_the_resume_point_of_a_trial_that_failed_is_left(main: Run, copy: Sweep)
     assert state_of(copy, path.stem).status == "crashed"
 
 
+def test_the_rows_of_a_failure_are_kept(main: Run, copy: Sweep) -> None:
+    path = _first(copy.root, RESULTS)
+    trial = Trial.from_dict(_trial_of(path))
+    for place in (path, *copy.root.glob(f"*/{path.stem}/epoch=*")):
+        place.unlink()
+    record_crash(copy, trial, "its process was killed by SIGKILL")
+    rows = read_results(path).to_pylist()
+    _double(path)
+    assert "1 rows are there twice" in main("verify", copy.root, cwd=copy.root).stdout
+    done = main("verify", "--repair", copy.root, cwd=copy.root)
+    assert done.returncode == 0, done.stdout
+    assert read_results(path).to_pylist() == rows
+
+
 def test_results_of_a_newer_release_are_left(
     main: Run, copy: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
