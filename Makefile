@@ -37,7 +37,7 @@ test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not faults" -n auto
 
 test-faults: $(VENV)/dev
-	$(BIN)/python -m pytest -m faults --durations 5
+	$(BIN)/python -m pytest -m faults -n auto --durations 5
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check
