@@ -34,10 +34,10 @@ demo: $(VENV)/core
 	$(BIN)/rdvae plot-rd runs/demo --out figures/rd-digits.png --out figures/rd-digits.pdf
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not faults" -n auto
+	$(BIN)/python -m pytest -m "not faults" -n 2
 
 test-faults: $(VENV)/dev
-	$(BIN)/python -m pytest -m faults -n auto --durations 5
+	$(BIN)/python -m pytest -m faults -n 2 --durations 5
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check
