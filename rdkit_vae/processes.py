@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 _SPAWN = multiprocessing.get_context("spawn")
+_STOPPING = (signal.SIGINT, signal.SIGTERM)  # what a terminal, or a scheduler, stops a sweep with
 
 
 def start_child(
@@ -43,7 +44,7 @@ def end_children(children: "Iterable[tuple[BaseProcess, Connection[Any, Any]]]")
 
 def live_as_child() -> None:
     """Called first in a child: leaves signals to the parent, and ends when the parent does."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or scheduler sends them to all
+    for number in _STOPPING:  # a terminal or scheduler sends them to all
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
@@ -64,7 +65,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -111,7 +112,7 @@ def _safe_path() -> Iterator[None]:
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
     """Holds Ctrl-C and SIGTERM back for a moment; a child that starts in it never gets one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
     finally:

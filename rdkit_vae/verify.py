@@ -150,10 +150,15 @@ def _damaged(path: Path, error: BadData) -> Finding:
     remedy = "it is put aside, and its rows are made again from the checkpoints"
     return Finding(
         path=path,
-        what=str(error).removeprefix(f"{path}: "),
+        what=_reason(error, path),
         run_id=path.stem,
         remedy="" if isinstance(error, Newer) else remedy,
     )
+
+
+def _reason(error: BadData, path: Path) -> str:
+    """What an error says, without the file that it says it of."""
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _pages_agree(path: Path, table: Any) -> bool:
@@ -207,13 +212,13 @@ def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Ite
             remedy = "it is put aside, and the same sweep command trains from there again"
             yield Finding(path=checkpoint, what=what, run_id=run_id, remedy=remedy)
     except BadData as error:  # its rows stand, though nobody can trace them any more
-        what = str(error).removeprefix(f"{checkpoint}: ")
+        what = _reason(error, checkpoint)
         yield Finding(path=checkpoint, what=what, run_id=run_id)
     remedy = "measured again"
     try:
         statistics, about = read_statistics(measured)
     except BadData as error:
-        what = str(error).removeprefix(f"{measured}: ")
+        what = _reason(error, measured)
         yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
         return
     if about.get("checkpoint_sha256") != rows[0]["checkpoint_sha256"]:
@@ -287,7 +292,7 @@ def _pictures(sweep: Sweep) -> Iterator[Finding]:
             )
             what = "" if current else "its pictures are of another checkpoint"
         except BadData as error:
-            what = str(error).removeprefix(f"{path}: ")
+            what = _reason(error, path)
         if what:
             yield Finding(path=path, what=what, run_id=path.parent.name, remedy=PUT_ASIDE)
 

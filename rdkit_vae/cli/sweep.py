@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
+from rdkit_vae.cli.sweep_run import Run, estimate, nearest, train
 from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
 from rdkit_vae.grid import grid, pairs
 from rdkit_vae.models import ARCHITECTURES
@@ -179,7 +180,6 @@ def command(
     folder = Path(out or name)
     _check_writable(folder)
 
-    from rdkit_vae.cli.sweep_run import Run, estimate, train
     from rdkit_vae.store import Sweep
     from rdkit_vae.sweep import choose_device, choose_jobs
 
@@ -215,8 +215,6 @@ def _default_out(dataset: str, architecture: str) -> str:
 
 
 def _check_writable(folder: Path) -> None:
-    from rdkit_vae.cli.sweep_run import nearest
-
     there = nearest(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise click.BadParameter(f"{there} cannot be written", param_hint="--out")
