@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation import evaluate as evaluate
     from rdkit_vae.grid import make_trial as make_trial
+    from rdkit_vae.group import train as train
     from rdkit_vae.sigma import score as score
     from rdkit_vae.statistics import Statistics as Statistics
-    from rdkit_vae.training import train as train
     from rdkit_vae.trial import Trial as Trial
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "load_dataset": "datasets",
     "make_trial": "grid",
     "score": "sigma",
-    "train": "training",
+    "train": "group",
 }
 __all__ = sorted(_HOMES)
 

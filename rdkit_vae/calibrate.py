@@ -1,5 +1,6 @@
 """How long a sweep will take and how much it will write, from a short measurement."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +10,12 @@ import torch
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.footprint import bytes_of, evaluated
-from rdkit_vae.inputs import to_unit
+from rdkit_vae.group import Group
 from rdkit_vae.training import Training
 from rdkit_vae.trial import Trial
 
 _SECONDS = 2.0  # of training steps that are timed
+_WARM_UP = 5  # steps before them
 _IMAGES = 128  # that are evaluated for the timing
 _START_UP = 5.0  # seconds until the workers have loaded torch and the data
 
@@ -26,29 +28,38 @@ class Estimate:
     bytes: float
 
 
-def estimate(trials: Sequence[Trial], images: Images, *, jobs: int, device: str) -> Estimate:
-    """Times a few steps and a small evaluation of the first trial, and extrapolates to all."""
+def estimate(
+    trials: Sequence[Trial], images: Images, *, jobs: int, pack: int, device: str
+) -> Estimate:
+    """Times a few steps and a small evaluation of the first trial, and extrapolates to all.
+
+    Args:
+        trials: those to run.
+        images: their dataset.
+        jobs, pack: processes, and trials that each trains at once.
+        device: of every process.
+    """
     torch.set_num_threads(1)
     trial = replace(trials[0], beta=1.0, learning_rate=1e-9)  # as fast, and never diverges
-    training = Training(trial, images, device)
-    per_step = _seconds_per_step(training)
+    together = [Training(trial, images, device) for _ in range(min(pack, len(trials)))]
+    training = together[0]
+    per_step = _seconds_per_step(Group(together)) / len(together)
     per_image = _seconds_per_image(training, device)
     steps, checkpoints = training.steps_per_epoch * trial.epochs, len(trial.checkpoints)
     seconds = steps * per_step + checkpoints * evaluated(training) * per_image
-    rounds = -(-len(trials) // jobs)
+    rounds = math.ceil(len(trials) / (jobs * len(together))) * len(together)
     return Estimate(seconds=_START_UP + rounds * seconds, bytes=len(trials) * bytes_of(training))
 
 
-def _seconds_per_step(training: Training) -> float:
-    noise = torch.Generator(training.device)
-    batch = next(training.batches())
-    x = to_unit(training.images.train[batch], training.images.levels, training.device)
-    training.optimise(x, noise)  # the first one also sets things up
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < _SECONDS:
-        training.optimise(x, noise)
-        done += 1
-    return (time.perf_counter() - start) / done
+def _seconds_per_step(group: Group) -> float:
+    """Of one step of the whole group."""
+    for _ in range(_WARM_UP):
+        group.run_epoch(stop=lambda: True)  # the first steps also set things up
+    first, start = group.members[0], time.perf_counter()
+    before, until = first.step, start + _SECONDS
+    while time.perf_counter() < until:
+        group.run_epoch(stop=lambda: time.perf_counter() > until)
+    return (time.perf_counter() - start) / (first.step - before)
 
 
 def _seconds_per_image(training: Training, device: str) -> float:

@@ -92,7 +92,8 @@ def _portable(value: Any) -> Any:
     bytes where one of them shares a string or a tuple and the other does not.
     """
     if isinstance(value, Tensor):
-        return value.detach().cpu().contiguous()
+        plain = torch.contiguous_format  # and a copy, as it may be a view of a group's
+        return value.detach().to("cpu", copy=True, memory_format=plain)
     if isinstance(value, str):
         return sys.intern(value)
     if isinstance(value, tuple):

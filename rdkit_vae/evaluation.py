@@ -1,4 +1,7 @@
-"""The pass that makes the statistics: encoder once, decoder for K draws, sums in float64."""
+"""The pass that makes the statistics: encoder once, decoder for K draws, sums in float64.
+
+The network computes in float32, whatever it was trained in.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import VAE
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
+from rdkit_vae.precision import arithmetic
 from rdkit_vae.rate import split_rate
 from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial
@@ -51,9 +55,11 @@ def evaluate(
     model.eval()
     try:
         size = batch_size or max(1, _DECODED_AT_ONCE // trial.draws)
-        return {
-            split: _evaluate_split(model, images, split, trial, device, size) for split in SPLITS
-        }
+        with arithmetic("float32", torch.device(device)):
+            return {
+                split: _evaluate_split(model, images, split, trial, device, size)
+                for split in SPLITS
+            }
     finally:
         model.train(was_training)
 
@@ -95,18 +101,17 @@ def _passes(
     index = SPLITS.index(split)
     draws = seeds.generator(trial.seed, "draws", index)
     augmentation = augmentation_of(trial)
-    warps = (
-        augmentation.draw(seeds.generator(trial.seed, "augment-split", index), len(chosen))
-        if augmentation
-        else None
-    )
+    warps = None
+    if augmentation:
+        uniform = seeds.generator(trial.seed, "augment-split", index)
+        numbers = uniform.random((len(chosen), augmentation.numbers))
+        warps = augmentation.parameters(torch.from_numpy(numbers))
     vae = cast(VAE, model)
     for start in range(0, len(chosen), batch_size):
         batch = chosen[start : start + batch_size]
-        x = to_unit(pixels[batch], images.levels, torch.device(device))
+        x = to_unit(torch.from_numpy(pixels[batch]).to(device), images.levels)
         if augmentation and warps is not None:
-            drawn = torch.from_numpy(warps[start : start + batch_size])
-            x = augmentation.apply(x, drawn.to(device))
+            x = augmentation.apply(x, warps[start : start + batch_size].to(device))
         shape = (len(batch), trial.draws, trial.latents)
         noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
         mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
@@ -183,10 +188,11 @@ def evaluate_discretized(
         raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
     model.eval()
     size = max(1, _DECODED_AT_ONCE // trial.draws)
-    return {
-        split: _discretized_split(model, images, split, trial, device, size, named)
-        for split, named in sigma2.items()
-    }
+    with arithmetic("float32", torch.device(device)):
+        return {
+            split: _discretized_split(model, images, split, trial, device, size, named)
+            for split, named in sigma2.items()
+        }
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -205,24 +205,27 @@ def _no_locks(name: str, error: OSError) -> CannotWrite:
 
 
 @contextlib.contextmanager
-def claimed(file: Path, name: str) -> Iterator[bool]:
-    """Claims a name among all processes that use the file; False where another one has it.
+def claimed(file: Path, names: Iterable[str]) -> Iterator[list[str]]:
+    """Claims names among all processes that use the file; yields those that no other one has.
 
-    A claim is a lock on one byte of the file, and ends with its process. A process holds one claim
-    at a time.
+    A claim is a lock on one byte of the file, and ends with its process. A process claims once at
+    a time.
 
     Raises:
         CannotWrite: the file cannot be opened, or has no locks.
     """
     with _opened(file) as held:
-        try:
-            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(name))
-            mine = True
-        except (BlockingIOError, PermissionError):  # the two errors that mean another's lock
-            mine = False
-        except OSError as error:
-            raise _no_locks(str(file), error) from error
-        yield mine
+        yield [name for name in names if _claim(held, name)]
+
+
+def _claim(file: IO[str], name: str) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(name))
+    except (BlockingIOError, PermissionError):  # the two errors that mean another's lock
+        return False
+    except OSError as error:
+        raise _no_locks(file.name, error) from error
+    return True
 
 
 def is_claimed(file: Path, name: str) -> bool:

@@ -1,13 +1,23 @@
-"""What a trial will write."""
+"""What a trial will write, and what memory it takes while it trains."""
 
 import io
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
+from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import SPLITS, evaluated_images
-from rdkit_vae.training import Training
+from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.stacked import Measured
+from rdkit_vae.training import Training, build_model
+from rdkit_vae.trial import Trial
 
 _BYTES_PER_DRAW = 20  # of a statistics file, compressed
+_COPIES = 8  # of a weight: itself, gradient, two moments; and the last state, with one being made
+_HELD_ON_CPU = 2**29  # bytes that a group may take; more trials are no quicker then
+_HELD_ON_GPU = 0.8  # of the memory that is free
 
 
 def bytes_of(training: Training) -> float:
@@ -29,3 +39,40 @@ def _checkpoint_bytes(training: Training) -> tuple[int, int]:
     weights = io.BytesIO()
     torch.save(training.state()["model"], weights)
     return 3 * weights.tell(), weights.tell()  # AdamW has two moments of each weight
+
+
+def groups_that_fit(trials: Sequence[Trial], images: Images, device: str) -> list[list[Trial]]:
+    """Parts trials of one kind into groups, as equal as can be, whose training fits the memory."""
+    state, activations = bytes_in_training(trials[0], images)
+    if ARCHITECTURES[trials[0].architecture].stacks:
+        state, activations = state + activations, 0
+    free = float(_HELD_ON_CPU)
+    if torch.device(device).type == "cuda":
+        free = _HELD_ON_GPU * torch.cuda.mem_get_info(device)[0]
+    most = max(1, int((free - activations) // state))
+    groups = -(-len(trials) // most)
+    return [list(trials[start::groups]) for start in range(groups)]
+
+
+def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
+    """About the bytes that a trial's training holds: between steps, and beside them within one.
+
+    Counted on a network without numbers: its weights, an epoch's noise, and what its layers keep
+    for their gradients.
+    """
+    kept = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.device("meta"):
+        network = Measured(build_model(trial, images.shape))
+        x = torch.empty((trial.batch_size, *images.shape))
+        noise = torch.empty((trial.batch_size, trial.latents))
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(x, noise)
+    weights = sum(weight.nbytes for weight in network.parameters())
+    drawn = len(images.train) * (trial.latents + 2) * noise.element_size()
+    return _COPIES * weights + drawn, 2 * kept

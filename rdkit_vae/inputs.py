@@ -1,7 +1,7 @@
 """From stored pixels to what a network sees: scaling, and the warps of the `paper` protocol.
 
-Parameters of a warp are drawn per image, then applied in bulk. Rotation and crop are one bilinear
-warp here; the reference rotates by nearest neighbour first.
+A warp's parameters follow from uniform numbers, some for each image, and are applied in bulk.
+Rotation and crop are one bilinear warp here; the reference rotates by nearest neighbour first.
 """
 
 import math
@@ -9,48 +9,76 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdkit_vae.datasets.images import Pixels
+from rdkit_vae.datasets.images import Images
 from rdkit_vae.trial import PROTOCOLS, Trial
 
 _DEGREES, _SCALE, _RATIO, _TRIES = 10.0, (0.9, 1.0), (0.9, 1.1), 10
 
 
-def to_unit(pixels: Pixels, levels: int, device: torch.device) -> Tensor:
-    """uint8 pixels to float32 in [0, 1] on the device; shape kept."""
-    return torch.from_numpy(np.array(pixels)).to(device).float().div_(levels - 1)
+def to_unit(pixels: Tensor, levels: int) -> Tensor:
+    """uint8 pixels to float32 in [0, 1]; shape and device kept."""
+    return pixels.float().div_(levels - 1)
+
+
+class Split:
+    """A split as a place to take batches from: on a GPU if it fits there, else where it is.
+
+    The split itself is mapped from a file, or shared; only batches of it are ever copied, but for
+    the one copy that a GPU holds.
+    """
+
+    def __init__(self, images: Images, split: str, device: torch.device) -> None:
+        self._stored, self._device = images.split(split), device
+        self._held: Tensor | None = None
+        if device.type == "cuda" and self._stored.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            self._held = torch.from_numpy(np.array(self._stored)).to(device)
+
+    def take(self, positions: Tensor) -> Tensor:
+        """The uint8 images at `positions`, of any shape S, on the device: S + (C, H, W)."""
+        if self._held is not None:
+            return self._held[positions]
+        taken = torch.from_numpy(self._stored[positions.cpu().numpy()])
+        return taken.to(self._device)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """`draw(rng, n)` gives (n, ...) parameters; `apply(x, parameters)` warps (n, C, H, W)."""
+    """A random warp of images.
 
-    draw: Callable[[np.random.Generator, int], npt.NDArray[np.float32]]
+    Attributes:
+        numbers: U, how many uniform numbers of [0, 1) it takes for an image.
+        parameters: (n, U) numbers, float64, to the float32 parameters (n, ...) of n warps.
+        apply: warps (n, C, H, W) images by their parameters.
+    """
+
+    numbers: int
+    parameters: Callable[[Tensor], Tensor]
     apply: Callable[[Tensor, Tensor], Tensor]
 
 
-def _draw_affine(rng: np.random.Generator, n: int) -> npt.NDArray[np.float32]:
+def _affine(numbers: Tensor) -> Tensor:
     """Rotation by +-10 degrees, then a crop of 0.9-1 of the area at ratio 0.9-1.1: (n, 2, 3)."""
-    angle = np.deg2rad(rng.uniform(-_DEGREES, _DEGREES, n))
-    area = rng.uniform(*_SCALE, (n, _TRIES))
-    ratio = np.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1]), (n, _TRIES)))
-    widths, heights = np.sqrt(area * ratio), np.sqrt(area / ratio)
+    angles, areas, ratios, places = torch.split(numbers, [1, _TRIES, _TRIES, 2], dim=1)
+    angle = math.radians(_DEGREES) * (2 * angles[:, 0] - 1)
+    area = _SCALE[0] + (_SCALE[1] - _SCALE[0]) * areas
+    low, high = math.log(_RATIO[0]), math.log(_RATIO[1])
+    ratio = (low + (high - low) * ratios).exp()
+    widths, heights = (area * ratio).sqrt(), (area / ratio).sqrt()
     fits = (widths <= 1) & (heights <= 1)
-    chosen = np.arange(n), fits.argmax(axis=1)  # the first try that fits
-    width = np.where(fits.any(axis=1), widths[chosen], 1.0)
-    height = np.where(fits.any(axis=1), heights[chosen], 1.0)
-    x = rng.uniform(-1, 1, n) * (1 - width)  # centre of the crop; the image spans [-1, 1]
-    y = rng.uniform(-1, 1, n) * (1 - height)
-    cos, sin = np.cos(angle), np.sin(angle)
-    rows = [
-        [cos * width, -sin * height, cos * x - sin * y],
-        [sin * width, cos * height, sin * x + cos * y],
-    ]
-    return np.stack([np.stack(row, axis=1) for row in rows], axis=1).astype(np.float32)
+    chosen = fits.byte().argmax(dim=1, keepdim=True)  # the first try that fits
+    whole = fits.any(dim=1).logical_not()  # where none does
+    width = widths.gather(1, chosen)[:, 0].masked_fill(whole, 1.0)
+    height = heights.gather(1, chosen)[:, 0].masked_fill(whole, 1.0)
+    x = (2 * places[:, 0] - 1) * (1 - width)  # centre of the crop; the image spans [-1, 1]
+    y = (2 * places[:, 1] - 1) * (1 - height)
+    cos, sin = angle.cos(), angle.sin()
+    across = torch.stack([cos * width, -sin * height, cos * x - sin * y], dim=1)
+    down = torch.stack([sin * width, cos * height, sin * x + cos * y], dim=1)
+    return torch.stack([across, down], dim=1).float()
 
 
 def _apply_affine(x: Tensor, theta: Tensor) -> Tensor:
@@ -58,8 +86,9 @@ def _apply_affine(x: Tensor, theta: Tensor) -> Tensor:
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def _draw_flip(rng: np.random.Generator, n: int) -> npt.NDArray[np.float32]:
-    return rng.integers(0, 2, n).astype(np.float32)
+def _flip(numbers: Tensor) -> Tensor:
+    """Whether to flip, (n,): one half are."""
+    return (numbers[:, 0] < 0.5).float()
 
 
 def _apply_flip(x: Tensor, flips: Tensor) -> Tensor:
@@ -68,8 +97,8 @@ def _apply_flip(x: Tensor, flips: Tensor) -> Tensor:
 
 # The datasets for which the paper names a warp; on others the protocol warps nothing.
 AUGMENTATIONS: Mapping[str, Augmentation] = {
-    "mnist": Augmentation(draw=_draw_affine, apply=_apply_affine),
-    "celeba": Augmentation(draw=_draw_flip, apply=_apply_flip),
+    "mnist": Augmentation(numbers=3 + 2 * _TRIES, parameters=_affine, apply=_apply_affine),
+    "celeba": Augmentation(numbers=1, parameters=_flip, apply=_apply_flip),
 }
 
 

@@ -60,7 +60,7 @@ def rows_of(sweep: Sweep, run_id: str) -> list[dict[str, Any]]:
 
 def record_crash(sweep: Sweep, trial: Trial, reason: str) -> None:
     """Adds rows of status `crashed` to what a trial had reached, unless it has ended since."""
-    with claimed(sweep.claims, trial.run_id) as mine:
+    with claimed(sweep.claims, [trial.run_id]) as mine:
         if not mine or state_of(sweep, trial.run_id).status not in (LEFT, CRASHED):
             return
         rows = rows_of(sweep, trial.run_id)

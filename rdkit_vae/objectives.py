@@ -1,7 +1,8 @@
 """The training objectives: loss per image from (sse, kl). Pure functions of torch tensors.
 
 sse is the sum of squared errors over the D pixels of an image, kl the closed-form divergence of
-its posterior from the prior, in nats; both of shape (B,). Losses are minimised, in nats per image.
+its posterior from the prior, in nats; both of shape (B,), or (T, B) of T models at once. Losses are
+minimised, in nats per image.
 """
 
 import math
@@ -20,12 +21,12 @@ class Setting:
     """What a loss depends on beside the images and the model.
 
     Attributes:
-        beta: weight of the rate.
+        beta: weight of the rate; (T, 1) for T models at once.
         dims: D, values in an image.
         floor: least variance that a fitted one may take, in squared pixels.
     """
 
-    beta: float
+    beta: "float | Tensor"
     dims: int
     floor: float
 
@@ -57,7 +58,7 @@ def gaussian_nll(sse: "Tensor", sigma2: "Tensor", dims: int) -> "Tensor":
 
 def kl_divergence(mean: "Tensor", log_var: "Tensor") -> "Tensor":
     """KL( N(mean, diag exp(log_var)) || N(0, I) ) in nats; (B, L) each to (B,)."""
-    return (mean.square() + log_var.expm1() - log_var).sum(dim=1) / 2
+    return (mean.square() + log_var.expm1() - log_var).sum(dim=-1) / 2
 
 
 def constant(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
@@ -81,7 +82,7 @@ def optimal_batch(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Settin
     Source: sigma-VAE, Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated
     Decoders", with a weight beta.
     """
-    fitted = (sse.mean() / setting.dims).clamp_min(setting.floor)
+    fitted = (sse.mean(dim=-1, keepdim=True) / setting.dims).clamp_min(setting.floor)
     return gaussian_nll(sse, fitted, setting.dims) + setting.beta * kl
 
 

@@ -1,6 +1,7 @@
 """Child processes that take no module from the working directory and end with their parent."""
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 _SPAWN = multiprocessing.get_context("spawn")
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _STOPPING = (signal.SIGINT, signal.SIGTERM)  # what a terminal, or a scheduler, stops a sweep with
 
 
@@ -86,6 +88,18 @@ class Interrupts:
             self.pipe.recv_bytes()
             self._count += 1
         return self._count
+
+
+def keep_freed_memory() -> None:
+    """Makes this process use freed memory again, rather than give it back and have it zeroed anew.
+
+    A training step frees and takes the same hundreds of megabytes; to get them from the system each
+    time costs 5 to 10% of it. Where the C library is not glibc, nothing changes.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(_M_MMAP_MAX, 0)
+        set_option(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _follow_parent() -> None:

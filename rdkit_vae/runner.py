@@ -1,10 +1,10 @@
-"""One trial from start to end: train, write each checkpoint, evaluate it, write its rows."""
+"""Trials from start to end: train, write each checkpoint, evaluate it, write its rows."""
 
-import copy
+import contextlib
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.group import Group
 from rdkit_vae.ledger import rows_of
 from rdkit_vae.parquet import write_results, write_statistics
 from rdkit_vae.sigma import score
@@ -25,6 +26,7 @@ from rdkit_vae.training import Diverged, Training
 from rdkit_vae.trial import Trial
 
 _SAVED_EVERY = 60.0  # seconds between resume points, where checkpoints are further apart
+_SHARE_OF_SAVING = 0.05  # of the time, at most, goes into them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,104 +58,199 @@ def run_trial(
     on_epoch: Callable[[Training], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Trains a trial into a sweep folder, from where it was left if it was begun before.
+    """Runs one trial as `run_together` runs several, and returns how it ended."""
+    ((_, outcome),) = run_together(
+        [trial], images, sweep, device=device, on_epoch=on_epoch, stop=stop
+    )
+    return outcome
 
-    The results file is rewritten after each checkpoint, so every checkpoint whose evaluation ended
-    is in it, and nothing else.
+
+def run_together(
+    trials: Sequence[Trial],
+    images: Images,
+    sweep: Sweep,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[Training], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Trial, Outcome]]:
+    """Trains trials into a sweep folder in lockstep, each from where it was left if it was begun.
+
+    Those that are behind go on alone until they have caught up. A results file is rewritten after
+    each checkpoint of its trial, so every checkpoint whose evaluation ended is in it, and nothing
+    else.
 
     Args:
-        trial: what to train.
-        images: its dataset.
+        trials: of one `Trial.kind`.
+        images: their dataset.
         sweep: the folder.
         device: a torch device.
-        on_epoch: called after every epoch.
-        stop: asked after every step; True writes a resume point and ends with `STOPPED`.
+        on_epoch: called after every epoch of each.
+        stop: asked after every step; True writes resume points and ends all with `STOPPED`.
+
+    Yields:
+        Each trial as it ends, and how.
 
     Raises:
-        BadInput: the images do not suit the trial.
-        BadData: its results are damaged, or of a newer release.
-        CannotWrite: no room for its files, or no permission.
+        BadInput: the images do not suit the trials, or they are not of one kind.
+        BadData: results are damaged, or of a newer release.
+        CannotWrite: no room for files, or no permission.
     """
-    training = Training(trial, images, device)
-    trial = training.trial
-    rows = _resume(training, sweep)
-    about = {"trial": trial.to_dict(), "environment": environment(device)}
-    results, resume = sweep.results(trial.run_id), sweep.resume_point(trial.run_id)
-    within_epoch, saved = "within" in training.state(), time.monotonic()
-    # A checkpoint is the last finite state itself; where an epoch was entered half, it is unknown.
-    finite = None if within_epoch or _is_committed(training, rows) else _kept(training)
+    runs = [_Run(trial, images, sweep, device) for trial in trials]
+    group: Group | None = None
+    due = time.monotonic() + _SAVED_EVERY
 
     def pause() -> bool:
-        return stop() or time.monotonic() > saved + _SAVED_EVERY
+        return stop() or time.monotonic() > due
 
-    try:
-        while training.epoch < trial.epochs:
-            if not training.run_epoch(pause):
-                save_checkpoint(resume, training)
-                if stop():
-                    return Outcome(status=STOPPED, summary=f"stopped at step {training.step}")
-                saved = time.monotonic()
-                continue
-            within_epoch = False
+    while True:
+        for run in runs:
+            if run.outcome:
+                yield run.trial, run.outcome
+        runs = [run for run in runs if run.outcome is None]
+        if not runs:
+            return
+        behind = min(run.training.step for run in runs)
+        at_work = [run for run in runs if run.training.step == behind]
+        group = _grouped([run.training for run in at_work], group)
+        whole = group.run_epoch(pause)
+        for run in at_work:
+            run.take_epoch(on_epoch)
+        if not whole or time.monotonic() > due:
+            began = time.monotonic()
+            for run in at_work:
+                run.save()
+            took = time.monotonic() - began
+            due = time.monotonic() + max(_SAVED_EVERY, took / _SHARE_OF_SAVING)
+        if not whole and stop():
+            for run in runs:
+                run.stop()
+
+
+def _grouped(members: Sequence[Training], group: Group | None) -> Group:
+    """The group of these members: the one that there is, if it is theirs."""
+    if group and {id(member) for member in group.members} == {id(member) for member in members}:
+        return group
+    return Group(members)
+
+
+class _Run:
+    """A trial on its way into a sweep folder.
+
+    Attributes:
+        trial: as it was given.
+        training: where it is.
+        outcome: how it ended; None before.
+    """
+
+    def __init__(self, trial: Trial, images: Images, sweep: Sweep, device: str) -> None:
+        self.trial = trial
+        self.outcome: Outcome | None = None
+        self._images, self._sweep, self._device = images, sweep, device
+        self._begin()
+
+    def _begin(self) -> None:
+        """Goes to the latest state that there is of it."""
+        self.training = Training(self.trial, self._images, self._device)
+        trial = self.training.trial
+        self._about = {"trial": trial.to_dict(), "environment": environment(self._device)}
+        self._rows = _resume(self.training, self._sweep)
+        # A checkpoint is the last finite state itself; where an epoch was entered half, it is
+        # unknown.
+        self._entered_half = self.training.within.batches > 0
+        known = self._entered_half or self._is_committed()
+        self._finite = None if known else _kept(self.training)
+        self._end_if_done()
+
+    def take_epoch(self, on_epoch: Callable[[Training], None] | None) -> None:
+        """Writes what an epoch has come to: a checkpoint and its rows, or that it diverged."""
+        training = self.training
+        try:
+            if training.diverged:
+                raise Diverged(training.diverged)
+            if training.within.batches:
+                return
+            self._entered_half = False
             if on_epoch:
                 on_epoch(training)
-            if training.epoch in trial.checkpoints:
-                rows += _commit_checkpoint(training, sweep, device, about)
-                write_results(results, rows, about)
-                finite, saved = None, time.monotonic()
-                resume.unlink(missing_ok=True)
+            if training.epoch in training.trial.checkpoints:
+                self._commit()
+                self._write_rows()
+                self._finite = None
+                self._resume_point.unlink(missing_ok=True)
             else:
-                finite = _kept(training)
-                if time.monotonic() > saved + _SAVED_EVERY:
-                    save_checkpoint(resume, training)
-                    saved = time.monotonic()
-    except Diverged as error:
-        resume.unlink(missing_ok=True)
-        if within_epoch:  # from the last checkpoint, the last finite state is found again
-            return run_trial(trial, images, sweep, device=device, on_epoch=on_epoch, stop=stop)
+                self._finite = _kept(training)
+        except Diverged as error:
+            self._end_diverged(str(error))
+        self._end_if_done()
+
+    def save(self) -> None:
+        """Writes a resume point, if there is more to do than from the last checkpoint."""
+        if self.outcome is None and not (self._is_committed() and not self.training.within.batches):
+            save_checkpoint(self._resume_point, self.training)
+
+    def stop(self) -> None:
+        """Ends it where it is, if it has not ended."""
+        if self.outcome is None:
+            self.outcome = Outcome(status=STOPPED, summary=f"stopped at step {self.training.step}")
+
+    @property
+    def _resume_point(self) -> Path:
+        return self._sweep.resume_point(self.training.trial.run_id)
+
+    def _is_committed(self) -> bool:
+        return any(row["epoch"] == self.training.epoch for row in self._rows)
+
+    def _end_if_done(self) -> None:
+        if self.outcome is None and self.training.epoch == self.training.trial.epochs:
+            self.outcome = Outcome(status=OK, summary=_summary(self._rows))
+
+    def _end_diverged(self, reason: str) -> None:
+        """Commits the state that it was last whole in, if it can be evaluated, and why it ended."""
+        training = self.training
+        self._resume_point.unlink(missing_ok=True)
+        if self._entered_half:  # from the last checkpoint, the last finite state is found again
+            self._begin()
+            return
         at = {"epoch": training.epoch, "step": training.step}
-        if finite is not None:
-            rows += _commit_last_finite(training, finite, sweep, device, about)
-        rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED, reason=str(error))
-        write_results(results, rows, about)
-        return Outcome(status=DIVERGED, summary=str(error))
-    return Outcome(status=OK, summary=_summary(rows))
+        if self._finite is not None:
+            training.restore(self._finite)
+            with contextlib.suppress(Diverged):
+                self._commit()
+        trial = training.trial
+        self._rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED, reason=reason)
+        self._write_rows()
+        self.outcome = Outcome(status=DIVERGED, summary=reason)
+
+    def _write_rows(self) -> None:
+        write_results(self._sweep.results(self.training.trial.run_id), self._rows, self._about)
+
+    def _commit(self) -> None:
+        """Writes a checkpoint and its statistics, and adds its rows."""
+        training, sweep, trial = self.training, self._sweep, self.training.trial
+        at = {"epoch": training.epoch, "step": training.step}
+        statistics = evaluate(training.model, training.images, trial, device=self._device)
+        if not all(measured.finite for measured in statistics.values()):
+            raise Diverged(f"the evaluation is not finite at epoch {training.epoch}")
+        scores = score(statistics, SIGMAS, trial)
+        if not all(math.isfinite(s.elbo) for s in scores):
+            raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
+        sha256 = save_checkpoint(sweep.checkpoint(trial.run_id, training.epoch), training)
+        facts = {**self._about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
+        write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
+        self._rows += result_rows(trial, scores, statistics, **at, checkpoint_sha256=sha256)
 
 
 def _kept(training: Training) -> dict[str, Any] | None:
-    return copy.deepcopy(training.state()) if training.epoch else None
+    """A copy of its state that the next steps do not change; None before the first."""
+    kept: dict[str, Any] | None = _copied(training.state()) if training.epoch else None
+    return kept
 
 
-def _is_committed(training: Training, rows: list[dict[str, Any]]) -> bool:
-    return any(row["epoch"] == training.epoch for row in rows)
-
-
-def _commit_checkpoint(
-    training: Training, sweep: Sweep, device: str, about: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Writes a checkpoint and its statistics, and returns its rows."""
-    trial, at = training.trial, {"epoch": training.epoch, "step": training.step}
-    statistics = evaluate(training.model, training.images, trial, device=device)
-    if not all(measured.finite for measured in statistics.values()):
-        raise Diverged(f"the evaluation is not finite at epoch {training.epoch}")
-    scores = score(statistics, SIGMAS, trial)
-    if not all(math.isfinite(s.elbo) for s in scores):
-        raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
-    sha256 = save_checkpoint(sweep.checkpoint(trial.run_id, training.epoch), training)
-    facts = {**about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
-    write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
-    return result_rows(trial, scores, statistics, **at, checkpoint_sha256=sha256)
-
-
-def _commit_last_finite(
-    training: Training, state: dict[str, Any], sweep: Sweep, device: str, about: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Commits the state that a diverged training was last whole in, if it can be evaluated."""
-    training.restore(state)
-    try:
-        return _commit_checkpoint(training, sweep, device, about)
-    except Diverged:
-        return []
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _resume(training: Training, sweep: Sweep) -> list[dict[str, Any]]:

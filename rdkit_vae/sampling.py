@@ -46,7 +46,7 @@ def sample(
     try:
         vae = cast(VAE, model)
         shown = images.split(split)[:n_images]
-        x = to_unit(np.ascontiguousarray(shown), images.levels, torch.device(device))
+        x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
         mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
         if mean.shape[1] != latents:
             raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")

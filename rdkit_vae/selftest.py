@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grid import make_trial
+from rdkit_vae.group import train_together
 from rdkit_vae.sigma import score
-from rdkit_vae.training import train
 from rdkit_vae.trial import Trial
 from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum
 
@@ -84,14 +85,20 @@ def gaussian_images() -> tuple[Images, Floats]:
 
 
 def selftest() -> Iterator[Check]:
-    """Trains and checks one model after the other, on one thread."""
+    """Trains and checks every model, on one thread; those of one kind in lockstep."""
     images, eigenvalues = gaussian_images()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for objective, (betas, sigma) in {**CLOSED_FORMS, **NO_CLOSED_FORM}.items():
-            for beta in betas:
-                yield _check(_trial(objective, beta), images, eigenvalues, sigma)
+        objectives = {**CLOSED_FORMS, **NO_CLOSED_FORM}
+        trials = [_trial(name, beta) for name, (betas, _) in objectives.items() for beta in betas]
+        models: dict[Trial, nn.Module] = {}
+        for trial in trials:
+            if trial not in models:
+                alike = [other for other in trials if other.kind == trial.kind]
+                models.update(zip(alike, train_together(alike, images), strict=True))
+            _, sigma = objectives[trial.objective]
+            yield _check(trial, models[trial], images, eigenvalues, sigma)
     finally:
         torch.set_num_threads(threads)
 
@@ -113,8 +120,10 @@ def _trial(objective: str, beta: float) -> Trial:
     )
 
 
-def _check(trial: Trial, images: Images, eigenvalues: Floats, sigma: str) -> Check:
-    statistics = {"train": evaluate(train(trial, images), images, trial)["train"]}
+def _check(
+    trial: Trial, model: nn.Module, images: Images, eigenvalues: Floats, sigma: str
+) -> Check:
+    statistics = {"train": evaluate(model, images, trial)["train"]}
     found = score(statistics, [sigma], trial)[0]
     exact = _optimum(trial, eigenvalues)
     pairs = {

@@ -13,12 +13,14 @@ from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.ledger import FAILED, State, record_crash
 from rdkit_vae.log import Log
+from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.processes import Interrupts
 from rdkit_vae.schema import SCHEMA
 from rdkit_vae.store import CRASHED, Sweep, code_version, now
 from rdkit_vae.trial import Trial
 from rdkit_vae.workers import Event, Pool, run_trials
 
+_MOST_STACKED = 16  # more gain little, and lose more where a process dies
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -115,6 +117,7 @@ def run_sweep(
     sweep: Sweep,
     *,
     jobs: int,
+    pack: int,
     device: str,
     display: Callable[[Event], None],
     fail_fast: bool = False,
@@ -125,7 +128,7 @@ def run_sweep(
         left: what to run, in this order, and how each stood when that was decided.
         images: their dataset.
         sweep: the folder, which is held.
-        jobs: processes at a time.
+        jobs, pack: processes at a time, and trials of one kind that each trains at once.
         device: torch device of every process.
         display: called with each event, after it was logged.
         fail_fast: stop as an interrupt would when a trial has failed.
@@ -142,10 +145,10 @@ def run_sweep(
         Interrupts() as interrupts,
     ):
         shared = share(images, Path(folder))
-        pool = Pool(jobs=min(jobs, len(left)), images=shared, sweep=sweep, device=device)
+        pool = Pool(jobs=min(jobs, len(left)), pack=pack, images=shared, sweep=sweep, device=device)
         events = run_trials({t: state.status for t, state in left.items()}, pool, interrupts)
         try:
-            log.note("sweep started", trials=len(left), jobs=pool.jobs, device=device)
+            log.note("sweep started", trials=len(left), jobs=pool.jobs, pack=pack, device=device)
             for event in events:
                 if event.status == CRASHED and not event.elsewhere:
                     record_crash(sweep, by_id[event.run_id], event.summary)
@@ -187,3 +190,19 @@ def choose_jobs(wanted: int | None, device: str) -> int:
     if device != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_pack(wanted: int | None, trials: Sequence[Trial], jobs: int, device: str) -> int:
+    """The number asked for; else as many trials at once as make a sweep quickest.
+
+    That is one where a trial fills a core, up to 16 for each process where networks are stacked,
+    and on a GPU all. The memory that there is may make groups smaller.
+    """
+    if wanted is not None:
+        return wanted
+    most = len(trials)
+    if device == "cpu":
+        stacks = ARCHITECTURES[trials[0].architecture].stacks if trials else False
+        most = _MOST_STACKED if stacks else 1
+    rounds = -(-len(trials) // (jobs * most)) if trials else 1
+    return max(1, -(-len(trials) // (jobs * rounds)))

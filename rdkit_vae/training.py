@@ -1,21 +1,18 @@
-"""Training: one network, one objective, a step at a time."""
+"""A training: what it starts from, what it carries from step to step, and all that is random."""
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.inputs import augmentation_of, to_unit
-from rdkit_vae.models import ARCHITECTURES, VAE, Shape
-from rdkit_vae.models.variance import VARIANCES, variance_of
-from rdkit_vae.objectives import OBJECTIVES, kl_divergence
+from rdkit_vae.inputs import augmentation_of
+from rdkit_vae.models import ARCHITECTURES, Shape
+from rdkit_vae.models.variance import VARIANCES
+from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.trial import PROTOCOLS, Trial, bind
 
 
@@ -50,7 +47,7 @@ def learning_rate(trial: Trial, step: int, total: int) -> float:
 
 
 @dataclass
-class _Within:
+class Within:
     """How far an epoch has come: batches and images done, and the sum of their losses."""
 
     batches: int = 0
@@ -58,8 +55,23 @@ class _Within:
     loss: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Randomness:
+    """All that is random in an epoch, in the order in which its n images are taken.
+
+    Attributes:
+        order: (n,) positions in the train split.
+        noise: (n, L) standard normal numbers.
+        warps: (n, ...) parameters of the augmentation; None without one.
+    """
+
+    order: Tensor
+    noise: Tensor
+    warps: Tensor | None
+
+
 class Training:
-    """A model in training: everything that changes from step to step.
+    """A model in training: everything that changes from step to step. `Group` takes the steps.
 
     All randomness of an epoch is a function of the trial's seed and the epoch, so `state`, restored
     after any step, goes on bit for bit.
@@ -67,8 +79,11 @@ class Training:
     Attributes:
         trial: what is trained, bound to its images.
         model: the network, on `device`.
+        optimizer: holds the moments of the weights.
         epoch, step: epochs and optimiser steps done.
+        within: how far the epoch under way has come.
         loss: mean loss over the last epoch, nats per image; NaN before the first.
+        diverged: where and how the loss or a weight was no longer finite; empty while all are.
     """
 
     def __init__(self, trial: Trial, images: Images, device: str = "cpu") -> None:
@@ -80,90 +95,42 @@ class Training:
         self.trial = bind(trial, images.sha256)
         self.images = images
         self.device = torch.device(device)
-        self.protocol = PROTOCOLS[trial.protocol]
         trial.check_images(len(images.train))
         model = build_model(trial, images.shape).to(self.device)
         # The faster layout for convolutions.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.model.parameters(), **adamw_settings(trial))
-        self.epoch, self.step, self.loss = 0, 0, math.nan
-        self._within = _Within()
-        self._augmentation = augmentation_of(trial)
-        self._loss = OBJECTIVES[trial.objective].loss
-        self._setting = trial.setting(images.dims)
+        self.epoch, self.step, self.loss, self.diverged = 0, 0, math.nan, ""
+        self.within = Within()
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
         return self.trial.steps_per_epoch(len(self.images.train))
 
-    def run_epoch(self, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Trains one epoch, or what is left of it.
+    def batch_sizes(self) -> list[int]:
+        """Images in each batch of an epoch: nearly equal."""
+        n, batches = len(self.images.train), self.steps_per_epoch
+        if PROTOCOLS[self.trial.protocol].drop_last:
+            return batches * [self.trial.batch_size]
+        return [n // batches + (batch < n % batches) for batch in range(batches)]
 
-        Args:
-            stop: asked after every step but the last; True ends the epoch there.
-
-        Returns:
-            Whether the epoch has come to its end.
-
-        Raises:
-            Diverged: before the optimiser step whose loss is not finite.
-        """
-        self.model.train()
-        noise = torch.Generator(self.device)
-        noise.manual_seed(seeds.integer(self.trial.seed, "noise", self.epoch))
-        warps = seeds.generator(self.trial.seed, "augment", self.epoch)
-        within = self._within
-        for number, batch in enumerate(self.batches()):
-            done = number < within.batches  # before an interruption: only its random numbers pass
-            if self._augmentation:
-                drawn = torch.from_numpy(self._augmentation.draw(warps, len(batch)))
-            if done:
-                torch.randn((len(batch), self.trial.latents), generator=noise, device=self.device)
-                continue
-            x = to_unit(self.images.train[batch], self.images.levels, self.device)
-            if self._augmentation:
-                x = self._augmentation.apply(x, drawn.to(self.device))
-            within.loss += self.optimise(x, noise) * len(batch)
-            within.images += len(batch)
-            within.batches += 1
-            if within.batches < self.steps_per_epoch and stop():
-                return False
-        self.epoch += 1
-        self.loss, self._within = within.loss / within.images, _Within()
-        if not math.isfinite(get_total_norm(self.model.parameters()).item()):
-            raise Diverged(f"weights are not finite after epoch {self.epoch}, step {self.step}")
-        return True
-
-    def batches(self) -> Iterator[Any]:
-        """Index arrays that cover the split in random order, in batches of nearly equal size."""
-        n = len(self.images.train)
-        order = seeds.generator(self.trial.seed, "order", self.epoch).permutation(n)
-        if self.protocol.drop_last:
-            order = order[: self.steps_per_epoch * self.trial.batch_size]
-        return iter(np.array_split(order, self.steps_per_epoch))
-
-    def optimise(self, x: Tensor, noise: torch.Generator) -> float:
-        """One optimiser step on (B, C, H, W) images; returns the mean loss in nats."""
-        model = cast(VAE, self.model)
-        mean, log_var = model.encode(x.contiguous(memory_format=torch.channels_last))
-        draw = torch.randn(mean.shape, generator=noise, device=self.device)
-        z = mean + (log_var / 2).exp() * draw  # (B, L)
-        sse = (x - model.decode(z)).square().flatten(1).sum(dim=1)  # (B,)
-        trained = variance_of(self.model, z)
-        sigma2 = self.trial.train_sigma2 if trained is None else trained
-        loss = self._loss(sse, kl_divergence(mean, log_var), sigma2, self._setting).mean()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(f"loss is {value} at epoch {self.epoch + 1}, step {self.step + 1}")
-        total = self.steps_per_epoch * self.trial.epochs
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.trial, self.step, total)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.step += 1
-        return value
+    def randomness(self) -> Randomness:
+        """Draws all that is random in the next epoch, or in the one under way."""
+        seed, sizes, device = self.trial.seed, self.batch_sizes(), self.device
+        shuffled = seeds.generator(seed, "order", self.epoch).permutation(len(self.images.train))
+        order = torch.from_numpy(shuffled[: sum(sizes)])
+        noise = _generator(seed, "noise", self.epoch, device)
+        shapes = [(size, self.trial.latents) for size in sizes]
+        drawn = [torch.randn(shape, generator=noise, device=device) for shape in shapes]
+        augmentation, warps = augmentation_of(self.trial), None
+        if augmentation:
+            uniform = _generator(seed, "augment", self.epoch, device)
+            shape = (sum(sizes), augmentation.numbers)
+            warps = augmentation.parameters(
+                torch.rand(shape, generator=uniform, device=device, dtype=torch.float64)
+            )
+        return Randomness(order=order.to(device), noise=torch.cat(drawn), warps=warps)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs; after the last epoch the optimiser is left out, as it is done."""
@@ -175,12 +142,12 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": None if finished else self.optimizer.state_dict(),
         }
-        return state | ({"within": asdict(self._within)} if self._within.batches else {})
+        return state | ({"within": asdict(self.within)} if self.within.batches else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes back to a `state` of the same trial."""
         self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
-        self._within = _Within(**state.get("within", {}))
+        self.within = Within(**state.get("within", {}))
         self.model.load_state_dict(state["model"])
         if state["optimizer"] is None:
             return
@@ -192,29 +159,5 @@ class Training:
                     moments[name] = torch.empty_like(weight).copy_(moment)
 
 
-def train(
-    trial: Trial,
-    images: Images,
-    *,
-    device: str = "cpu",
-    on_epoch: Callable[[Training], None] | None = None,
-) -> nn.Module:
-    """Trains a trial from its seed to its last epoch and returns the model in evaluation mode.
-
-    Args:
-        trial: what to train.
-        images: its dataset.
-        device: a torch device.
-        on_epoch: called after every epoch.
-
-    Raises:
-        BadInput: the images do not suit the trial.
-        Diverged: the loss is no longer finite.
-    """
-    training = Training(trial, images, device)
-    while training.epoch < trial.epochs:
-        training.run_epoch()
-        if on_epoch:
-            on_epoch(training)
-    model: nn.Module = training.model.eval()
-    return model
+def _generator(seed: int, stream: str, index: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seeds.integer(seed, stream, index))

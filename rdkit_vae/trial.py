@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from rdkit_vae.datasets import source_of
@@ -16,7 +17,13 @@ from rdkit_vae.objectives import OBJECTIVES, Setting
 
 SIGMA2_FLOOR = 1e-6
 DEFAULT_SIGMA2 = 0.5
+DEFAULT_PRECISION = "float32"
 TRAIN_IMAGES = ("matched", "all")
+PRECISIONS: Mapping[str, str] = {
+    "float32": "float32 throughout",
+    "tf32": "float32 whose products are of 10 bits; CUDA only",
+    "bf16": "bfloat16 in the layers of the network, float32 weights and loss",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,7 @@ class Trial:
         seed: of weights, data order, noise and draws.
         protocol: name of a protocol.
         epochs, batch_size, learning_rate: of the optimiser AdamW.
+        precision: arithmetic of training; evaluation is in float32 or better whatever it is.
         checkpoints: epochs after which a checkpoint is written and evaluated.
         draws: K, posterior draws per image in evaluation.
         train_images: `matched`: evaluate at most as many training images as there are test images;
@@ -103,6 +111,7 @@ class Trial:
     epochs: int
     batch_size: int
     learning_rate: float = 1e-3
+    precision: str = DEFAULT_PRECISION
     checkpoints: tuple[int, ...]
     draws: int = 8
     train_images: str = "matched"
@@ -112,6 +121,7 @@ class Trial:
         one_of(self.architecture, ARCHITECTURES, "architecture")
         one_of(self.objective, OBJECTIVES, "objective")
         one_of(self.protocol, PROTOCOLS, "protocol")
+        one_of(self.precision, PRECISIONS, "precision")
         one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
         for name in ("latents", "epochs", "batch_size", "draws", "seed"):
             check(name, getattr(self, name), type(getattr(self, name)) is int, "a whole number")
@@ -165,8 +175,11 @@ class Trial:
         return -(-n_images // self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"checkpoints": list(self.checkpoints)}
+        """Plain values for JSON. The default precision is left out: it is older than its name."""
+        values = asdict(self) | {"checkpoints": list(self.checkpoints)}
+        if self.precision == DEFAULT_PRECISION:
+            del values["precision"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Trial":
@@ -176,21 +189,23 @@ class Trial:
             BadInput: missing, unknown or unusable entries.
         """
         known = {field.name for field in fields(cls)}
-        if values.keys() != known:
-            odd = sorted(values.keys() ^ known)
+        if values.keys() | {"precision"} != known:
+            odd = sorted((values.keys() | {"precision"}) ^ known)
             raise BadInput(f"not the configuration of a trial: {', '.join(map(str, odd))}")
         try:
             return cls(**{**values, "checkpoints": tuple(values["checkpoints"])})
         except (TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"not the configuration of a trial: {error}") from error
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Readable, unique name: ends in a hash of the full configuration."""
         dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[-40:]
         words = [dataset, self.architecture, self.objective, f"beta={self.beta:g}"]
         if self.train_sigma2 not in (None, DEFAULT_SIGMA2):
             words.append(f"C={self.train_sigma2:g}")
+        if self.precision != DEFAULT_PRECISION:
+            words.append(self.precision)
         return "-".join([*words, f"seed={self.seed}", _hash(self.to_dict())])
 
     @property
@@ -205,6 +220,14 @@ class Trial:
         Where checkpoints were written changes no weight, and is left out too.
         """
         return self._hash_without("beta", "seed", "objective", "train_sigma2", "checkpoints")
+
+    @cached_property
+    def kind(self) -> str:
+        """Names what can be trained in lockstep: trials alike but for beta, C, seed and objective,
+        of objectives that give their models the same parts."""
+        parts = OBJECTIVES[self.objective].variance or "none"
+        hashed = self._hash_without("beta", "seed", "objective", "train_sigma2")
+        return f"{parts}-{hashed}"
 
     def _hash_without(self, *names: str) -> str:
         return _hash({key: value for key, value in self.to_dict().items() if key not in names})

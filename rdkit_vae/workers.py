@@ -1,4 +1,4 @@
-"""Trials on a pool of processes: one trial and one thread each, and none takes another down."""
+"""Trials on a pool of processes: a thread and a group each, and no group takes another down."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -18,13 +19,17 @@ from rdkit_vae.errors import CannotWrite, RdvaeError
 from rdkit_vae.files import claimed
 from rdkit_vae.grammar import counted, megabytes
 from rdkit_vae.ledger import LEFT, state_of
-from rdkit_vae.processes import Interrupts, end_children, live_as_child, start_child
+from rdkit_vae.processes import (
+    Interrupts,
+    end_children,
+    keep_freed_memory,
+    live_as_child,
+    start_child,
+)
 from rdkit_vae.store import CRASHED, STOPPED, Sweep
 from rdkit_vae.trial import Trial
 
 RETRIES = 2  # of a trial whose process has crashed
-_ELSEWHERE = "elsewhere"  # another process has claimed the trial
-_NO_ROOM = "no room"  # its files cannot be written
 _LOOK_AGAIN = 1.0  # seconds until a trial that is elsewhere is asked for again
 
 
@@ -55,7 +60,7 @@ class Event:
 class _Worker:
     process: BaseProcess
     connection: "Connection[Any, Any]"
-    trial: Trial
+    trials: dict[str, Trial] = field(default_factory=dict)  # given to it and not ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +69,14 @@ class Pool:
 
     Attributes:
         jobs: processes at a time.
+        pack: trials of one kind that a process is given to train at once.
         images: the dataset, as `datasets.images.share` describes it.
         sweep: folder that the results go to.
         device: torch device of every worker.
     """
 
     jobs: int
+    pack: int
     images: dict[str, Any]
     sweep: Sweep
     device: str
@@ -116,6 +123,7 @@ class _Queue:
     idle: list[_Worker] = field(default_factory=list)
     elsewhere: dict[str, Trial] = field(default_factory=dict)
     crashes: Counter[str] = field(default_factory=Counter)
+    alone: set[str] = field(default_factory=set)  # of a group that crashed: one by one, now
     stopping: bool = False
     begun: bool = False
     looked: float = 0.0
@@ -132,18 +140,28 @@ class _Queue:
         if self.elsewhere and not self.waiting:
             yield from self._look_again()
         while self.waiting and len(self.workers) < self.pool.jobs and not self.stopping:
-            trial = self.waiting.popleft()
+            trials = self._next_group()
             if self.idle:
                 worker = self.idle.pop()
-                worker.trial = trial
             else:
                 process, connection = start_child(
                     _work, self.pool.images, self.pool.sweep, self.pool.device
                 )
-                worker = _Worker(process=process, connection=connection, trial=trial)
+                worker = _Worker(process=process, connection=connection)
+            worker.trials = {trial.run_id: trial for trial in trials}
             self.workers.append(worker)
+            given = [(trial.to_dict(), self.before[trial]) for trial in trials]
             with contextlib.suppress(OSError):  # it has died: the end of its connection says so
-                worker.connection.send((trial.to_dict(), self.before[trial], not self.begun))
+                worker.connection.send((given, not self.begun))
+
+    def _next_group(self) -> list[Trial]:
+        """Takes the next trial that waits, and those of its kind that go with it."""
+        first = self.waiting[0]
+        alike = (t for t in self.waiting if t.kind == first.kind and t.run_id not in self.alone)
+        group = [first] if first.run_id in self.alone else list(islice(alike, self.pool.pack))
+        for trial in group:
+            self.waiting.remove(trial)
+        return group
 
     def _look_again(self) -> Iterator[Event]:
         """Queues the trials that other processes had claimed: those may have ended, or died."""
@@ -151,40 +169,36 @@ class _Queue:
             count = counted(len(self.elsewhere), "trial")
             yield Event(run_id="", kind="waiting", summary=f"{count} of another process")
         if time.monotonic() - self.looked > _LOOK_AGAIN:
-            at_work = {worker.trial.run_id for worker in self.workers}
+            at_work = {run_id for worker in self.workers for run_id in worker.trials}
             self.waiting.extend(t for t in self.elsewhere.values() if t.run_id not in at_work)
             self.looked = time.monotonic()
 
     def hear(self, connection: Any) -> Iterator[Event]:
         """Takes what a worker says next. All that it said comes before its end."""
         worker = next(worker for worker in self.workers if worker.connection is connection)
-        run_id = worker.trial.run_id
         try:
             said = connection.recv()
         except (EOFError, OSError):
             worker.process.join()
-            said = {"status": CRASHED, "summary": _death(worker.process.exitcode)}
-        if said.get("kind") == "started":
-            self._check_room(said.pop("bytes"))
-        if said.get("kind") in ("started", "epoch"):
-            yield Event(run_id=run_id, **said)
-            return
-        self.workers.remove(worker)
-        if said["status"] == CRASHED:
-            end_children([(worker.process, worker.connection)])  # the next trial gets a fresh one
-        else:
-            self.idle.append(worker)
-        if "ended_elsewhere" in said:
-            self.elsewhere.pop(run_id, None)
-            yield Event(
-                run_id=run_id,
-                kind="ended",
-                status=said["ended_elsewhere"],
-                summary="trained by another process",
-                elsewhere=True,
-            )
-        else:
-            yield from self._ended(worker.trial, said["status"], said["summary"])
+            said = {"kind": "broken", "summary": _death(worker.process.exitcode)}
+        match said.pop("kind"):
+            case "room":
+                self._check_room(said["bytes"])
+            case "elsewhere":
+                self.elsewhere[said["run_id"]] = worker.trials.pop(said["run_id"])
+            case "ended":
+                yield from self._ended(worker.trials.pop(said["run_id"]), **said)
+            case "no room":
+                raise CannotWrite(said["summary"])
+            case "free":
+                self.workers.remove(worker)
+                self.idle.append(worker)
+            case "broken":
+                self.workers.remove(worker)
+                end_children([(worker.process, worker.connection)])  # others get a fresh one
+                yield from self._crashed(list(worker.trials.values()), said["summary"])
+            case kind:
+                yield Event(kind=kind, **said)
 
     def _check_room(self, bytes_of_trial: float) -> None:
         """Refuses to begin what the disk cannot hold, once the first trial knows its size.
@@ -205,24 +219,26 @@ class _Queue:
                 f"{megabytes(free)} are free; make room, or take --checkpoints last"
             )
 
-    def _ended(self, trial: Trial, status: str, summary: str) -> Iterator[Event]:
-        run_id = trial.run_id
-        if status == _NO_ROOM:
-            raise CannotWrite(summary)
-        if status == _ELSEWHERE:
-            self.elsewhere[run_id] = trial
-            return
-        self.elsewhere.pop(run_id, None)
-        if status == CRASHED and self.stopping:
-            status = STOPPED  # whatever ended it, it goes on when the sweep is run again
-        if status == CRASHED:
-            self.crashes[run_id] += 1
-            if self.crashes[run_id] <= RETRIES:
-                self.waiting.appendleft(trial)
-                yield Event(run_id=run_id, kind="retried", summary=summary)
-                return
-            summary = f"{summary}, {self.crashes[run_id]} times"
-        yield Event(run_id=run_id, kind="ended", status=status, summary=summary)
+    def _ended(self, trial: Trial, **said: Any) -> Iterator[Event]:
+        self.elsewhere.pop(trial.run_id, None)
+        yield Event(kind="ended", **said)
+
+    def _crashed(self, trials: list[Trial], summary: str) -> Iterator[Event]:
+        """Queues trials whose process broke: a group's one by one, as any of them may be why."""
+        for trial in reversed(trials):
+            run_id = trial.run_id
+            if self.stopping:  # whatever ended it, it goes on when the sweep is run again
+                yield from self._ended(trial, run_id=run_id, status=STOPPED, summary=summary)
+                continue
+            if len(trials) == 1:
+                self.crashes[run_id] += 1
+            if self.crashes[run_id] > RETRIES:
+                summary = f"{summary}, {self.crashes[run_id]} times"
+                yield from self._ended(trial, run_id=run_id, status=CRASHED, summary=summary)
+                continue
+            self.alone.add(run_id)
+            self.waiting.appendleft(trial)
+            yield Event(run_id=run_id, kind="retried", summary=summary)
 
     def stop_gently(self) -> Iterator[Event]:
         """Asks every worker to write where it is, and gives out nothing more."""
@@ -248,70 +264,88 @@ def _death(exitcode: int | None) -> str:
 def _work(
     connection: "Connection[Any, Any]", images: dict[str, Any], sweep: Sweep, device: str
 ) -> None:
-    """A worker's life: trials come in, events go out, until the other end is closed."""
+    """A worker's life: groups of trials come in, events go out, until the other end is closed."""
     live_as_child()
+    keep_freed_memory()
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while True:
             asked = connection.recv()
             if asked is None:  # to stop, as it does between trials
                 continue
-            trial, before, measure = Trial.from_dict(asked[0]), asked[1], asked[2]
+            before = {Trial.from_dict(values): status for values, status in asked[0]}
             try:
-                ended = _run(trial, before, measure, connection, images, sweep, device)
+                for said in _run(before, asked[1], connection, images, sweep, device):
+                    connection.send(said)
+                said = {"kind": "free"}
             except BrokenPipeError:
                 return
             except CannotWrite as error:
-                ended = {"status": _NO_ROOM, "summary": str(error)}
+                said = {"kind": "no room", "summary": str(error)}
             except RdvaeError as error:
-                ended = {"status": CRASHED, "summary": str(error)}
+                said = {"kind": "broken", "summary": str(error)}
             except Exception as error:
-                ended = {"status": CRASHED, "summary": _keep_traceback(sweep, trial, error)}
-            connection.send({"kind": "ended", **ended})
+                said = {"kind": "broken", "summary": _keep_traceback(sweep, [*before], error)}
+            connection.send(said)
 
 
 def _run(
-    trial: Trial,
-    before: str,
+    before: Mapping[Trial, str],
     measure: bool,
     connection: "Connection[Any, Any]",
     images: dict[str, Any],
     sweep: Sweep,
     device: str,
-) -> dict[str, str]:
-    """Runs a trial unless another process does, or did since its status was `before`.
+) -> Iterator[dict[str, Any]]:
+    """Runs trials of one kind, but for those that another process runs, or did since `before`.
 
-    Says first that it starts, and if it is to `measure`, the bytes that the trial will write.
+    Yields what happens; if it is to `measure`, first the bytes that a trial will write.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    from rdkit_vae.footprint import bytes_of
-    from rdkit_vae.runner import run_trial
+    from rdkit_vae.footprint import bytes_of, groups_that_fit
+    from rdkit_vae.runner import run_together
     from rdkit_vae.training import Training
 
     def report(training: Training) -> None:
-        connection.send({"kind": "epoch", "epoch": training.epoch, "loss": training.loss})
+        run_id, epoch, loss = training.trial.run_id, training.epoch, training.loss
+        connection.send({"kind": "epoch", "run_id": run_id, "epoch": epoch, "loss": loss})
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    with claimed(sweep.claims, trial.run_id) as mine:
-        if not mine:
-            return {"status": _ELSEWHERE, "summary": "another process trains it"}
-        status = state_of(sweep, trial.run_id).status
-        if status not in (before, LEFT):
-            return {"status": "", "ended_elsewhere": status}
+    # Nothing here reads such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    with claimed(sweep.claims, [trial.run_id for trial in before]) as mine:
+        trials = []
+        for trial, status in before.items():
+            if trial.run_id not in mine:
+                yield {"kind": "elsewhere", "run_id": trial.run_id}
+                continue
+            found = state_of(sweep, trial.run_id).status
+            if found in (status, LEFT):
+                trials.append(trial)
+                continue
+            summary = "trained by another process"
+            said = {"status": found, "summary": summary, "elsewhere": True}
+            yield {"kind": "ended", "run_id": trial.run_id, **said}
+        if not trials:
+            return
         data = shared(images)
-        size = bytes_of(Training(trial, data)) if measure else 0.0
-        connection.send({"kind": "started", "bytes": size})
-        # While it trains, all that can come is the word to stop.
-        outcome = run_trial(
-            trial, data, sweep, device=device, on_epoch=report, stop=connection.poll
-        )
-        return {"status": outcome.status, "summary": outcome.summary}
+        if measure:
+            yield {"kind": "room", "bytes": bytes_of(Training(trials[0], data))}
+        for group in groups_that_fit(trials, data, device):
+            yield from ({"kind": "started", "run_id": trial.run_id} for trial in group)
+            # While it trains, all that can come is the word to stop.
+            ended = run_together(
+                group, data, sweep, device=device, on_epoch=report, stop=connection.poll
+            )
+            for trial, outcome in ended:
+                said = {"status": outcome.status, "summary": outcome.summary}
+                yield {"kind": "ended", "run_id": trial.run_id, **said}
 
 
-def _keep_traceback(sweep: Sweep, trial: Trial, error: Exception) -> str:
-    path = sweep.root / "crashes" / f"{trial.run_id}.txt"
+def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:
+    path = sweep.root / "crashes" / f"{trials[0].run_id}.txt"
     reason = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
     try:
         path.parent.mkdir(exist_ok=True)

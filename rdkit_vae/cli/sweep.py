@@ -14,7 +14,7 @@ from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
 from rdkit_vae.grid import grid, pairs
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.trial import PROTOCOLS, TRAIN_IMAGES, bind
+from rdkit_vae.trial import DEFAULT_PRECISION, PRECISIONS, PROTOCOLS, TRAIN_IMAGES, bind
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 DEFAULT_OBJECTIVES = "constant,optimal"
 
 
-def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
     if not re.fullmatch(r"[1-9]\d{0,3}", value, re.ASCII):
-        raise click.BadParameter(f"must be 'auto' or a number of processes, got {value!r}")
+        what = "processes" if param.name == "jobs" else "trials"
+        raise click.BadParameter(f"must be 'auto' or a number of {what}, got {value!r}")
     return int(value)
 
 
@@ -115,9 +116,26 @@ def _jobs(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
     show_default=True,
     help="Evaluate as many training images as there are test images, or all.",
 )
-@click.option("--jobs", default="auto", show_default=True, callback=_jobs, help="Processes.")
+@click.option("--jobs", default="auto", show_default=True, callback=_count, help="Processes.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option(
+    "--pack",
+    default="auto",
+    show_default=True,
+    callback=_count,
+    help="Trials that a process trains at once, in lockstep; auto: small dense networks on a CPU, "
+    "all that fit on a GPU. Changes no number beyond rounding.",
+)
+@click.option(
+    "--precision",
+    metavar="NAME",
+    default=DEFAULT_PRECISION,
+    show_default=True,
+    help="Of training; evaluation is float32. "
+    + "; ".join(f"{name}: {about}" for name, about in PRECISIONS.items())
+    + ".",
 )
 @click.option("--out", metavar="DIR", help="Sweep folder.  [default: runs/DATASET-ARCHITECTURE]")
 @click.option("--join", is_flag=True, help="Share the trials with a sweep at work in the folder.")
@@ -141,6 +159,7 @@ def command(
     data_dir: str | None,
     out: str | None,
     jobs: int | None,
+    pack: int | None,
     device: str,
     join: bool,
     retry_failed: bool,
@@ -187,11 +206,13 @@ def command(
     trials = [bind(trial, images.sha256) for trial in trials]
     trials[0].check_images(len(images.train))
     device = choose_device(device)
+    _check_precision(settings["precision"], device)
     run = Run(
         trials=trials,
         images=images,
         sweep=Sweep(folder),
         jobs=choose_jobs(jobs, device),
+        pack=pack,
         device=device,
         join=join,
         retry_failed=retry_failed,
@@ -207,6 +228,26 @@ def _once(values: Any, what: str) -> tuple[Any, ...]:
         shown = f"{value:g}" if isinstance(value, float) else value
         click.echo(f"rdvae: {what} {shown} was given more than once; it is run once", err=True)
     return merged
+
+
+def _check_precision(precision: str, device: str) -> None:
+    """Refuses what the device has not, and says where it gains nothing.
+
+    Raises:
+        BadParameter: it is of another device.
+    """
+    if precision == "tf32" and device == "cpu":
+        raise click.BadParameter("tf32 is of CUDA devices", param_hint="--precision")
+    if precision == "bf16" and device == "cpu" and "amx_bf16" not in _cpu_facts():
+        note = "this processor has no fast bf16 (AMX): float32 will be about as fast, or faster"
+        click.echo(f"rdvae: {note}", err=True)
+
+
+def _cpu_facts() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
 
 
 def _default_out(dataset: str, architecture: str) -> str:

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Run:
     images: "Images"
     sweep: "Sweep"
     jobs: int
+    pack: int | None
     device: str
     join: bool
     retry_failed: bool
@@ -51,6 +53,12 @@ class Run:
 
         wanted = (LEFT, *FAILED) if self.retry_failed else (LEFT,)
         return [trial for trial in self.trials if states[trial.run_id].status in wanted]
+
+    def packed(self, left: "Sequence[Trial]") -> int:
+        """How many of them a process trains at once."""
+        from rdkit_vae.sweep import choose_pack
+
+        return choose_pack(self.pack, left, self.jobs, self.device)
 
 
 def train(run: Run) -> int:
@@ -89,7 +97,9 @@ def estimate(run: Run) -> int:
     if not left:
         click.echo(f"{len(run.trials)} trials, none left to run in {run.sweep.root}")
         return 0
-    about = calibrate.estimate(left, run.images, jobs=run.jobs, device=run.device)
+    about = calibrate.estimate(
+        left, run.images, jobs=run.jobs, pack=run.packed(left), device=run.device
+    )
     first = left[0]
     click.echo(
         f"{len(run.trials)} trials, {len(left)} to run into {run.sweep.root}: "
@@ -134,6 +144,7 @@ def _train(run: Run) -> int:
                 run.images,
                 run.sweep,
                 jobs=run.jobs,
+                pack=run.packed([*left]),
                 device=run.device,
                 display=display,
                 fail_fast=run.fail_fast,

@@ -11,7 +11,11 @@ Shape = tuple[int, int, int]  # channels, height, width
 
 
 class VAE(Protocol):
-    """A Gaussian VAE: z | x ~ N(mean, diag exp(log_var)), x | z ~ N(mu(z), s2 I)."""
+    """A Gaussian VAE: z | x ~ N(mean, diag exp(log_var)), x | z ~ N(mu(z), s2 I).
+
+    Where its architecture `stacks`, its weights may be those of T networks, (T, ...) each; all that
+    comes in and goes out is (T, B, ...) then.
+    """
 
     def encode(self, x: "Tensor") -> tuple["Tensor", "Tensor"]:
         """(B, C, H, W) images in [0, 1] to the posterior's mean and log variance, (B, L) each."""
@@ -24,11 +28,21 @@ class VAE(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A registry entry: builds the network for images of a shape and a number of latents."""
+    """A registry entry.
+
+    Attributes:
+        about: one line for the user.
+        build: the network for images of a shape and a number of latents.
+        normalises_batches: needs two images a batch.
+        stacks: takes one more dimension of all, T: weights of T networks and (T, B, ...) inputs.
+            So do networks whose layers are `models.dense.Dense`; convolutions of many networks at
+            once take longer than one after the other.
+    """
 
     about: str
     build: Callable[[Shape, int], "nn.Module"]
     normalises_batches: bool = False
+    stacks: bool = False
 
 
 def _build_conv(shape: Shape, latents: int) -> "nn.Module":
@@ -55,9 +69,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         build=_build_conv,
         normalises_batches=True,
     ),
-    "mlp": Architecture(about="two hidden layers each way; width by image size", build=_build_mlp),
+    "mlp": Architecture(
+        about="two hidden layers each way; width by image size", build=_build_mlp, stacks=True
+    ),
     "linear": Architecture(
         about="affine maps and one posterior variance for all images (probabilistic PCA)",
         build=_build_linear,
+        stacks=True,
     ),
 }

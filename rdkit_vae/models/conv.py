@@ -66,7 +66,7 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, padding=1),
             nn.BatchNorm2d(outputs),
-            nn.LeakyReLU(),
+            nn.LeakyReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, padding=1),
             nn.BatchNorm2d(outputs),
         )
@@ -78,7 +78,8 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.body(x) + self.shortcut(x))
+        # In place, as elsewhere: the gradient of BatchNorm needs what went in, not what came out.
+        return F.leaky_relu(self.body(x).add_(self.shortcut(x)), inplace=True)
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:
@@ -91,9 +92,11 @@ def _up(inputs: int, outputs: int, smaller: tuple[int, ...], larger: tuple[int, 
     return nn.Sequential(
         nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=(rows, columns)),
         nn.BatchNorm2d(outputs),
-        nn.LeakyReLU(),
+        nn.LeakyReLU(inplace=True),
     )
 
 
 def _dense(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.LeakyReLU())
+    return nn.Sequential(
+        nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.LeakyReLU(inplace=True)
+    )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rdkit_vae.models import Shape
+from rdkit_vae.models.dense import Dense
 
 _MID_GREY = 0.5
 
@@ -21,15 +22,15 @@ class LinearVAE(nn.Module):
     def __init__(self, shape: Shape, latents: int) -> None:
         super().__init__()
         self.shape = shape
-        self.encoder = nn.Linear(math.prod(shape), latents)
+        self.encoder = Dense(math.prod(shape), latents)
         self.log_var = nn.Parameter(torch.zeros(latents))
-        self.decoder = nn.Linear(latents, math.prod(shape))
+        self.decoder = Dense(latents, math.prod(shape))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See `models.VAE`."""
-        mean = self.encoder(x.flatten(1) - _MID_GREY)
-        return mean, self.log_var.expand_as(mean)
+        mean = self.encoder(x.flatten(-3) - _MID_GREY)
+        return mean, self.log_var.unsqueeze(-2).expand_as(mean)
 
     def decode(self, z: Tensor) -> Tensor:
         """See `models.VAE`."""
-        return torch.unflatten(self.decoder(z) + _MID_GREY, 1, self.shape)
+        return torch.unflatten(self.decoder(z) + _MID_GREY, -1, self.shape)

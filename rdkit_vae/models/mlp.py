@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rdkit_vae.models import Shape
+from rdkit_vae.models.dense import Dense
 
 _NARROWEST, _WIDEST = 64, 512
 
@@ -26,19 +27,19 @@ class MLPVAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See `models.VAE`."""
-        mean, log_var = self.encoder(x.flatten(1)).chunk(2, dim=1)
+        mean, log_var = self.encoder(x.flatten(-3)).chunk(2, dim=-1)
         return mean, log_var
 
     def decode(self, z: Tensor) -> Tensor:
         """See `models.VAE`."""
-        return torch.unflatten(self.decoder(z), 1, self.shape)
+        return torch.unflatten(self.decoder(z), -1, self.shape)
 
 
 def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(inputs, width),
+        Dense(inputs, width),
         nn.SiLU(),
-        nn.Linear(width, width),
+        Dense(width, width),
         nn.SiLU(),
-        nn.Linear(width, outputs),
+        Dense(width, outputs),
     )

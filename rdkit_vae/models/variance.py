@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from rdkit_vae.models.dense import Dense
+
 # Adam moves a parameter by about the learning rate a step, whatever its gradient. log s2 has
 # further to go than a weight, so its parameter counts tenfold.
 _STRIDE = 10.0
@@ -24,7 +26,8 @@ class SharedVariance(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, L) latents to (B,) variances in squared pixels."""
-        return (self.floor + (_STRIDE * self.scaled_log).exp()).expand(len(z))
+        sigma2 = self.floor + (_STRIDE * self.scaled_log).exp()
+        return sigma2.unsqueeze(-1).expand(z.shape[:-1])
 
 
 class ImageVariance(nn.Module):
@@ -33,15 +36,15 @@ class ImageVariance(nn.Module):
     def __init__(self, latents: int, floor: float) -> None:
         super().__init__()
         self.floor = floor
-        last = nn.Linear(_WIDTH, 1)
+        last = Dense(_WIDTH, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-        self.head = nn.Sequential(nn.Linear(latents, _WIDTH), nn.SiLU(), last)
+        self.head = nn.Sequential(Dense(latents, _WIDTH), nn.SiLU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, L) latents to (B,) variances in squared pixels."""
         log: Tensor = self.head(z)
-        return self.floor + log[:, 0].exp()
+        return self.floor + log[..., 0].exp()
 
 
 VARIANCES: Mapping[str, type[SharedVariance] | type[ImageVariance]] = {

@@ -183,7 +183,7 @@ def test_a_lock_that_a_dead_process_left_holds_nobody(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("process 1 on another-machine\n")
     (tmp_path / "claims").write_text("")
     assert not files.is_locked(tmp_path)
-    with files.locked(tmp_path), files.claimed(tmp_path / "claims", "a") as mine:
+    with files.locked(tmp_path), files.claimed(tmp_path / "claims", ["a"]) as mine:
         assert mine
 
 

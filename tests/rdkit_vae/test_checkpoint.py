@@ -12,13 +12,14 @@ from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import sha256_of
+from rdkit_vae.group import Group
 from rdkit_vae.training import Training
 
 
 @pytest.fixture
 def written(tiny: Images, tiny_trial: Trial, tmp_path: Path) -> tuple[Path, Training]:
     training = Training(tiny_trial, tiny)
-    training.run_epoch()
+    Group([training]).run_epoch()
     path = tmp_path / "epoch=00001.pt"
     save_checkpoint(path, training)
     return path, training
@@ -38,7 +39,7 @@ def test_round_trip(written: tuple[Path, Training], tiny: Images) -> None:
 def test_the_last_checkpoint_needs_no_optimiser(written: tuple[Path, Training]) -> None:
     path, training = written
     while training.epoch < training.trial.epochs:
-        training.run_epoch()
+        Group([training]).run_epoch()
     last = path.with_name("last.pt")
     save_checkpoint(last, training)
     assert load_checkpoint(last).state["optimizer"] is None

@@ -80,7 +80,10 @@ def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
-    with pytest.raises(CannotWrite, match="locks do not work"), files.claimed(tmp_path / "c", "a"):
+    with (
+        pytest.raises(CannotWrite, match="locks do not work"),
+        files.claimed(tmp_path / "c", ["a"]),
+    ):
         pass
     assert not files.is_claimed(tmp_path / "c", "a")
     monkeypatch.setattr(fcntl, "flock", refuse)

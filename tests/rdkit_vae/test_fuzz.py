@@ -24,6 +24,7 @@ from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.group import Group
 from rdkit_vae.samples import Samples, read_samples, write_samples
 from rdkit_vae.statistics import RateSplit, Statistics
 from rdkit_vae.training import Training
@@ -303,7 +304,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = Images(name="npz:x", train=pixels[:40], test=pixels[40:], split_rule="by hand")
     trial = make_trial("npz:x", architecture="linear", latents=2, beta=1, epochs=2, batch_size=20)
     training = Training(trial, images)
-    training.run_epoch()
+    Group([training]).run_epoch()
     path = tmp_path_factory.mktemp("checkpoint") / "x.pt"
     save_checkpoint(path, training)
     return path

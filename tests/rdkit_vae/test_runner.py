@@ -2,12 +2,15 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from rdkit_vae import Trial, load_checkpoint, runner
 from rdkit_vae.datasets.images import Images
+from rdkit_vae.group import Group
+from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.runner import run_trial
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
@@ -15,30 +18,40 @@ from rdkit_vae.training import Training
 from rdkit_vae.trial import bind
 
 
-def _no_number(*_: object) -> torch.Tensor:
-    return torch.tensor([float("nan")])
+def _break_loss(
+    monkeypatch: pytest.MonkeyPatch, objective: str, broken: Callable[[], bool]
+) -> None:
+    """From now on, the loss of an objective is no number while `broken` says so."""
+    entry = OBJECTIVES[objective]
+
+    def loss(sse: torch.Tensor, *others: Any) -> torch.Tensor:
+        return sse * float("nan") if broken() else entry.loss(sse, *others)
+
+    monkeypatch.setitem(OBJECTIVES, objective, replace(entry, loss=loss))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("objective", ["optimal", "learned-image"])
 def test_a_diverged_run_keeps_its_last_finite_checkpoint(
-    objective: str, tiny: Images, tiny_trial: Trial, tmp_path: Path
+    objective: str,
+    tiny: Images,
+    tiny_trial: Trial,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trial = replace(tiny_trial, objective=objective, epochs=9, checkpoints=(9,))
-
-    def break_down(training: Training) -> None:
-        if training.epoch == 3:
-            training._loss = _no_number  # type: ignore[assignment]
-
+    epochs: list[int] = []
+    _break_loss(monkeypatch, objective, lambda: 3 in epochs)
     sweep = Sweep(tmp_path)
-    outcome = run_trial(trial, tiny, sweep, on_epoch=break_down)
+    outcome = run_trial(trial, tiny, sweep, on_epoch=lambda t: epochs.append(t.epoch))
     assert outcome.status == DIVERGED
     (path,) = (tmp_path / "checkpoints").rglob("*.pt")
     checkpoint = load_checkpoint(path)
     assert checkpoint.epoch == 3
     run_id = checkpoint.trial.run_id
+    epochs.clear()
     expected = Training(trial, tiny)
     for _ in range(3):
-        expected.run_epoch()
+        Group([expected]).run_epoch()
     for name, value in expected.model.state_dict().items():
         assert torch.equal(checkpoint.state["model"][name], value)
     frame = read_results(sweep.results(run_id)).to_pandas()
@@ -176,14 +189,14 @@ def test_a_run_that_diverges_keeps_the_same_last_state_where_it_was_stopped(
 ) -> None:
     """Stopped within the very epoch that diverges, the last whole state is found again."""
     trial = bind(replace(tiny_trial, epochs=9, checkpoints=(9,)), tiny.sha256)
-    original = Training.optimise
+    original, steps = Group._set_rate, [0]
 
-    def breaking(training: Training, x: torch.Tensor, noise: torch.Generator) -> float:
-        if training.step == 8:  # within the third epoch
-            training._loss = _no_number  # type: ignore[assignment]
-        return original(training, x, noise)
+    def noting(group: Group, step: int) -> None:
+        steps.append(step)
+        original(group, step)
 
-    monkeypatch.setattr(Training, "optimise", breaking)
+    monkeypatch.setattr(Group, "_set_rate", noting)
+    _break_loss(monkeypatch, trial.objective, lambda: steps[-1] >= 8)  # within the third epoch
     straight, sweep = Sweep(tmp_path / "straight"), Sweep(tmp_path / "x")
     assert run_trial(trial, tiny, straight).status == DIVERGED
     assert run_trial(trial, tiny, sweep, stop=_after(stops)).status == STOPPED

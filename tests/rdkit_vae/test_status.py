@@ -17,7 +17,7 @@ HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
     "from rdkit_vae.files import claimed, locked\n"
-    "with locked(Path(sys.argv[1])), claimed(Path(sys.argv[1], 'claims'), sys.argv[2]):\n"
+    "with locked(Path(sys.argv[1])), claimed(Path(sys.argv[1], 'claims'), [sys.argv[2]]):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"
 )
@@ -74,7 +74,7 @@ def test_running_is_what_a_living_process_has_claimed(
         assert holder.stdout is not None
         holder.stdout.readline()
         first, second, third = main("status", "x", cwd=tmp_path).stdout.splitlines()
-        with claimed(sweep.claims, run_id) as mine:  # looking has left the claim with its holder
+        with claimed(sweep.claims, [run_id]) as mine:  # looking has left the claim with its holder
             assert not mine
         holder.communicate("")
     assert first.startswith("x: 10 of 12 done, 1 running, 1 failed, 0 left")

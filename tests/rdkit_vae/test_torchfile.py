@@ -17,6 +17,7 @@ import torch
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.grid import make_trial
+from rdkit_vae.group import Group
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.training import Training
@@ -28,7 +29,7 @@ GIGA = 2**30
 def good(tmp_path_factory: pytest.TempPathFactory, digits: Images) -> Path:
     path = tmp_path_factory.mktemp("good") / "x.pt"
     training = Training(make_trial("digits", architecture="mlp", latents=3, beta=1), digits)
-    training.run_epoch()
+    Group([training]).run_epoch()
     save_checkpoint(path, training)
     return path
 
@@ -52,13 +53,13 @@ def test_what_torch_reads_is_read(
         "npz:tiny", architecture=architecture, objective=objective, latents=3, beta=1, epochs=2
     )
     training = Training(trial, tiny)
-    training.run_epoch()
+    Group([training]).run_epoch()
     for path in (tmp_path / "middle.pt", tmp_path / "end.pt"):
         save_checkpoint(path, training)
         expected = torch.load(path, weights_only=True)
         found = load_checkpoint(path).state
         assert _same(found, {name: expected[name] for name in found})
-        training.run_epoch() if training.epoch < 2 else None
+        Group([training]).run_epoch() if training.epoch < 2 else None
 
 
 # What is saved, by what is wrong with it: each takes what a good checkpoint holds and changes it.

@@ -12,10 +12,11 @@ from rdkit_vae import Trial, evaluate, make_trial, score, seeds, train
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
+from rdkit_vae.group import Group
 from rdkit_vae.inputs import Augmentation
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives import OBJECTIVES
-from rdkit_vae.training import Diverged, Training, build_model, learning_rate
+from rdkit_vae.training import Training, build_model, learning_rate
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -26,8 +27,8 @@ def test_the_same_trial_twice_gives_the_same_bytes(
     for name in ("a.pt", "b.pt"):
         training = Training(replace(tiny_trial, architecture=architecture), tiny)
         torch.manual_seed(len(hashes))  # the global generator must not matter
-        training.run_epoch()
-        training.run_epoch()
+        Group([training]).run_epoch()
+        Group([training]).run_epoch()
         hashes.append(save_checkpoint(tmp_path / name, training))
     assert hashes[0] == hashes[1]
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
@@ -40,13 +41,13 @@ def test_going_on_from_a_checkpoint_is_never_having_stopped(
     trial = replace(tiny_trial, architecture=architecture)
     whole, first = Training(trial, tiny), Training(trial, tiny)
     for _ in range(2):
-        first.run_epoch()
+        Group([first]).run_epoch()
     save_checkpoint(tmp_path / "half.pt", first)
     second = Training(trial, tiny)
     second.restore(load_checkpoint(tmp_path / "half.pt").state)
     for training, epochs in ((whole, 4), (second, 2)):
         for _ in range(epochs):
-            training.run_epoch()
+            Group([training]).run_epoch()
     assert whole.step == second.step
     assert save_checkpoint(tmp_path / "a.pt", whole) == save_checkpoint(tmp_path / "b.pt", second)
 
@@ -67,8 +68,10 @@ def test_trials_of_one_seed_share_weights_order_and_noise(tiny: Images, tiny_tri
     one, other = Training(tiny_trial, tiny), Training(replace(tiny_trial, beta=50.0), tiny)
     for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    for a, b in zip(one.batches(), other.batches(), strict=True):
-        assert np.array_equal(a, b)
+    for epoch in range(2):
+        one.epoch = other.epoch = epoch
+        assert torch.equal(one.randomness().order, other.randomness().order)
+        assert torch.equal(one.randomness().noise, other.randomness().noise)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -88,8 +91,8 @@ def test_two_epochs_against_a_recomputation(
     for epoch in range(2):
         noise = torch.Generator().manual_seed(seeds.integer(trial.seed, "noise", epoch))
         losses = []
-        for batch in training.batches():
-            x = torch.tensor(tiny.train[batch] / 255, dtype=torch.float32)
+        for batch in training.randomness().order.split(training.batch_sizes()):
+            x = torch.tensor(tiny.train[batch.numpy()] / 255, dtype=torch.float32)
             mean, log_var = model.encode(x)
             q = Normal(mean, torch.sqrt(torch.exp(log_var)))
             z = q.mean + q.stddev * torch.randn(mean.shape, generator=noise)
@@ -107,7 +110,7 @@ def test_two_epochs_against_a_recomputation(
                     v += 0.001 * (g * g - v)
                     w -= rate * 1e-5 * w
                     w -= rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
-        training.run_epoch()
+        Group([training]).run_epoch()
         assert training.loss == pytest.approx(np.mean(losses), rel=1e-4)
     assert training.optimizer.param_groups[0]["weight_decay"] == 1e-5
     for found, expected in zip(training.model.parameters(), weights, strict=True):
@@ -161,11 +164,14 @@ def test_the_papers_protocol_trains_on_warped_images(
 ) -> None:
     black = replace(tiny, train=np.zeros_like(tiny.train), sha256="")
     expected = Training(tiny_trial, black)
-    expected.run_epoch()
-    erase = Augmentation(draw=lambda rng, n: np.zeros(n, np.float32), apply=lambda x, drawn: 0 * x)
-    monkeypatch.setattr("rdkit_vae.training.augmentation_of", lambda trial: erase)
+    Group([expected]).run_epoch()
+    erase = Augmentation(
+        numbers=1, parameters=lambda numbers: numbers, apply=lambda x, parameters: 0 * x
+    )
+    for module in ("training", "group"):
+        monkeypatch.setattr(f"rdkit_vae.{module}.augmentation_of", lambda trial: erase)
     found = Training(tiny_trial, tiny)
-    found.run_epoch()
+    Group([found]).run_epoch()
     assert found.loss == expected.loss
 
 
@@ -223,16 +229,17 @@ def test_pairs_of_one_product_reach_the_same_weights_and_claim_other_likelihoods
 
 def test_an_epoch_sees_every_image_once(tiny: Images, tiny_trial: Trial) -> None:
     training = Training(tiny_trial, tiny)
-    batches = list(training.batches())
-    assert sorted(np.concatenate(batches)) == list(range(40))
-    assert [len(batch) for batch in batches] == [14, 13, 13]
+    order = training.randomness().order
+    assert sorted(order.tolist()) == list(range(40))
+    assert training.batch_sizes() == [14, 13, 13]
     training.epoch = 1
-    assert not np.array_equal(np.concatenate(batches), np.concatenate(list(training.batches())))
+    assert not torch.equal(order, training.randomness().order)
 
 
 def test_the_papers_protocol_drops_the_last_batch(tiny: Images, tiny_trial: Trial) -> None:
     training = Training(replace(tiny_trial, protocol="paper"), tiny)
-    assert [len(batch) for batch in training.batches()] == [16, 16]
+    assert training.batch_sizes() == [16, 16]
+    assert len(training.randomness().order) == 32
     with pytest.raises(BadInput, match="more than the 40"):
         Training(replace(tiny_trial, protocol="paper", batch_size=41), tiny)
 
@@ -247,14 +254,14 @@ def test_the_learning_rate_is_annealed_once_or_twice() -> None:
     assert learning_rate(paper, 500, 1000) == 1e-3
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step(tiny: Images, tiny_trial: Trial) -> None:
+def test_a_loss_that_is_not_finite_is_told_with_its_step(tiny: Images, tiny_trial: Trial) -> None:
     training = Training(tiny_trial, tiny)
-    training.run_epoch()
+    Group([training]).run_epoch()
     with torch.no_grad():
         next(training.model.parameters()).fill_(float("inf"))
     before = training.step
-    with pytest.raises(Diverged, match=f"epoch 2, step {before + 1}"):
-        training.run_epoch()
+    assert Group([training]).run_epoch()
+    assert training.diverged.endswith(f"at epoch 2, step {before + 1}")
     assert training.step == before
 
 
@@ -264,14 +271,14 @@ def test_other_images_than_the_trials_are_refused(tiny: Images, tiny_trial: Tria
 
 
 def test_the_papers_warps_keep_images_in_range_and_move_them(mnist_folder: Path) -> None:
-    from rdkit_vae import load_dataset, seeds
+    from rdkit_vae import load_dataset
     from rdkit_vae.inputs import AUGMENTATIONS, to_unit
 
     images = load_dataset("mnist", data_dir=mnist_folder)
-    x = to_unit(images.test[:64], 256, torch.device("cpu"))
+    x = to_unit(torch.from_numpy(images.test[:64].copy()), 256)
     warp = AUGMENTATIONS["mnist"]
-    drawn = warp.draw(seeds.generator(0, "augment"), 64)
-    warped = warp.apply(x, torch.from_numpy(drawn))
+    numbers = torch.rand((64, warp.numbers), dtype=torch.float64)
+    warped = warp.apply(x, warp.parameters(numbers))
     assert warped.shape == x.shape
     assert 0 <= warped.min() <= warped.max() <= 1
     assert (warped - x).abs().mean() > 0.01
@@ -280,10 +287,11 @@ def test_the_papers_warps_keep_images_in_range_and_move_them(mnist_folder: Path)
 
 
 def test_warp_parameters_are_rotations_of_crops_inside_the_image() -> None:
-    from rdkit_vae import seeds
     from rdkit_vae.inputs import AUGMENTATIONS
 
-    theta = AUGMENTATIONS["mnist"].draw(seeds.generator(0, "augment"), 2000).astype(float)
+    warp = AUGMENTATIONS["mnist"]
+    numbers = torch.rand((2000, warp.numbers), generator=torch.Generator().manual_seed(0))
+    theta = warp.parameters(numbers.double()).double().numpy()
     width, height = (
         np.hypot(theta[:, 0, 0], theta[:, 1, 0]),
         np.hypot(theta[:, 0, 1], theta[:, 1, 1]),

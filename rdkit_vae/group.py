@@ -1,0 +1,246 @@
+"""Training steps: of one trial, or of a group of trials that go through them in lockstep.
+
+A group costs the overhead of one training. Each of its trials has its own data order, noise and
+BatchNorm statistics, and comes to the numbers that it comes to alone. On a GPU a step is captured
+as a graph, and nothing waits for it before the epoch's end.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadInput
+from rdkit_vae.inputs import Split, augmentation_of, to_unit
+from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.stacked import InTurn, Networks, Stacked
+from rdkit_vae.training import (
+    Diverged,
+    Randomness,
+    Training,
+    Within,
+    adamw_settings,
+    learning_rate,
+)
+from rdkit_vae.trial import Trial
+
+_UNCAPTURED = 3  # steps before a graph is captured: libraries set themselves up in them
+
+
+class Group:
+    """Trials that train in lockstep.
+
+    While they do, the group holds their weights and moments; a trial's own may be views of them.
+    So each can be evaluated and saved between epochs, but not restored. A trial whose loss is no
+    longer finite has `diverged` set, and disturbs no other.
+
+    Attributes:
+        members: the trials.
+    """
+
+    def __init__(self, members: Sequence[Training]) -> None:
+        """Makes trainings a group.
+
+        Args:
+            members: of one `Trial.kind`, on the same images and device, at the same step.
+
+        Raises:
+            BadInput: they are not of one kind, or not at the same step.
+        """
+        if len({(member.trial.kind, member.step) for member in members}) > 1:
+            raise BadInput("only trials of one kind that stand at the same step make a group")
+        # Those of one objective side by side, so that its loss is taken of all of them at once.
+        self.members = sorted(members, key=lambda member: member.trial.objective)
+        self._first = self.members[0]
+        trial, self._device = self._first.trial, self._first.device
+        self._pixels = Split(self._first.images, "train", self._device)
+        self._augmentation = augmentation_of(trial)
+        stacks = ARCHITECTURES[trial.architecture].stacks
+        self._networks: Networks = (Stacked if stacks else InTurn)(self.members)
+        self._optimizer = self._make_optimizer()
+        on_gpu = self._device.type == "cuda"
+        self._step = _Captured(self._take_step) if on_gpu else self._take_step
+        self._stream = torch.cuda.Stream(self._device) if on_gpu else None  # type: ignore[no-untyped-call]
+
+    def run_epoch(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains one epoch, or what is left of it.
+
+        Args:
+            stop: asked after every step but the last; True ends the epoch there.
+
+        Returns:
+            Whether there is nothing left of it: its end has come, or every trial has diverged.
+        """
+        for member in self.members:
+            member.model.train()
+        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            losses = self._steps(stop).T.tolist()  # here a GPU is waited for
+        for member, values in zip(self.members, losses, strict=True):
+            _advance(member, values)
+        return all(member.diverged or not member.within.batches for member in self.members)
+
+    def _steps(self, stop: Callable[[], bool]) -> Tensor:
+        """Takes the steps of an epoch; returns their losses (steps, T), in nats."""
+        first, finite = self._first, torch.ones(len(self.members), dtype=torch.bool)
+        drawn = [member.randomness() for member in self.members]
+        bounds = list(pairwise(accumulate(first.batch_sizes(), initial=0)))[first.within.batches :]
+        losses = torch.zeros((len(bounds), len(self.members)), device=self._device)
+        for number, (start, end) in enumerate(bounds):
+            inputs = self._inputs(drawn, start, end)
+            self._set_rate(first.step + number)
+            losses[number] = self._step(*inputs)
+            if self._device.type == "cpu":  # where asking costs nothing
+                finite &= losses[number].isfinite()
+            if not finite.any() or (number + 1 < len(bounds) and stop()):
+                return losses[: number + 1]
+        return losses
+
+    def _inputs(self, drawn: Sequence[Randomness], start: int, end: int) -> list[Tensor]:
+        """A batch of each trial: pixels, noise and, with an augmentation, warps: (T, B, ...)."""
+        order = torch.stack([random.order[start:end] for random in drawn])
+        noise = torch.stack([random.noise[start:end] for random in drawn])
+        warps = [random.warps[start:end] for random in drawn if random.warps is not None]
+        return [self._pixels.take(order), noise, *([torch.stack(warps)] if warps else [])]
+
+    def _take_step(self, pixels: Tensor, noise: Tensor, warps: Tensor | None = None) -> Tensor:
+        """One optimiser step of all; returns the mean loss (T,) of each before it, in nats."""
+        x = to_unit(pixels, self._first.images.levels)
+        if self._augmentation and warps is not None:
+            warped = self._augmentation.apply(x.flatten(0, 1), warps.flatten(0, 1))
+            x = torch.unflatten(warped, 0, x.shape[:2])
+        self._optimizer.zero_grad()
+        losses = self._networks.backward(x, noise)
+        self._optimizer.step()
+        return losses
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        """One for all weights, which goes on from the moments that they have."""
+        moments, settings = self._networks.moments, adamw_settings(self._first.trial)
+        if self._device.type == "cuda":  # a captured step reads its rate from a tensor
+            settings |= {
+                "lr": torch.tensor(settings["lr"], device=self._device),
+                "capturable": True,
+            }
+        optimizer = torch.optim.AdamW(list(moments), **settings)
+        optimizer.state.update(moments)
+        return optimizer
+
+    def _set_rate(self, step: int) -> None:
+        first = self._first
+        rate = learning_rate(first.trial, step, first.steps_per_epoch * first.trial.epochs)
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        for member in self.members:  # which is what a checkpoint tells
+            member.optimizer.param_groups[0]["lr"] = rate
+
+
+class _Captured:
+    """A step as CUDA graphs, one for each size of batch: captured once, then only replayed."""
+
+    def __init__(self, step: Callable[..., Tensor]) -> None:
+        self._step = step
+        self._seen: Counter[int] = Counter()
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        size = inputs[0].shape[1]
+        self._seen[size] += 1
+        if self._seen[size] <= _UNCAPTURED:
+            return self._step(*inputs)
+        if size not in self._graphs:
+            self._graphs[size] = self._capture(inputs)
+        graph, held, losses = self._graphs[size]
+        for mine, given in zip(held, inputs, strict=True):
+            mine.copy_(given)
+        graph.replay()
+        return losses
+
+    def _capture(
+        self, inputs: Sequence[Tensor]
+    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
+        graph, held = torch.cuda.CUDAGraph(), [tensor.clone() for tensor in inputs]
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            losses = self._step(*held)
+        return graph, held, losses
+
+
+def _advance(member: Training, losses: Sequence[float]) -> None:
+    """Counts steps up to the first whose loss is not finite, and ends an epoch that is whole."""
+    sizes, within = member.batch_sizes(), member.within
+    for loss in losses:
+        if not math.isfinite(loss):
+            at = f"epoch {member.epoch + 1}, step {member.step + 1}"
+            member.diverged = f"loss is {loss} at {at}"
+            return
+        within.loss += loss * sizes[within.batches]
+        within.images += sizes[within.batches]
+        within.batches += 1
+        member.step += 1
+    if within.batches < len(sizes):
+        return
+    member.epoch += 1
+    member.loss, member.within = within.loss / within.images, Within()
+    if not math.isfinite(get_total_norm(member.model.parameters()).item()):
+        at = f"epoch {member.epoch}, step {member.step}"
+        member.diverged = f"weights are not finite after {at}"
+
+
+def train(
+    trial: Trial,
+    images: Images,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[Training], None] | None = None,
+) -> nn.Module:
+    """Trains a trial from its seed to its last epoch and returns the model in evaluation mode.
+
+    Args:
+        trial: what to train.
+        images: its dataset.
+        device: a torch device.
+        on_epoch: called after every epoch.
+
+    Raises:
+        BadInput: the images do not suit the trial.
+        Diverged: the loss is no longer finite.
+    """
+    (model,) = train_together([trial], images, device=device, on_epoch=on_epoch)
+    return model
+
+
+def train_together(
+    trials: Sequence[Trial],
+    images: Images,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[Training], None] | None = None,
+) -> list[nn.Module]:
+    """Trains trials of one `kind` in lockstep, as `train` does each.
+
+    Args:
+        trials: alike but for beta, C, seed and objective.
+        images, device, on_epoch: as of `train`.
+
+    Raises:
+        BadInput: the images do not suit the trials, or they are not of one kind.
+        Diverged: the loss of one is no longer finite.
+    """
+    members = [Training(trial, images, device) for trial in trials]
+    group = Group(members)
+    for _ in range(members[0].trial.epochs):
+        group.run_epoch()
+        for member in members:
+            if member.diverged:
+                raise Diverged(member.diverged)
+            if on_epoch:
+                on_epoch(member)
+    return [member.model.eval() for member in members]

@@ -1,0 +1,173 @@
+"""Losses and gradients of a group's networks: of one after the other, or of all stacked as one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, groupby
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from rdkit_vae.models import VAE
+from rdkit_vae.models.variance import variance_of
+from rdkit_vae.objectives import OBJECTIVES, kl_divergence
+from rdkit_vae.precision import arithmetic
+from rdkit_vae.training import Training
+
+Moments = dict[str, Tensor]
+_REGISTER = 64  # values, at least as many as any processor takes at once
+
+
+class Networks(Protocol):
+    """The networks of T trials that train in lockstep.
+
+    Attributes:
+        moments: of each weight that an optimiser is to change, what AdamW keeps of it.
+    """
+
+    moments: dict[Tensor, Moments]
+
+    def backward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """(T, B, C, H, W) images and (T, B, L) noise to mean losses (T,), in nats.
+
+        The gradients of the weights are added to what they have.
+        """
+        ...
+
+
+class InTurn:
+    """Each network by itself; see `Networks`."""
+
+    def __init__(self, members: Sequence[Training]) -> None:
+        self._members = [(member, Measured(member.model)) for member in members]
+        self.moments = {weight: m for member in members for weight, m in _moments(member).items()}
+
+    def backward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """See `Networks`."""
+        losses = []
+        for (member, network), images, draw in zip(self._members, x, noise, strict=True):
+            images = images.contiguous(memory_format=torch.channels_last)
+            with arithmetic(member.trial.precision, member.device):
+                sse, kl, *trained = network(images, draw)
+            trial, dims = member.trial, member.images.dims
+            sigma2 = trained[0] if trained else trial.train_sigma2
+            loss = OBJECTIVES[trial.objective].loss(sse, kl, sigma2, trial.setting(dims)).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+
+class Stacked:
+    """All networks as one, with one row of weights for each trial; see `Networks`.
+
+    The weights of a trial are one row of a matrix (T, P), and its model's are views of that row; so
+    are their moments. The members come in the order of their objectives.
+    """
+
+    def __init__(self, members: Sequence[Training]) -> None:
+        networks = [Measured(member.model) for member in members]
+        self._first, self._network = members[0], networks[0]
+        self._shapes = {name: w.shape for name, w in self._network.named_parameters()}
+        self._sizes = [part for s in self._shapes.values() for part in _padded(math.prod(s))]
+        weights = [list(network.parameters()) for network in networks]
+        moments = [
+            [m[w] for w in ws] for m, ws in zip(map(_moments, members), weights, strict=True)
+        ]
+        self._rows = self._as_rows(weights).requires_grad_()
+        averages = ("exp_avg", "exp_avg_sq")
+        rows = {name: self._as_rows([[m[name] for m in ms] for ms in moments]) for name in averages}
+        step = moments[0][0]["step"]  # the same of every weight of every trial
+        for each in (m for ms in moments for m in ms):
+            each["step"] = step
+        self.moments: dict[Tensor, Moments] = {self._rows: {"step": step, **rows}}
+        objectives = groupby(members, key=lambda member: member.trial.objective)
+        self._losses = [_Losses(list(alike)) for _, alike in objectives]
+
+    def backward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """See `Networks`."""
+
+        parts = torch.split(self._rows, self._sizes, dim=1)[::2]
+        weights = {
+            name: part.view(-1, *shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
+        with arithmetic(self._first.trial.precision, self._first.device):
+            measured = functional_call(self._network, weights, (x, noise))  # (T, B) each
+        counts = [losses.count for losses in self._losses]
+        shares = zip(*(part.split(counts) for part in measured), strict=True)
+        losses = torch.cat([of(*share) for of, share in zip(self._losses, shares, strict=True)])
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def _as_rows(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Tensors of each trial as a row of one matrix (T, P), of which they become views."""
+        first = tensors[0][0]
+        rows = torch.zeros((len(tensors), sum(self._sizes)), device=first.device)
+        starts = [0, *accumulate(self._sizes)][::2]
+        for row, of_trial in zip(rows, tensors, strict=True):
+            for start, tensor in zip(starts, of_trial, strict=False):
+                part = row[start : start + tensor.numel()].view(tensor.shape)
+                tensor.data = part.copy_(tensor.detach())
+        return rows
+
+
+class Measured(nn.Module):
+    """What the losses are of: sse and kl, (B,) each, and the variance where the model has one.
+
+    Or (T, B) each, of (T, B, ...) images and noise, where the model holds stacked weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) images and (B, L) noise."""
+        model = cast(VAE, self.model)
+        mean, log_var = (part.float() for part in model.encode(x))
+        z = mean + (log_var / 2).exp() * noise  # (B, L)
+        sse = (x - model.decode(z).float()).square().flatten(-3).sum(dim=-1)
+        trained = variance_of(self.model, z)
+        return (sse, kl_divergence(mean, log_var), *([] if trained is None else [trained.float()]))
+
+
+class _Losses:
+    """The mean losses of stacked trials of one objective, each with its own beta and C."""
+
+    def __init__(self, members: Sequence[Training]) -> None:
+        first, device = members[0], members[0].device
+        self._loss = OBJECTIVES[first.trial.objective].loss
+        betas = torch.tensor([[m.trial.beta] for m in members], device=device)  # (T, 1)
+        self._setting = replace(first.trial.setting(first.images.dims), beta=betas)
+        constants = [[m.trial.train_sigma2] for m in members]
+        self._constants = None if [None] in constants else torch.tensor(constants, device=device)
+        self.count = len(members)
+
+    def __call__(self, sse: Tensor, kl: Tensor, trained: Tensor | None = None) -> Tensor:
+        """(T, B) each to (T,), in nats."""
+        sigma2 = self._constants if trained is None else trained
+        return self._loss(sse, kl, sigma2, self._setting).mean(dim=-1)
+
+
+def _moments(member: Training) -> dict[Tensor, Moments]:
+    """What a trial's optimiser keeps of each weight, made where there was no step yet."""
+    held = member.optimizer.state
+    for weight in member.model.parameters():
+        if not held[weight]:
+            held[weight] = {
+                "step": torch.zeros((), device=weight.device),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": torch.zeros_like(weight),
+            }
+    return held
+
+
+def _padded(size: int) -> tuple[int, int]:
+    """A number of values, and of those that follow to fill up a vector register.
+
+    So an optimiser takes every value of a weight in registers that are full, wherever its row is in
+    the matrix: the values left over at an end may be rounded in another way.
+    """
+    return size, -size % _REGISTER

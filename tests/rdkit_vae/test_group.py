@@ -1,0 +1,283 @@
+"""Trials trained in lockstep against the same trials alone, and against a plain loop."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rdkit_vae import Trial, evaluate, make_trial, train
+from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadInput
+from rdkit_vae.footprint import bytes_in_training, groups_that_fit
+from rdkit_vae.group import Group, train_together
+from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.runner import run_together, run_trial
+from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
+from rdkit_vae.training import Training
+from rdkit_vae.trial import bind
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def _trials(trial: Trial, objectives: Sequence[str] = ("constant", "optimal")) -> list[Trial]:
+    """Trials of one kind that differ in all that those of one kind may differ in."""
+    return [
+        replace(
+            trial,
+            objective=objective,
+            train_sigma2=0.2 + beta if OBJECTIVES[objective].has_sigma2 else None,
+            beta=beta,
+            seed=seed,
+        )
+        for seed, beta in enumerate((0.01, 0.3, 5.0))
+        for objective in objectives
+    ]
+
+
+def _run(
+    trials: Sequence[Trial],
+    images: Images,
+    *,
+    epochs: int = 3,
+    device: str = "cpu",
+) -> list[Training]:
+    members = [Training(trial, images, device) for trial in trials]
+    group = Group(members)
+    for _ in range(epochs):
+        assert group.run_epoch()
+    return members
+
+
+def _weights(training: Training) -> torch.Tensor:
+    return torch.cat([w.detach().flatten().cpu() for w in training.model.parameters()])
+
+
+# What a group of several trials may do to rounding is magnified by AdamW from step to step.
+TOLERANCE = 1e-4
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "objectives", [("constant", "optimal", "optimal-batch"), ("learned",), ("learned-image",)]
+)
+def test_in_a_group_each_trial_comes_to_what_it_comes_to_alone(
+    objectives: tuple[str, ...], architecture: str, device: str, tiny: Images, tiny_trial: Trial
+) -> None:
+    trials = _trials(replace(tiny_trial, architecture=architecture), objectives)
+    together = _run(trials, tiny, device=device)
+    for trial, found in zip(trials, together, strict=True):
+        (alone,) = _run([trial], tiny, device=device)
+        assert (found.epoch, found.step) == (alone.epoch, alone.step) == (3, 9)
+        assert found.loss == pytest.approx(alone.loss, rel=TOLERANCE)
+        distance = (_weights(found) - _weights(alone)).norm() / _weights(alone).norm()
+        assert distance < TOLERANCE
+        if architecture == "conv":  # one after the other: the very same operations
+            assert torch.equal(_weights(found), _weights(alone))
+
+
+@pytest.mark.parametrize("architecture", [n for n, a in ARCHITECTURES.items() if a.stacks])
+def test_of_small_dense_networks_a_group_keeps_every_bit(architecture: str, digits: Images) -> None:
+    trials = _trials(make_trial("digits", architecture=architecture, latents=8, epochs=2))
+    together = _run(trials, digits, epochs=2)
+    for trial, found in zip(trials, together, strict=True):
+        assert torch.equal(_weights(found), _weights(_run([trial], digits, epochs=2)[0]))
+
+
+@pytest.mark.parametrize("architecture", [n for n, a in ARCHITECTURES.items() if a.stacks])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_stacked_and_in_turn_are_the_same_step(
+    objective: str,
+    architecture: str,
+    tiny: Images,
+    tiny_trial: Trial,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One step, before AdamW makes much of the rounding: in turn, each network is by itself."""
+    trial = replace(tiny_trial, architecture=architecture, batch_size=64)
+    trials = _trials(trial, [objective])
+    stacked = _run(trials, tiny, epochs=1)
+    entry = replace(ARCHITECTURES[architecture], stacks=False)
+    monkeypatch.setitem(ARCHITECTURES, architecture, entry)  # type: ignore[arg-type]
+    for one, other in zip(stacked, _run(trials, tiny, epochs=1), strict=True):
+        assert one.step == other.step == 1
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)
+        for a, b in zip(one.optimizer.state.values(), other.optimizer.state.values(), strict=True):
+            scale = b["exp_avg"].abs().max().item()
+            torch.testing.assert_close(a["exp_avg"], b["exp_avg"], rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_trials_of_a_group_have_their_own_order_noise_and_batch_statistics(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    trials = [replace(tiny_trial, architecture="conv", seed=seed) for seed in (0, 1)]
+    members = _run(trials, tiny, epochs=1)
+    one, other = (member.randomness() for member in members)
+    assert not torch.equal(one.order, other.order)
+    assert not torch.equal(one.noise, other.noise)
+    means = [
+        next(value for name, value in m.model.state_dict().items() if name.endswith("running_mean"))
+        for m in members
+    ]
+    assert means[0].abs().sum() > 0
+    assert not torch.equal(*means)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_trial_that_diverges_does_not_disturb_its_neighbours(
+    architecture: str, device: str, tiny: Images, tiny_trial: Trial
+) -> None:
+    trials = _trials(replace(tiny_trial, architecture=architecture), ("optimal",))
+    members = [Training(trial, tiny, device) for trial in trials]
+    with torch.no_grad():
+        next(members[1].model.parameters()).fill_(math.nan)
+    group = Group(members)
+    assert group.run_epoch()
+    assert [member.diverged for member in members] == ["", "loss is nan at epoch 1, step 1", ""]
+    assert [member.epoch for member in members] == [1, 0, 1]
+    sound = _run([trials[0], trials[2]], tiny, epochs=1, device=device)
+    for found, alone in zip((members[0], members[2]), sound, strict=True):
+        assert found.loss == pytest.approx(alone.loss, rel=1e-6)
+        torch.testing.assert_close(_weights(found), _weights(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_a_group_is_of_one_kind_and_at_one_step(tiny: Images, tiny_trial: Trial) -> None:
+    begun = Training(tiny_trial, tiny)
+    Group([begun]).run_epoch()
+    for other in (
+        Training(tiny_trial, tiny),
+        Training(replace(tiny_trial, objective="learned"), tiny),
+        Training(replace(tiny_trial, batch_size=20), tiny),
+    ):
+        with pytest.raises(BadInput, match="of one kind"):
+            Group([begun, other])
+
+
+def test_models_trained_together_are_those_trained_one_by_one(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    trials = _trials(tiny_trial)
+    for trial, model in zip(trials, train_together(trials, tiny), strict=True):
+        found, expected = (evaluate(m, tiny, trial)["test"] for m in (model, train(trial, tiny)))
+        np.testing.assert_allclose(found.sse, expected.sse, rtol=1e-3)
+        np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-3)
+
+
+def test_a_checkpoint_of_a_group_is_that_of_its_trial_alone(digits: Images, tmp_path: Path) -> None:
+    """To the byte, so neither a neighbour's weights nor a shared tensor are in it."""
+    trials = _trials(make_trial("digits", architecture="linear", latents=4, epochs=3))
+    hashes = [
+        save_checkpoint(tmp_path / "x.pt", _run(group, digits, epochs=1)[0])
+        for group in (trials, trials[:1])
+    ]
+    assert hashes[0] == hashes[1]
+
+
+# --- a sweep folder ---
+
+
+def _rows(sweep: Sweep, trial: Trial) -> list[dict[str, object]]:
+    from rdkit_vae.parquet import read_results
+
+    rows = read_results(sweep.results(trial.run_id)).to_pylist()
+    return [{k: v for k, v in row.items() if k != "created_at" and v == v} for row in rows]
+
+
+def _bound(trials: Sequence[Trial], images: Images) -> list[Trial]:
+    return [bind(trial, images.sha256) for trial in trials]
+
+
+def test_trials_that_are_behind_catch_up_and_go_on_with_the_others(
+    digits: Images, tmp_path: Path
+) -> None:
+    trial = make_trial("digits", architecture="linear", latents=4, epochs=4, draws=2)
+    trials = _bound(_trials(trial), digits)
+    straight, broken = Sweep(tmp_path / "straight"), Sweep(tmp_path / "broken")
+    assert [o.status for _, o in run_together(trials, digits, straight)] == [OK] * 6
+    steps = iter(range(30))  # in the second epoch
+    stopped = run_together(trials[:4], digits, broken, stop=lambda: next(steps, None) is None)
+    assert [outcome.status for _, outcome in stopped] == [STOPPED] * 4
+    assert run_trial(trials[1], digits, broken).status == OK
+    epochs: list[tuple[str, int]] = []
+    ended = run_together(
+        trials, digits, broken, on_epoch=lambda t: epochs.append((t.trial.run_id, t.epoch))
+    )
+    assert {t.run_id: o.status for t, o in ended} == {t.run_id: OK for t in trials}
+    assert trials[1].run_id not in {run_id for run_id, _ in epochs}
+    assert [epoch for run_id, epoch in epochs if run_id == trials[5].run_id] == [1, 2, 3, 4]
+    assert [epoch for run_id, epoch in epochs if run_id == trials[0].run_id] == [2, 3, 4]
+    for trial in trials:
+        assert _rows(broken, trial) == _rows(straight, trial)
+
+
+def test_the_rows_of_a_group_with_one_that_diverges(
+    tiny: Images, tiny_trial: Trial, tmp_path: Path
+) -> None:
+    """It is a row with a status, and the rows of its neighbours are theirs alone."""
+    trials = _bound(_trials(replace(tiny_trial, architecture="conv")), tiny)
+    wild = replace(trials[1], beta=1e38)
+    trials[1] = wild
+    together, alone = Sweep(tmp_path / "together"), Sweep(tmp_path / "alone")
+    found = {t.run_id: o for t, o in run_together(trials, tiny, together)}
+    assert found[wild.run_id].status == DIVERGED
+    for trial in trials:
+        assert run_trial(trial, tiny, alone) == found[trial.run_id]
+        assert _rows(together, trial) == _rows(alone, trial)
+
+
+# --- precision ---
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bf16_trains_to_about_the_same_and_is_evaluated_in_float32(
+    architecture: str, digits: Images, tmp_path: Path
+) -> None:
+    settings = {"architecture": architecture, "latents": 8, "epochs": 2, "learning_rate": 3e-3}
+    whole = make_trial("digits", objective="constant", beta=0.1, **settings)
+    half = replace(whole, precision="bf16")
+    one, other = (_run([trial], digits, epochs=2)[0] for trial in (whole, half))
+    assert one.loss != other.loss
+    assert other.loss == pytest.approx(one.loss, rel=0.03)
+    assert all(weight.dtype == torch.float32 for weight in other.model.parameters())
+    path = tmp_path / "half.pt"
+    save_checkpoint(path, other)
+    assert load_checkpoint(path).trial == bind(half, digits.sha256)
+    as_half, as_whole = (evaluate(other.model, digits, trial)["test"] for trial in (half, whole))
+    assert np.array_equal(as_half.sse, as_whole.sse)
+
+
+def test_the_default_precision_is_not_part_of_a_name(tiny_trial: Trial) -> None:
+    """Trials that were trained before there were others keep their names."""
+    half = replace(tiny_trial, precision="bf16")
+    assert "precision" not in tiny_trial.to_dict()
+    assert "-bf16-" in half.run_id
+    assert half.curve != tiny_trial.curve
+    for trial in (tiny_trial, half):
+        assert Trial.from_dict(trial.to_dict()) == trial
+    with pytest.raises(BadInput, match="unknown precision"):
+        replace(tiny_trial, precision="fp8")
+
+
+# --- memory ---
+
+
+def test_groups_are_as_large_as_memory_lets_them_be(
+    tiny: Images, tiny_trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = _trials(tiny_trial)
+    assert groups_that_fit(trials, tiny, "cpu") == [trials]
+    state, activations = bytes_in_training(trials[0], tiny)
+    weights = _weights(Training(trials[0], tiny))
+    assert state >= 4 * weights.nbytes
+    assert activations > 16 * (36 + 64) * 4  # of a batch, the pixels and a hidden layer at least
+    monkeypatch.setattr("rdkit_vae.footprint._HELD_ON_CPU", 4.5 * (state + activations))
+    assert sorted(map(len, groups_that_fit(trials, tiny, "cpu"))) == [3, 3]
+    monkeypatch.setattr("rdkit_vae.footprint._HELD_ON_CPU", 1)
+    assert groups_that_fit(trials, tiny, "cpu") == [[trial] for trial in trials]
