@@ -4,7 +4,7 @@
 
 Makes a data set of CelebA's size and form as `rdvae` decodes it (uint8, 3x64x64, 2.5 GB; a tenth
 is test) in a temporary folder, of cheap made-up content. Then runs two sweeps of the paper's
-network on it, with CelebA's batch of 512, two trials on two processes:
+network on it, with the batches that CelebA has by default, two trials on two processes:
 
 - `all images`: interrupted so many seconds after both trainings have started, after the step that
   each then takes;

@@ -35,6 +35,8 @@ from pathlib import Path
 import pandas as pd
 from measure import RDVAE, seconds_of, spread
 
+from rdkit_vae.processes import keep_freed_memory
+
 BATCH = 512  # of protocol paper
 _TEST_SHARE = 6  # MNIST's: six training images to a test image
 _WARM_UP = 2  # steps
@@ -145,13 +147,9 @@ def bare(work: Work, precision: str) -> float:
     return sum(float(process.communicate()[0]) for process in processes)
 
 
-def set_up_as_worker() -> None:
-    """What a worker of the sweep sets for its process before it imports torch."""
-
-
 def measure_bare(seconds: float, precision: str, objective: str) -> None:
     """Takes bare steps in this process from the word go; prints images per second."""
-    set_up_as_worker()
+    keep_freed_memory()  # as a worker of the sweep does
     import torch
     from conventional import LATENTS, SHAPE, losses
 

@@ -25,7 +25,8 @@ from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial
 
 SPLITS = ("train", "test")
-_DECODED_AT_ONCE = 1024  # images times draws
+_DECODED_AT_ONCE = 1024  # images times draws, at most
+_VALUES_AT_ONCE = 2**21  # in them: a layer holds many times as many
 
 
 def evaluate(
@@ -54,7 +55,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        size = batch_size or max(1, _DECODED_AT_ONCE // trial.draws)
+        size = batch_size or _images_at_once(trial, images.dims)
         with arithmetic("float32", torch.device(device)):
             return {
                 split: _evaluate_split(model, images, split, trial, device, size)
@@ -62,6 +63,11 @@ def evaluate(
             }
     finally:
         model.train(was_training)
+
+
+def _images_at_once(trial: Trial, dims: int) -> int:
+    """How many go through the encoder together, so that their draws go through the decoder."""
+    return max(1, min(_DECODED_AT_ONCE, _VALUES_AT_ONCE // dims) // trial.draws)
 
 
 def evaluated_images(
@@ -187,7 +193,7 @@ def evaluate_discretized(
     if augmentation_of(trial):
         raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
     model.eval()
-    size = max(1, _DECODED_AT_ONCE // trial.draws)
+    size = _images_at_once(trial, images.dims)
     with arithmetic("float32", torch.device(device)):
         return {
             split: _discretized_split(model, images, split, trial, device, size, named)

@@ -22,7 +22,6 @@ from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.stacked import InTurn, Networks, Stacked
 from rdkit_vae.training import (
     Diverged,
-    Randomness,
     Training,
     Within,
     adamw_settings,
@@ -59,7 +58,7 @@ class Group:
         self.members = sorted(members, key=lambda member: member.trial.objective)
         self._first = self.members[0]
         trial, self._device = self._first.trial, self._first.device
-        self._pixels = Split(self._first.images, "train", self._device)
+        self._split = Split(self._first.images, "train", self._device)
         self._augmentation = augmentation_of(trial)
         stacks = ARCHITECTURES[trial.architecture].stacks
         self._networks: Networks = (Stacked if stacks else InTurn)(self.members)
@@ -79,6 +78,8 @@ class Group:
         """
         for member in self.members:
             member.model.train()
+        if self._stream:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
             losses = self._steps(stop).T.tolist()  # here a GPU is waited for
         for member, values in zip(self.members, losses, strict=True):
@@ -88,25 +89,26 @@ class Group:
     def _steps(self, stop: Callable[[], bool]) -> Tensor:
         """Takes the steps of an epoch; returns their losses (steps, T), in nats."""
         first, finite = self._first, torch.ones(len(self.members), dtype=torch.bool)
-        drawn = [member.randomness() for member in self.members]
+        order, *random = self._randomness()
         bounds = list(pairwise(accumulate(first.batch_sizes(), initial=0)))[first.within.batches :]
         losses = torch.zeros((len(bounds), len(self.members)), device=self._device)
         for number, (start, end) in enumerate(bounds):
-            inputs = self._inputs(drawn, start, end)
+            pixels = self._split.take(order[:, start:end])
             self._set_rate(first.step + number)
-            losses[number] = self._step(*inputs)
+            losses[number] = self._step(pixels, *(part[:, start:end] for part in random))
             if self._device.type == "cpu":  # where asking costs nothing
                 finite &= losses[number].isfinite()
             if not finite.any() or (number + 1 < len(bounds) and stop()):
                 return losses[: number + 1]
         return losses
 
-    def _inputs(self, drawn: Sequence[Randomness], start: int, end: int) -> list[Tensor]:
-        """A batch of each trial: pixels, noise and, with an augmentation, warps: (T, B, ...)."""
-        order = torch.stack([random.order[start:end] for random in drawn])
-        noise = torch.stack([random.noise[start:end] for random in drawn])
-        warps = [random.warps[start:end] for random in drawn if random.warps is not None]
-        return [self._pixels.take(order), noise, *([torch.stack(warps)] if warps else [])]
+    def _randomness(self) -> list[Tensor]:
+        """Order, noise and, with an augmentation, warps of each trial's epoch, (T, n, ...) each."""
+        drawn = [member.randomness() for member in self.members]
+        order = torch.stack([random.order for random in drawn]).to(self._split.place)
+        noise = torch.stack([random.noise for random in drawn])
+        warps = [random.warps for random in drawn if random.warps is not None]
+        return [order, noise, *([torch.stack(warps)] if warps else [])]
 
     def _take_step(self, pixels: Tensor, noise: Tensor, warps: Tensor | None = None) -> Tensor:
         """One optimiser step of all; returns the mean loss (T,) of each before it, in nats."""

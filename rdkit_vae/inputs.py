@@ -29,20 +29,26 @@ class Split:
 
     The split itself is mapped from a file, or shared; only batches of it are ever copied, but for
     the one copy that a GPU holds.
+
+    Attributes:
+        place: the device of the positions to take.
     """
 
     def __init__(self, images: Images, split: str, device: torch.device) -> None:
         self._stored, self._device = images.split(split), device
         self._held: Tensor | None = None
+        self.place = torch.device("cpu")
         if device.type == "cuda" and self._stored.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-            self._held = torch.from_numpy(np.array(self._stored)).to(device)
+            self._held, self.place = torch.from_numpy(np.array(self._stored)).to(device), device
 
     def take(self, positions: Tensor) -> Tensor:
         """The uint8 images at `positions`, of any shape S, on the device: S + (C, H, W)."""
         if self._held is not None:
             return self._held[positions]
-        taken = torch.from_numpy(self._stored[positions.cpu().numpy()])
-        return taken.to(self._device)
+        taken = torch.from_numpy(self._stored[positions.numpy()])
+        if self._device.type == "cuda":  # the copy is queued behind the steps before it
+            return taken.pin_memory().to(self._device, non_blocking=True)
+        return taken
 
 
 @dataclass(frozen=True, kw_only=True)

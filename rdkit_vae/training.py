@@ -60,7 +60,7 @@ class Randomness:
     """All that is random in an epoch, in the order in which its n images are taken.
 
     Attributes:
-        order: (n,) positions in the train split.
+        order: (n,) positions in the train split; on the CPU.
         noise: (n, L) standard normal numbers.
         warps: (n, ...) parameters of the augmentation; None without one.
     """
@@ -130,7 +130,7 @@ class Training:
             warps = augmentation.parameters(
                 torch.rand(shape, generator=uniform, device=device, dtype=torch.float64)
             )
-        return Randomness(order=order.to(device), noise=torch.cat(drawn), warps=warps)
+        return Randomness(order=order, noise=torch.cat(drawn), warps=warps)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs; after the last epoch the optimiser is left out, as it is done."""

@@ -149,6 +149,7 @@ DATASETS: Mapping[str, Source] = {
         load=_load_celeba,
         find=_find_below("img_align_celeba", "list_eval_partition.txt"),
         latents=64,
+        batch_size=128,  # with more, a training takes gigabytes
     ),
     "folder:PATH": Source(
         about="any images below PATH (train/ and test/, else every fifth is test)",

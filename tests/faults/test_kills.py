@@ -1,5 +1,6 @@
 """Killed at any moment, a sweep goes on by the same command, and nothing differs in the end."""
 
+import json
 import os
 import random
 import resource
@@ -73,7 +74,7 @@ def test_killed_between_checkpoint_statistics_and_commit(tmp_path: Path) -> None
 def test_a_worker_that_dies_three_times_costs_its_trial_only(
     how: "signal.Signals | str", start: Start, undisturbed: Path, tmp_path: Path
 ) -> None:
-    sweep = start(tmp_path / "x", "--jobs", "1")
+    sweep = start(tmp_path / "x", "--jobs", "1", "--pack", "1")
     sweep.wait_for_results()
     (path, *_) = (tmp_path / "x" / "results").iterdir()
     assert b'"ended"' not in _added(sweep.folder, 0)  # it is the first trial that is at work
@@ -108,6 +109,26 @@ def test_a_worker_that_dies_three_times_costs_its_trial_only(
     assert again[0] == 3
     assert "3 of 4 done, 1 failed (retry with --retry-failed), 0 to go" in again[1]
     assert start(tmp_path / "x", "--retry-failed").end()[0] == 0
+    assert_same(tmp_path / "x", undisturbed)
+
+
+@pytest.mark.faults
+def test_a_group_whose_worker_dies_goes_on_one_by_one(
+    start: Start, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Any of its trials may be why, so none is blamed; only one that dies alone is."""
+    sweep = start(tmp_path / "x", "--jobs", "1", "--pack", "4")
+    sweep.wait_for_results()
+    os.kill(sweep.workers()[0], signal.SIGSEGV)
+    code, out, err = sweep.end()
+    assert code == 0
+    assert out.count("tried again: its process was killed by SIGSEGV") == 4
+    assert "Traceback" not in err
+    events = [json.loads(line)["event"] for line in _added(tmp_path / "x", 0).splitlines()]
+    first = events.index("retried")
+    assert events[:first].count("started") == 4
+    again = [event for event in events[first:] if event in ("started", "ended")]
+    assert again == 4 * ["started", "ended"]
     assert_same(tmp_path / "x", undisturbed)
 
 

@@ -123,6 +123,7 @@ def test_far_from_checkpoints_a_resume_point_is_kept(
     tiny: Images, tiny_trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "_SAVED_EVERY", 0.0)
+    monkeypatch.setattr(runner, "_SHARE_OF_SAVING", 1e9)
     trial = bind(replace(tiny_trial, epochs=5, checkpoints=(5,)), tiny.sha256)
     sweep = Sweep(tmp_path)
 

@@ -111,6 +111,42 @@ def test_running_it_again_trains_nothing(
     pd.testing.assert_frame_equal(_numbers(folder), _numbers(sweep_folder), check_exact=True)
 
 
+def test_grouping_changes_no_number(
+    rdvae: Run, small_sweep: tuple[str, ...], sweep_folder: Path, tmp_path: Path
+) -> None:
+    """To the last bit, with networks whose layers fill the registers of a processor."""
+    folder = tmp_path / "alone"
+    done = rdvae(*small_sweep, "--pack", "1", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(_numbers(folder), _numbers(sweep_folder), check_exact=True)
+    told = [
+        json.loads(path.joinpath("log.jsonl").read_text().splitlines()[0])
+        for path in (folder, sweep_folder)
+    ]
+    assert told[0]["pack"] == 1
+    assert told[1]["pack"] > 1
+
+
+def test_precision_is_part_of_a_trial_and_of_its_device(
+    main: Run, small_sweep: tuple[str, ...], tmp_path: Path
+) -> None:
+    refused = main(*small_sweep, "--precision", "tf32", "--device", "cpu", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "tf32 is of CUDA devices" in refused.stderr
+    unknown = main(*small_sweep, "--precision", "fp8", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "known: float32, tf32, bf16" in unknown.stderr
+    done = main(
+        "sweep", "--betas", "1,", "--objectives", "optimal", "--architecture", "linear",
+        *("--latents", "2", "--epochs", "1", "--draws", "1", "--precision", "bf16"),
+        *("--out", tmp_path / "half"), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(pd.read_parquet(tmp_path / "half" / "results")["run_id"].str.contains("-bf16-")) == {
+        True
+    }
+
+
 @pytest.mark.parametrize("what", ["results", "merged", "newer"])
 def test_results_that_cannot_be_read_are_not_trained_over(
     what: str, main: Run, small_sweep: tuple[str, ...], sweep_folder: Path, tmp_path: Path

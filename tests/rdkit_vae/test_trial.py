@@ -39,6 +39,7 @@ def test_every_setting_is_part_of_the_name() -> None:
         "checkpoints": (25,),
         "draws": 3,
         "train_images": "all",
+        "precision": "bf16",
     }
     names = {replace(base, **{key: value}).run_id for key, value in changes.items()}
     names.add(make_trial(objective="constant", epochs=7).run_id)
