@@ -25,17 +25,32 @@ def mixture_nll(sse: Array, dims: int, s: tuple[float, float] = MIXTURE_S) -> Ar
         dims: D.
         s: s_min and s_max, pixels.
     """
-    from scipy.special import gammainc, gammaln  # only here, for it loads slowly
+    from scipy.special import gammaln  # only here, for it loads slowly
 
     span = math.log(s[1] / s[0])
     half_sse = np.maximum(sse, np.finfo(np.float64).tiny) / 2
-    inside = gammainc(dims / 2, half_sse / s[0] ** 2) - gammainc(dims / 2, half_sse / s[1] ** 2)
+    inside = _gamma_p(dims / 2, half_sse / s[0] ** 2) - _gamma_p(dims / 2, half_sse / s[1] ** 2)
     exact = inside > 0.01
     log_integral = gammaln(dims / 2) - math.log(2) - dims / 2 * np.log(half_sse)
     log_integral[exact] += np.log(inside[exact])
     log_integral[~exact] = _log_integral(half_sse[~exact], dims, s)
     log_p = log_integral - math.log(span) - dims / 2 * math.log(2 * math.pi)
     return np.asarray(-log_p)
+
+
+def _gamma_p(a: float, x: Array) -> Array:
+    """The regularised incomplete gamma function P(a, x), to 1e-17, an absolute error.
+
+    Far from a it is 0 or 1: both tails are at most exp(-(x - a - a log(x/a))), by Chernoff's bound.
+    So only where that is above e^-40 is it computed.
+    """
+    from scipy.special import gammainc, lambertw
+
+    low, high = (-a * lambertw(-math.exp(-1 - 40 / a), branch).real for branch in (0, -1))
+    found = (x > a).astype(np.float64)
+    near = (x > low) & (x < high)
+    found[near] = gammainc(a, x[near])
+    return found
 
 
 def _log_integral(half_sse: Array, dims: int, s: tuple[float, float]) -> Array:

@@ -138,7 +138,12 @@ def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None
     + ".",
 )
 @click.option("--out", metavar="DIR", help="Sweep folder.  [default: runs/DATASET-ARCHITECTURE]")
-@click.option("--join", is_flag=True, help="Share the trials with a sweep at work in the folder.")
+@click.option(
+    "--join",
+    is_flag=True,
+    help="Share the trials with a sweep at work in the folder; "
+    "--pack says how many each process takes at once.",
+)
 @click.option("--retry-failed", is_flag=True, help="Run trials that diverged or crashed again.")
 @click.option(
     "--fail-fast/--keep-going",

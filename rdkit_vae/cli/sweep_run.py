@@ -124,7 +124,7 @@ def _train(run: Run) -> int:
     with opened(run.sweep, run.trials, run.images, join=run.join):
         before = run.states()
         left = {trial: before[trial.run_id] for trial in run.left(before)}
-        _greet(run, before, len(left))
+        _greet(run, before, [*left])
         for run_id, state in before.items():
             if state.status == OK:  # a process may have died as it was to do this
                 run.sweep.resume_point(run_id).unlink(missing_ok=True)
@@ -152,15 +152,18 @@ def _train(run: Run) -> int:
     return _interrupted(run) if interrupted else _conclude(run)
 
 
-def _greet(run: Run, states: "dict[str, State]", left: int) -> None:
+def _greet(run: Run, states: "dict[str, State]", left: list[Trial]) -> None:
     first = run.trials[0]
     shape = "x".join(map(str, run.images.shape))
     steps = first.steps_per_epoch(len(run.images.train))
+    pack = run.packed(left)
+    at_once = f", {pack} at once on each" if pack > 1 else ""
     click.echo(
         f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
         f"images of {shape}\n"
         f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
-        f"{_standing(run, states, left)} on {run.jobs} x {run.device}, into {run.sweep.root}"
+        f"{_standing(run, states, len(left))} on {run.jobs} x {run.device}{at_once}, "
+        f"into {run.sweep.root}"
     )
 
 

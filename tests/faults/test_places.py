@@ -80,14 +80,14 @@ def test_a_second_sweep_is_refused_or_joins(
 ) -> None:
     """Who joins takes other trials; every trial is trained once, and both see the end."""
     folder = tmp_path / "x"
-    first = start(folder, "--jobs", "1")
+    first = start(folder, "--jobs", "1", "--pack", "1")
     first.wait_for(lambda: b'"epoch"' in _log(folder))
     refused = start(folder).end()
     assert refused[0] == 2
     assert f"another rdvae is at work there (process {first.process.pid} on " in refused[2]
     assert refused[2].count("\n") == 1
     os.kill(first.process.pid, signal.SIGSTOP)  # it gives out nothing more for a while
-    second = start(folder, "--jobs", "1", "--join")
+    second = start(folder, "--jobs", "1", "--pack", "1", "--join")
     second.wait_for(lambda: len({line["process"] for line in _started(folder)}) == 2)
     os.kill(first.process.pid, signal.SIGCONT)
     for sweep in (first, second):
@@ -157,7 +157,7 @@ def test_a_loss_that_is_no_number_is_caught_before_the_step(start: Start, tmp_pa
     assert failed["reason"].str.contains(r"step \d+$").all()
     for row in failed.itertuples():
         assert int(row.reason.split()[-1]) in (row.step, row.step + 1)  # before, or after an epoch
-    fast = start(tmp_path / "b", "--jobs", "1", "--fail-fast", command=wild)
+    fast = start(tmp_path / "b", "--jobs", "1", "--pack", "1", "--fail-fast", command=wild)
     code, out, err = fast.end()
     assert (code, out.count("DIVERGED")) == (3, 1)
     assert "a trial failed, 3 trials not run" in err
