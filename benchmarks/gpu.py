@@ -20,6 +20,7 @@ the program can be tried (`--quick`), not measured.
 """
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -41,13 +43,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from rdkit_vae import Trial, load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.group import Group
-from rdkit_vae.precision import arithmetic
+from rdkit_vae.precision import products
 from rdkit_vae.stacked import Measured
 from rdkit_vae.training import Training, build_model
 
 _RUNS = 5
 _BETAS = "0.01,0.1,1,10,100"
 _EPOCHS = 50
+_MOVING = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Bench:
@@ -129,7 +132,7 @@ def ceilings(bench: Bench) -> None:
             torch.mm(a, b)
             return 2.0 * side**3
 
-        with arithmetic("tf32" if precision == "tf32" else "float32", bench.device):
+        with products("tf32" if precision == "tf32" else "float32", bench.device):
             bench.ceiling[precision] = bench.per_second(product)
         print(
             f"  product of matrices, {precision:8} {bench.ceiling[precision] / 1e12:8.1f} TFLOP/s"
@@ -148,9 +151,10 @@ def ceilings(bench: Bench) -> None:
 def floor(bench: Bench, precision: str) -> float:
     """Images per second of the paper's network if nothing but its work took time.
 
-    Operations are those of products and convolutions, forward and backward. Bytes are those of each
-    layer's output: written and read once in the forward pass; it and its gradient read, and the
-    gradient written, in the backward pass.
+    Operations are those of products and convolutions, forward and backward. Bytes are those of the
+    outputs of products, convolutions and BatchNorm (with which an activation goes): written and
+    read once in the forward pass; it and its gradient read, and the gradient written, in the
+    backward pass.
     """
     (trial,) = bench.trials("conv", precision, 1)
     network = Measured(build_model(trial, bench.images.shape))
@@ -159,8 +163,7 @@ def floor(bench: Bench, precision: str) -> float:
 
     def count(module: nn.Module, given: object, out: object) -> None:
         nonlocal values
-        in_place = isinstance(module, nn.LeakyReLU) and module.inplace
-        if isinstance(out, torch.Tensor) and not list(module.children()) and not in_place:
+        if isinstance(out, torch.Tensor) and isinstance(module, _MOVING):
             values += out.numel()
 
     for module in network.modules():
@@ -180,7 +183,7 @@ def floor(bench: Bench, precision: str) -> float:
 
 
 def exact(bench: Bench) -> None:
-    """The largest relative distance of weights: of a trial in a group from the same one alone."""
+    """The largest relative distance of weights: of a trial in a group and graph from one alone."""
     for architecture in ("mlp", "conv"):
         trials = bench.trials(architecture, "float32", 4)
         together = [Training(trial, bench.images, str(bench.device)) for trial in trials]
@@ -189,7 +192,8 @@ def exact(bench: Bench) -> None:
         distances = []
         for trial, found in zip(trials, together, strict=True):
             alone = Training(trial, bench.images, str(bench.device))
-            _take(Group([alone]), steps)
+            with patch("rdkit_vae.group._UNCAPTURED", steps):  # as it is, no graph
+                _take(Group([alone]), steps)
             one, other = (
                 torch.cat([w.detach().flatten() for w in training.model.parameters()])
                 for training in (found, alone)
@@ -228,27 +232,32 @@ def grouped(bench: Bench) -> None:
     count, batch = (4, 16) if bench.quick else (16, 512)
     kind = torch.float32 if bench.device.type == "cpu" else torch.bfloat16
     wide = {"device": bench.device, "dtype": kind, "requires_grad": True}
-    channels_last = torch.channels_last
     x = torch.randn((batch, count * 32, 14, 14), **wide)
     w = torch.randn((count * 32, 32, 3, 3), **wide)
-    xs = [torch.randn((batch, 32, 14, 14), **wide) for _ in range(count)]
+    xs = [
+        torch.randn((batch, 32, 14, 14), **wide).to(memory_format=torch.channels_last)
+        for _ in range(count)
+    ]
     ws = [torch.randn((32, 32, 3, 3), **wide) for _ in range(count)]
 
     def by_groups(image: torch.Tensor) -> float:
-        F.conv2d(image, w, padding=1, groups=count).sum().backward()
+        _gradients(F.conv2d(image, w, padding=1, groups=count), image, w)
         return 1.0
 
     def in_turn() -> float:
         for image, weight in zip(xs, ws, strict=True):
-            held = image.contiguous(memory_format=channels_last)
-            F.conv2d(held, weight, padding=1).sum().backward()
+            _gradients(F.conv2d(image, weight, padding=1), image, weight)
         return 1.0
 
     turn = bench.per_second(in_turn)
-    held = x.detach().contiguous(memory_format=channels_last).requires_grad_()
+    held = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     for name, image in (("NCHW", x), ("channels_last", held)):
         speed = bench.per_second(lambda image=image: by_groups(image))
         print(f"  {count} trials by groups, {name}: {speed / turn:.2f} times the speed of in turn")
+
+
+def _gradients(out: torch.Tensor, *of: torch.Tensor) -> None:
+    torch.autograd.grad(out.sum(), of)
 
 
 def conventional(bench: Bench) -> None:
@@ -257,13 +266,16 @@ def conventional(bench: Bench) -> None:
     train, test = bench.images.train, bench.images.test[:512]
     if bench.quick:
         train = np.resize(train, (1024, *train.shape[1:]))
+    epochs = -(-steps // (len(train) // 512))
     precisions = ["float32"] if bench.device.type == "cpu" else ["tf32", "bf16"]
     ratios: dict[str, list[float]] = {precision: [] for precision in precisions}
     usual: list[float] = []
     for number in range(1 if bench.quick else _RUNS):
         if number % 2:
             speeds = {p: bench.speed("conv", p, count) for p in precisions}
-        found = train_one("optimal", 1.0, train, test, 1, str(bench.device), max_steps=steps)
+        torch.use_deterministic_algorithms(False)  # as it is usually written
+        found = train_one("optimal", 1.0, train, test, epochs, str(bench.device), max_steps=steps)
+        torch.use_deterministic_algorithms(True)
         usual.append(found["images"] / found["seconds"])
         if not number % 2:
             speeds = {p: bench.speed("conv", p, count) for p in precisions}
@@ -282,6 +294,9 @@ def table(bench: Bench, seconds: float, out: Path) -> None:
         *("--precision", "bf16", "--device", str(bench.device), "--out", str(out)),
         *("--data-dir", str(bench.data_dir)),
     ]
+    gc.collect()  # the GPU is for the sweep now
+    if bench.device.type == "cuda":
+        torch.cuda.empty_cache()
     start = time.perf_counter()
     process = subprocess.Popen(command)
     try:

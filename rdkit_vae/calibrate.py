@@ -9,7 +9,7 @@ import torch
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
-from rdkit_vae.footprint import bytes_of, evaluated
+from rdkit_vae.footprint import bytes_of, evaluated, groups_that_fit
 from rdkit_vae.group import Group
 from rdkit_vae.training import Training
 from rdkit_vae.trial import Trial
@@ -41,7 +41,8 @@ def estimate(
     """
     torch.set_num_threads(1)
     trial = replace(trials[0], beta=1.0, learning_rate=1e-9)  # as fast, and never diverges
-    together = [Training(trial, images, device) for _ in range(min(pack, len(trials)))]
+    group = groups_that_fit(min(pack, len(trials)) * [trial], images, device, jobs)[0]
+    together = [Training(each, images, device) for each in group]
     training = together[0]
     per_step = _seconds_per_step(Group(together)) / len(together)
     per_image = _seconds_per_image(training, device)

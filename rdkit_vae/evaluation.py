@@ -19,7 +19,7 @@ from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models import VAE
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
-from rdkit_vae.precision import arithmetic
+from rdkit_vae.precision import products
 from rdkit_vae.rate import split_rate
 from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial
@@ -56,7 +56,7 @@ def evaluate(
     model.eval()
     try:
         size = batch_size or _images_at_once(trial, images.dims)
-        with arithmetic("float32", torch.device(device)):
+        with products("float32", torch.device(device)):
             return {
                 split: _evaluate_split(model, images, split, trial, device, size)
                 for split in SPLITS
@@ -194,7 +194,7 @@ def evaluate_discretized(
         raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
     model.eval()
     size = _images_at_once(trial, images.dims)
-    with arithmetic("float32", torch.device(device)):
+    with products("float32", torch.device(device)):
         return {
             split: _discretized_split(model, images, split, trial, device, size, named)
             for split, named in sigma2.items()

@@ -1,5 +1,6 @@
 """What a trial will write, and what memory it takes while it trains."""
 
+import gc
 import io
 from collections.abc import Sequence
 
@@ -36,19 +37,29 @@ def evaluated(training: Training) -> int:
 
 def _checkpoint_bytes(training: Training) -> tuple[int, int]:
     """Size of a checkpoint with the optimiser's state, and of the last one, without."""
-    weights = io.BytesIO()
-    torch.save(training.state()["model"], weights)
+    weights = io.BytesIO()  # of copies: the weights of a group are views of more
+    torch.save({name: w.clone() for name, w in training.state()["model"].items()}, weights)
     return 3 * weights.tell(), weights.tell()  # AdamW has two moments of each weight
 
 
-def groups_that_fit(trials: Sequence[Trial], images: Images, device: str) -> list[list[Trial]]:
-    """Parts trials of one kind into groups, as equal as can be, whose training fits the memory."""
+def groups_that_fit(
+    trials: Sequence[Trial], images: Images, device: str, jobs: int = 1
+) -> list[list[Trial]]:
+    """Parts trials of one kind into groups, as equal as can be, whose training fits the memory.
+
+    Args:
+        trials, images: to be trained.
+        device: a torch device.
+        jobs: processes that share the device.
+    """
     state, activations = bytes_in_training(trials[0], images)
     if ARCHITECTURES[trials[0].architecture].stacks:
         state, activations = state + activations, 0
     free = float(_HELD_ON_CPU)
     if torch.device(device).type == "cuda":
-        free = _HELD_ON_GPU * torch.cuda.mem_get_info(device)[0]
+        gc.collect()  # what the groups before held
+        torch.cuda.empty_cache()
+        free = _HELD_ON_GPU * torch.cuda.mem_get_info(device)[0] / jobs
     most = max(1, int((free - activations) // state))
     groups = -(-len(trials) // most)
     return [list(trials[start::groups]) for start in range(groups)]
@@ -57,8 +68,8 @@ def groups_that_fit(trials: Sequence[Trial], images: Images, device: str) -> lis
 def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
     """About the bytes that a trial's training holds: between steps, and beside them within one.
 
-    Counted on a network without numbers: its weights, an epoch's noise, and what its layers keep
-    for their gradients.
+    Counted on a network without numbers: its weights, an epoch's noise, its images as they are
+    warped, and what its layers keep for their gradients.
     """
     kept = 0
 
@@ -74,5 +85,5 @@ def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
         with saved_tensors_hooks(keep, lambda tensor: tensor):
             network(x, noise)
     weights = sum(weight.nbytes for weight in network.parameters())
-    drawn = len(images.train) * (trial.latents + 2) * noise.element_size()
-    return _COPIES * weights + drawn, 2 * kept
+    drawn = 2 * len(images.train) * (trial.latents + 2) * noise.element_size()
+    return _COPIES * weights + drawn + 4 * x.nbytes, 2 * kept

@@ -19,6 +19,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import Split, augmentation_of, to_unit
 from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.precision import products
 from rdkit_vae.stacked import InTurn, Networks, Stacked
 from rdkit_vae.training import (
     Diverged,
@@ -36,8 +37,8 @@ class Group:
     """Trials that train in lockstep.
 
     While they do, the group holds their weights and moments; a trial's own may be views of them.
-    So each can be evaluated and saved between epochs, but not restored. A trial whose loss is no
-    longer finite has `diverged` set, and disturbs no other.
+    So each can be evaluated and saved between epochs; a group of which one was restored must not
+    step again. A trial whose loss is no longer finite has `diverged` set, and disturbs no other.
 
     Attributes:
         members: the trials.
@@ -64,7 +65,7 @@ class Group:
         self._networks: Networks = (Stacked if stacks else InTurn)(self.members)
         self._optimizer = self._make_optimizer()
         on_gpu = self._device.type == "cuda"
-        self._step = _Captured(self._take_step) if on_gpu else self._take_step
+        self._graphs = _Graphs() if on_gpu else None
         self._stream = torch.cuda.Stream(self._device) if on_gpu else None  # type: ignore[no-untyped-call]
 
     def run_epoch(self, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -95,7 +96,13 @@ class Group:
         for number, (start, end) in enumerate(bounds):
             pixels = self._split.take(order[:, start:end])
             self._set_rate(first.step + number)
-            losses[number] = self._step(pixels, *(part[:, start:end] for part in random))
+            inputs = [pixels, *(part[:, start:end] for part in random)]
+            with products(first.trial.precision, self._device):
+                losses[number] = (
+                    self._graphs.run(self._take_step, inputs)
+                    if self._graphs
+                    else self._take_step(*inputs)
+                )
             if self._device.type == "cpu":  # where asking costs nothing
                 finite &= losses[number].isfinite()
             if not finite.any() or (number + 1 < len(bounds) and stop()):
@@ -145,21 +152,26 @@ class Group:
             member.optimizer.param_groups[0]["lr"] = rate
 
 
-class _Captured:
-    """A step as CUDA graphs, one for each size of batch: captured once, then only replayed."""
+class _Graphs:
+    """A step as CUDA graphs, one for each size of batch: captured once, then only replayed.
 
-    def __init__(self, step: Callable[..., Tensor]) -> None:
-        self._step = step
+    They share the memory of what lives within a step: no two are replayed at once, and losses are
+    copied out before the next.
+    """
+
+    def __init__(self) -> None:
         self._seen: Counter[int] = Counter()
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+        self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def run(self, step: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        """Takes a step; the losses it returns are overwritten by the next."""
         size = inputs[0].shape[1]
         self._seen[size] += 1
         if self._seen[size] <= _UNCAPTURED:
-            return self._step(*inputs)
+            return step(*inputs)
         if size not in self._graphs:
-            self._graphs[size] = self._capture(inputs)
+            self._graphs[size] = self._capture(step, inputs)
         graph, held, losses = self._graphs[size]
         for mine, given in zip(held, inputs, strict=True):
             mine.copy_(given)
@@ -167,11 +179,11 @@ class _Captured:
         return losses
 
     def _capture(
-        self, inputs: Sequence[Tensor]
+        self, step: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
         graph, held = torch.cuda.CUDAGraph(), [tensor.clone() for tensor in inputs]
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            losses = self._step(*held)
+        with torch.cuda.graph(graph, pool=self._pool, stream=torch.cuda.current_stream()):
+            losses = step(*held)
         return graph, held, losses
 
 
@@ -245,4 +257,6 @@ def train_together(
                 raise Diverged(member.diverged)
             if on_epoch:
                 on_epoch(member)
+    for weight in (weight for member in members for weight in member.model.parameters()):
+        weight.data = weight.data.clone()  # no longer part of what the group held
     return [member.model.eval() for member in members]

@@ -6,23 +6,31 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 
-def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Within it, layers compute in a precision of `trial.PRECISIONS`; what they hold stays float32.
+def layers(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Around a forward pass: its layers compute in bfloat16 where the precision is `bf16`."""
+    if precision != "bf16":
+        return nullcontext()
+    # Casts are not kept from layer to layer: a captured graph would hold on to old weights.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
-    The products of float32 on a GPU are whole ones unless it is `tf32`, whatever PyTorch's default.
+
+def products(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Around a forward and backward pass: products of float32 on a GPU are whole, or of `tf32`.
+
+    PyTorch's own default is TF32 for convolutions, and reads it as each of them begins.
     """
-    if precision == "bf16":
-        # Casts are not kept from layer to layer: a captured graph would hold on to old weights.
-        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-    return _tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
+    if device.type != "cuda":
+        return nullcontext()
+    return _products("tf32" if precision == "tf32" else "ieee")
 
 
 @contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+def _products(kind: str) -> Iterator[None]:
+    matmul = torch.backends.cuda.matmul
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = matmul.fp32_precision, convolution.fp32_precision
+    matmul.fp32_precision = convolution.fp32_precision = kind
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        matmul.fp32_precision, convolution.fp32_precision = before

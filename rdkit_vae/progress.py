@@ -11,6 +11,8 @@ from rdkit_vae.store import OK, STOPPED
 from rdkit_vae.trial import Trial
 from rdkit_vae.workers import Event
 
+_SAID_EVERY = 60.0  # seconds, at least, where there are no bars
+_MOST_BARS = 12  # of trials at work; a group on a GPU would fill the screen
 _SAID = {  # what is told of an event that is no end, beside its summary
     "retried": "tried again: ",
     "waiting": "waiting for ",
@@ -27,7 +29,7 @@ class SweepProgress:
         self._done = {run_id: self._epochs[run_id] for run_id in finished}
         self._ended, self._total = len(finished), len(trials)
         self._before = sum(self._done.values())
-        self._start = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._console = console
         self._bars = _bars(console) if console.is_terminal else None
         self._tasks: dict[str, TaskID] = {}
@@ -66,18 +68,20 @@ class SweepProgress:
             self._move_bars(self._bars, event)
         if event.kind == "ended":
             self._say(event)
+        elif not self._bars and time.monotonic() > self._said + _SAID_EVERY:
+            done, total = sum(self._done.values()), sum(self._epochs.values())
+            self._print(f"[{self._count()}] {done:,} of {total:,} epochs{self._time_left()}")
 
     def _move_bars(self, bars: Progress, event: Event) -> None:
-        if event.kind == "started":
-            if event.run_id in self._tasks:  # it is tried again
-                bars.remove_task(self._tasks.pop(event.run_id))
-            total = self._epochs[event.run_id]
-            self._tasks[event.run_id] = bars.add_task(event.run_id, total=total, note="")
-        elif event.kind == "epoch":
+        run_id, shown = event.run_id, event.run_id in self._tasks
+        if shown and event.kind == "epoch":
             note = f"loss {event.loss:.4g}"
-            bars.update(self._tasks[event.run_id], completed=event.epoch, note=note)
-        elif event.run_id in self._tasks:  # else another process trained it
-            bars.remove_task(self._tasks.pop(event.run_id))
+            bars.update(self._tasks[run_id], completed=event.epoch, note=note)
+        elif shown:  # it has ended, or is tried again
+            bars.remove_task(self._tasks.pop(run_id))
+        if event.kind == "started" and len(self._tasks) < _MOST_BARS:
+            total = self._epochs[run_id]
+            self._tasks[run_id] = bars.add_task(run_id, total=total, note="")
         if self._all is not None:
             bars.update(self._all, completed=sum(self._done.values()), note=self._count())
 
@@ -87,6 +91,7 @@ class SweepProgress:
         self._print(f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}")
 
     def _print(self, line: str) -> None:
+        self._said = time.monotonic()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _count(self) -> str:

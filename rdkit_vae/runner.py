@@ -112,7 +112,10 @@ def run_together(
             return
         behind = min(run.training.step for run in runs)
         at_work = [run for run in runs if run.training.step == behind]
-        group = _grouped([run.training for run in at_work], group)
+        members = [run.training for run in at_work]
+        if group is None or {*map(id, group.members)} != {*map(id, members)}:
+            group = None  # first let go of what it holds
+            group = Group(members)
         whole = group.run_epoch(pause)
         for run in at_work:
             run.take_epoch(on_epoch)
@@ -124,14 +127,9 @@ def run_together(
             due = time.monotonic() + max(_SAVED_EVERY, took / _SHARE_OF_SAVING)
         if not whole and stop():
             for run in runs:
+                if run not in at_work:
+                    run.save()
                 run.stop()
-
-
-def _grouped(members: Sequence[Training], group: Group | None) -> Group:
-    """The group of these members: the one that there is, if it is theirs."""
-    if group and {id(member) for member in group.members} == {id(member) for member in members}:
-        return group
-    return Group(members)
 
 
 class _Run:
@@ -158,30 +156,32 @@ class _Run:
         # A checkpoint is the last finite state itself; where an epoch was entered half, it is
         # unknown.
         self._entered_half = self.training.within.batches > 0
-        known = self._entered_half or self._is_committed()
-        self._finite = None if known else _kept(self.training)
+        nothing_to_keep = self._entered_half or self._is_committed()
+        self._finite = None if nothing_to_keep else _kept(self.training)
         self._end_if_done()
 
     def take_epoch(self, on_epoch: Callable[[Training], None] | None) -> None:
         """Writes what an epoch has come to: a checkpoint and its rows, or that it diverged."""
         training = self.training
-        try:
-            if training.diverged:
-                raise Diverged(training.diverged)
-            if training.within.batches:
-                return
-            self._entered_half = False
-            if on_epoch:
-                on_epoch(training)
-            if training.epoch in training.trial.checkpoints:
+        if training.diverged:
+            self._end_diverged(training.diverged)
+            return
+        if training.within.batches:
+            return
+        if on_epoch:
+            on_epoch(training)
+        if training.epoch in training.trial.checkpoints:
+            try:
                 self._commit()
-                self._write_rows()
-                self._finite = None
-                self._resume_point.unlink(missing_ok=True)
-            else:
-                self._finite = _kept(training)
-        except Diverged as error:
-            self._end_diverged(str(error))
+            except Diverged as error:
+                self._end_diverged(str(error))
+                return
+            self._write_rows()
+            self._finite = None
+            self._resume_point.unlink(missing_ok=True)
+        else:
+            self._finite = _kept(training)
+        self._entered_half = False
         self._end_if_done()
 
     def save(self) -> None:

@@ -11,6 +11,7 @@ from rdkit_vae.datasets.images import Images, Pixels
 from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import to_unit
 from rdkit_vae.models import VAE
+from rdkit_vae.precision import products
 from rdkit_vae.samples import Samples
 
 
@@ -44,27 +45,28 @@ def sample(
     was_training = model.training
     model.eval()
     try:
-        vae = cast(VAE, model)
-        shown = images.split(split)[:n_images]
-        x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
-        mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
-        if mean.shape[1] != latents:
-            raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")
-        noise, prior = (
-            torch.from_numpy(
-                seeds.generator(seed, "pictures", index).standard_normal(
-                    (count, latents), dtype=np.float32
-                )
-            ).to(device)
-            for index, count in enumerate((len(shown), n_prior))
-        )
-        return Samples(
-            split=split,
-            seed=seed,
-            original=_pixels(x),
-            reconstruction=_pixels(vae.decode(mean + (log_var / 2).exp() * noise)),
-            prior=_pixels(vae.decode(prior)),
-        )
+        with products("float32", torch.device(device)):
+            vae = cast(VAE, model)
+            shown = images.split(split)[:n_images]
+            x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
+            mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
+            if mean.shape[1] != latents:
+                raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")
+            noise, prior = (
+                torch.from_numpy(
+                    seeds.generator(seed, "pictures", index).standard_normal(
+                        (count, latents), dtype=np.float32
+                    )
+                ).to(device)
+                for index, count in enumerate((len(shown), n_prior))
+            )
+            return Samples(
+                split=split,
+                seed=seed,
+                original=_pixels(x),
+                reconstruction=_pixels(vae.decode(mean + (log_var / 2).exp() * noise)),
+                prior=_pixels(vae.decode(prior)),
+            )
     finally:
         model.train(was_training)
 

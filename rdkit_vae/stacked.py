@@ -13,7 +13,7 @@ from torch.func import functional_call
 from rdkit_vae.models import VAE
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
-from rdkit_vae.precision import arithmetic
+from rdkit_vae.precision import layers
 from rdkit_vae.training import Training
 
 Moments = dict[str, Tensor]
@@ -49,7 +49,7 @@ class InTurn:
         losses = []
         for (member, network), images, draw in zip(self._members, x, noise, strict=True):
             images = images.contiguous(memory_format=torch.channels_last)
-            with arithmetic(member.trial.precision, member.device):
+            with layers(member.trial.precision, member.device):
                 sse, kl, *trained = network(images, draw)
             trial, dims = member.trial, member.images.dims
             sigma2 = trained[0] if trained else trial.train_sigma2
@@ -78,7 +78,7 @@ class Stacked:
         self._rows = self._as_rows(weights).requires_grad_()
         averages = ("exp_avg", "exp_avg_sq")
         rows = {name: self._as_rows([[m[name] for m in ms] for ms in moments]) for name in averages}
-        step = moments[0][0]["step"]  # the same of every weight of every trial
+        step = moments[0][0]["step"].clone()  # the same of every weight of every trial
         for each in (m for ms in moments for m in ms):
             each["step"] = step
         self.moments: dict[Tensor, Moments] = {self._rows: {"step": step, **rows}}
@@ -93,7 +93,7 @@ class Stacked:
             name: part.view(-1, *shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
-        with arithmetic(self._first.trial.precision, self._first.device):
+        with layers(self._first.trial.precision, self._first.device):
             measured = functional_call(self._network, weights, (x, noise))  # (T, B) each
         counts = [losses.count for losses in self._losses]
         shares = zip(*(part.split(counts) for part in measured), strict=True)

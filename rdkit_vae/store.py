@@ -54,7 +54,7 @@ class Sweep:
 
     @property
     def claims(self) -> Path:
-        """The file in which a process claims the trial that it runs."""
+        """The file in which a process claims the trials that it runs."""
         return self.root / "claims"
 
     def run_ids(self) -> list[str]:

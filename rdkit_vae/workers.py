@@ -136,7 +136,7 @@ class _Queue:
         return _LOOK_AGAIN if self.elsewhere else None
 
     def give_out(self) -> Iterator[Event]:
-        """Gives a trial to every process that is free, or starts one."""
+        """Gives trials to every process that is free, or starts one."""
         if self.elsewhere and not self.waiting:
             yield from self._look_again()
         while self.waiting and len(self.workers) < self.pool.jobs and not self.stopping:
@@ -145,7 +145,7 @@ class _Queue:
                 worker = self.idle.pop()
             else:
                 process, connection = start_child(
-                    _work, self.pool.images, self.pool.sweep, self.pool.device
+                    _work, self.pool.images, self.pool.sweep, self.pool.device, self.pool.jobs
                 )
                 worker = _Worker(process=process, connection=connection)
             worker.trials = {trial.run_id: trial for trial in trials}
@@ -185,7 +185,9 @@ class _Queue:
             case "room":
                 self._check_room(said["bytes"])
             case "elsewhere":
-                self.elsewhere[said["run_id"]] = worker.trials.pop(said["run_id"])
+                trial = worker.trials.pop(said["run_id"])
+                if not self.stopping:
+                    self.elsewhere[trial.run_id] = trial
             case "ended":
                 yield from self._ended(worker.trials.pop(said["run_id"]), **said)
             case "no room":
@@ -262,7 +264,11 @@ def _death(exitcode: int | None) -> str:
 
 
 def _work(
-    connection: "Connection[Any, Any]", images: dict[str, Any], sweep: Sweep, device: str
+    connection: "Connection[Any, Any]",
+    images: dict[str, Any],
+    sweep: Sweep,
+    device: str,
+    jobs: int,
 ) -> None:
     """A worker's life: groups of trials come in, events go out, until the other end is closed."""
     live_as_child()
@@ -274,7 +280,7 @@ def _work(
                 continue
             before = {Trial.from_dict(values): status for values, status in asked[0]}
             try:
-                for said in _run(before, asked[1], connection, images, sweep, device):
+                for said in _run(before, asked[1], connection, images, sweep, device, jobs):
                     connection.send(said)
                 said = {"kind": "free"}
             except BrokenPipeError:
@@ -295,6 +301,7 @@ def _run(
     images: dict[str, Any],
     sweep: Sweep,
     device: str,
+    jobs: int,
 ) -> Iterator[dict[str, Any]]:
     """Runs trials of one kind, but for those that another process runs, or did since `before`.
 
@@ -333,7 +340,9 @@ def _run(
         data = shared(images)
         if measure:
             yield {"kind": "room", "bytes": bytes_of(Training(trials[0], data))}
-        for group in groups_that_fit(trials, data, device):
+        for group in groups_that_fit(trials, data, device, jobs):
+            if connection.poll():
+                return
             yield from ({"kind": "started", "run_id": trial.run_id} for trial in group)
             # While it trains, all that can come is the word to stop.
             ended = run_together(
@@ -345,11 +354,13 @@ def _run(
 
 
 def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:
+    """Files a traceback under the first of the trials that were at work."""
     path = sweep.root / "crashes" / f"{trials[0].run_id}.txt"
+    names = "".join(f"{trial.run_id}\n" for trial in trials)
     reason = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), "utf-8")
+        path.write_text(names + "".join(traceback.format_exception(error)), "utf-8")
     except OSError:
         return reason
     return f"{reason} (traceback in {path})"

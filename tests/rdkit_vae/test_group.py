@@ -1,7 +1,9 @@
-"""Trials trained in lockstep against the same trials alone, and against a plain loop."""
+"""Trials trained in lockstep against the same trials alone."""
 
+import gc
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +19,26 @@ from rdkit_vae.footprint import bytes_in_training, groups_that_fit
 from rdkit_vae.group import Group, train_together
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.precision import products
 from rdkit_vae.runner import run_together, run_trial
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
 from rdkit_vae.training import Training
 from rdkit_vae.trial import bind
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+EPOCHS = {"cpu": 3, "cuda": 6}  # on a GPU, until steps of each size of batch are replayed
+
+
+@pytest.fixture(autouse=True)
+def as_a_worker_does(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings under which equal operations on a GPU give equal bits."""
+    if DEVICES[-1] == "cpu":
+        yield
+        return
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def _trials(trial: Trial, objectives: Sequence[str] = ("constant", "optimal")) -> list[Trial]:
@@ -68,13 +84,23 @@ TOLERANCE = 1e-4
     "objectives", [("constant", "optimal", "optimal-batch"), ("learned",), ("learned-image",)]
 )
 def test_in_a_group_each_trial_comes_to_what_it_comes_to_alone(
-    objectives: tuple[str, ...], architecture: str, device: str, tiny: Images, tiny_trial: Trial
+    objectives: tuple[str, ...],
+    architecture: str,
+    device: str,
+    tiny: Images,
+    tiny_trial: Trial,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trials = _trials(replace(tiny_trial, architecture=architecture), objectives)
-    together = _run(trials, tiny, device=device)
+    """On a GPU, also from a captured graph to steps as they are."""
+    epochs = EPOCHS[device]
+    trial = replace(tiny_trial, architecture=architecture, epochs=epochs, checkpoints=(epochs,))
+    trials = _trials(trial, objectives)
+    together = _run(trials, tiny, epochs=epochs, device=device)
+    monkeypatch.setattr("rdkit_vae.group._UNCAPTURED", 10**9)
     for trial, found in zip(trials, together, strict=True):
-        (alone,) = _run([trial], tiny, device=device)
-        assert (found.epoch, found.step) == (alone.epoch, alone.step) == (3, 9)
+        (alone,) = _run([trial], tiny, epochs=epochs, device=device)
+        steps = 3 * epochs
+        assert (found.epoch, found.step) == (alone.epoch, alone.step) == (epochs, steps)
         assert found.loss == pytest.approx(alone.loss, rel=TOLERANCE)
         distance = (_weights(found) - _weights(alone)).norm() / _weights(alone).norm()
         assert distance < TOLERANCE
@@ -113,20 +139,42 @@ def test_stacked_and_in_turn_are_the_same_step(
             torch.testing.assert_close(a["exp_avg"], b["exp_avg"], rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_trials_of_a_group_have_their_own_order_noise_and_batch_statistics(
-    tiny: Images, tiny_trial: Trial
-) -> None:
+def test_batch_statistics_in_a_group_are_those_alone(tiny: Images, tiny_trial: Trial) -> None:
     trials = [replace(tiny_trial, architecture="conv", seed=seed) for seed in (0, 1)]
-    members = _run(trials, tiny, epochs=1)
-    one, other = (member.randomness() for member in members)
-    assert not torch.equal(one.order, other.order)
-    assert not torch.equal(one.noise, other.noise)
-    means = [
-        next(value for name, value in m.model.state_dict().items() if name.endswith("running_mean"))
-        for m in members
-    ]
-    assert means[0].abs().sum() > 0
-    assert not torch.equal(*means)
+    for trial, found in zip(trials, _run(trials, tiny, epochs=1), strict=True):
+        (alone,) = _run([trial], tiny, epochs=1)
+        buffers = dict(found.model.named_buffers())
+        assert any(name.endswith("running_var") for name in buffers)
+        for name, value in alone.model.named_buffers():
+            assert torch.equal(buffers[name], value)
+
+
+def test_a_group_that_is_let_go_of_is_gone_at_once(tiny: Images, tiny_trial: Trial) -> None:
+    """With the memory that it holds; nothing in a worker would look for cycles."""
+    group = Group([Training(tiny_trial, tiny)])
+    group.run_epoch()
+    watched = weakref.ref(group)
+    gc.disable()
+    try:
+        del group
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
+def test_what_was_trained_together_is_held_apart(tiny: Images, tiny_trial: Trial) -> None:
+    for model in train_together(_trials(tiny_trial), tiny):
+        for weight in model.parameters():
+            assert weight.untyped_storage().nbytes() == weight.nbytes
+
+
+def test_products_on_a_gpu_are_whole_unless_asked_for() -> None:
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, convolution.fp32_precision
+    for precision, kind in (("float32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")):
+        with products(precision, torch.device("cuda")):
+            assert (matmul.fp32_precision, convolution.fp32_precision) == (kind, kind)
+        assert (matmul.fp32_precision, convolution.fp32_precision) == before
 
 
 @pytest.mark.parametrize("device", DEVICES)
