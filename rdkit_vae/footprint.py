@@ -10,8 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import SPLITS, evaluated_images
-from rdkit_vae.models import ARCHITECTURES
-from rdkit_vae.stacked import Measured
+from rdkit_vae.stacked import Measured, is_stacked
 from rdkit_vae.training import Training, build_model
 from rdkit_vae.trial import Trial
 
@@ -47,16 +46,23 @@ def groups_that_fit(
 ) -> list[list[Trial]]:
     """Parts trials of one kind into groups, as equal as can be, whose training fits the memory.
 
+    On a CPU a group gains nothing where its networks are not stacked: there each is by itself.
+
     Args:
         trials, images: to be trained.
         device: a torch device.
         jobs: processes that share the device.
     """
+    with torch.device("meta"):
+        model = build_model(trials[0], images.shape)
+    stacked, on_gpu = is_stacked(trials[0], model, torch.device(device)), device != "cpu"
+    if not stacked and not on_gpu:  # one after the other, and each by itself
+        return [[trial] for trial in trials]
     state, activations = bytes_in_training(trials[0], images)
-    if ARCHITECTURES[trials[0].architecture].stacks:
+    if stacked:
         state, activations = state + activations, 0
     free = float(_HELD_ON_CPU)
-    if torch.device(device).type == "cuda":
+    if on_gpu:
         gc.collect()  # what the groups before held
         torch.cuda.empty_cache()
         free = _HELD_ON_GPU * torch.cuda.mem_get_info(device)[0] / jobs

@@ -18,9 +18,8 @@ from torch.nn.utils import get_total_norm
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import Split, augmentation_of, to_unit
-from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.precision import products
-from rdkit_vae.stacked import InTurn, Networks, Stacked
+from rdkit_vae.stacked import networks_of
 from rdkit_vae.training import (
     Diverged,
     Training,
@@ -61,8 +60,7 @@ class Group:
         trial, self._device = self._first.trial, self._first.device
         self._split = Split(self._first.images, "train", self._device)
         self._augmentation = augmentation_of(trial)
-        stacks = ARCHITECTURES[trial.architecture].stacks
-        self._networks: Networks = (Stacked if stacks else InTurn)(self.members)
+        self._networks = networks_of(self.members)
         self._optimizer = self._make_optimizer()
         on_gpu = self._device.type == "cuda"
         self._graphs = _Graphs() if on_gpu else None

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rdkit_vae.models import VAE
+from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
 from rdkit_vae.precision import layers
 from rdkit_vae.training import Training
+from rdkit_vae.trial import Trial
 
 Moments = dict[str, Tensor]
+_MOST_WEIGHTS = 2**18  # of a network that is stacked on a CPU
 _REGISTER = 64  # values, at least as many as any processor takes at once
 
 
@@ -35,6 +37,22 @@ class Networks(Protocol):
         The gradients of the weights are added to what they have.
         """
         ...
+
+
+def is_stacked(trial: Trial, model: nn.Module, device: torch.device) -> bool:
+    """Whether networks like a trial's are quicker as one: on a CPU, those that are small.
+
+    There, of larger ones the products take the time, and not what is around them.
+    """
+    weights = sum(weight.numel() for weight in model.parameters())
+    small = device.type != "cpu" or weights <= _MOST_WEIGHTS
+    return small and ARCHITECTURES[trial.architecture].stacks
+
+
+def networks_of(members: Sequence[Training]) -> Networks:
+    """The networks of trials that train in lockstep, in the way that is quicker."""
+    first = members[0]
+    return (Stacked if is_stacked(first.trial, first.model, first.device) else InTurn)(members)
 
 
 class InTurn:

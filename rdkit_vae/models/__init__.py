@@ -36,7 +36,7 @@ class Architecture:
         normalises_batches: needs two images a batch.
         stacks: takes one more dimension of all, T: weights of T networks and (T, B, ...) inputs.
             So do networks whose layers are `models.dense.Dense`; convolutions of many networks at
-            once take longer than one after the other.
+            once take longer than one after the other, at least on a CPU.
     """
 
     about: str

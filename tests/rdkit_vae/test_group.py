@@ -21,8 +21,9 @@ from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.precision import products
 from rdkit_vae.runner import run_together, run_trial
+from rdkit_vae.stacked import is_stacked
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
-from rdkit_vae.training import Training
+from rdkit_vae.training import Training, build_model
 from rdkit_vae.trial import bind
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -329,3 +330,23 @@ def test_groups_are_as_large_as_memory_lets_them_be(
     assert sorted(map(len, groups_that_fit(trials, tiny, "cpu"))) == [3, 3]
     monkeypatch.setattr("rdkit_vae.footprint._HELD_ON_CPU", 1)
     assert groups_that_fit(trials, tiny, "cpu") == [[trial] for trial in trials]
+
+
+def test_on_a_cpu_only_small_dense_networks_share_their_steps(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    """Of others each is by itself, and so has the same bits whatever it was given out with."""
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for architecture, shape, stacked in (
+        ("linear", (1, 28, 28), True),
+        ("mlp", (1, 8, 8), True),
+        ("mlp", (1, 28, 28), False),
+        ("conv", (1, 8, 8), False),
+    ):
+        trial = replace(tiny_trial, architecture=architecture, latents=16)
+        with torch.device("meta"):
+            model = build_model(trial, shape)
+        assert is_stacked(trial, model, cpu) == stacked
+        assert is_stacked(trial, model, gpu) == (architecture != "conv")
+    alone = _trials(replace(tiny_trial, architecture="conv"))
+    assert groups_that_fit(alone, tiny, "cpu") == [[trial] for trial in alone]
