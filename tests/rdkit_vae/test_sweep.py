@@ -137,7 +137,7 @@ def test_precision_is_part_of_a_trial_and_of_its_device(
     assert unknown.returncode == 2
     assert "known: float32, tf32, bf16" in unknown.stderr
     done = main(
-        "sweep", "--betas", "1,", "--objectives", "optimal", "--architecture", "linear",
+        "sweep", "--betas", "1", "--objectives", "optimal", "--architecture", "linear",
         *("--latents", "2", "--epochs", "1", "--draws", "1", "--precision", "bf16"),
         *("--out", tmp_path / "half"), cwd=tmp_path,
     )  # fmt: skip
