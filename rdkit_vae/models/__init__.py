@@ -34,9 +34,9 @@ class Architecture:
         about: one line for the user.
         build: the network for images of a shape and a number of latents.
         normalises_batches: needs two images a batch.
-        stacks: takes one more dimension of all, T: weights of T networks and (T, B, ...) inputs.
-            So do networks whose layers are `models.dense.Dense`; convolutions of many networks at
-            once take longer than one after the other, at least on a CPU.
+        stacks: takes one more dimension of all, T: weights of T networks and (T, B, ...) inputs. So
+            do networks whose layers are `models.dense.Dense`, without buffers; convolutions of many
+            networks at once take longer than one after the other, at least on a CPU.
     """
 
     about: str

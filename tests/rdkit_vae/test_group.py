@@ -17,6 +17,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.footprint import bytes_in_training, groups_that_fit
 from rdkit_vae.group import Group, train_together
+from rdkit_vae.inputs import Split
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.precision import products
@@ -148,6 +149,34 @@ def test_batch_statistics_in_a_group_are_those_alone(tiny: Images, tiny_trial: T
         assert any(name.endswith("running_var") for name in buffers)
         for name, value in alone.model.named_buffers():
             assert torch.equal(buffers[name], value)
+
+
+def test_stopped_within_an_epoch_a_group_goes_on_with_its_warps(
+    tiny: Images, tiny_trial: Trial
+) -> None:
+    """Under the name of a dataset that the paper's protocol warps."""
+    images = replace(tiny, name="mnist", sha256="")
+    trial = replace(tiny_trial, dataset="mnist", protocol="paper", batch_size=8)
+    trials = _trials(trial)
+    straight = _run(trials, images, epochs=1)
+    stopped = [Training(trial, images) for trial in trials]
+    assert stopped[0].randomness().warps is not None
+    asked = iter(range(2))
+    assert not Group(stopped).run_epoch(stop=lambda: next(asked, None) is None)
+    assert [member.within.batches for member in stopped] == 6 * [3]
+    assert Group(stopped).run_epoch()
+    for one, other in zip(straight, stopped, strict=True):
+        assert one.loss == other.loss
+        assert torch.equal(_weights(one), _weights(other))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_are_the_images_at_their_positions(device: str, tiny: Images) -> None:
+    split = Split(tiny, "train", torch.device(device))
+    positions = torch.randint(0, 40, (3, 7))
+    taken = split.take(positions.to(split.place))
+    assert taken.device.type == device
+    assert np.array_equal(taken.cpu().numpy(), tiny.train[positions.numpy()])
 
 
 def test_a_group_that_is_let_go_of_is_gone_at_once(tiny: Images, tiny_trial: Trial) -> None:
