@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from rdkit_vae.sealed import about_of
 from rdkit_vae.store import OK, Sweep
 
 _MERGED = "merged-"  # begins the names of merged files; a run_id begins with its dataset's name
+# A reader may have opened the old folder just before the exchange and list it just after. A name
+# that it lists cannot be opened, which it tells; but a folder emptied under it reads as no rows at
+# all. So the old one keeps its files for a while.
+_GRACE = 0.5  # seconds
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -46,8 +51,10 @@ class Compacted:
 def compact(sweep: Sweep) -> Compacted:
     """Merges the results of all trials that have ended well into one file.
 
-    A reader sees each row once before, during and after. A process that is killed leaves either
-    the files as they were or the merged one, and what else it leaves is cleaned by the next call.
+    A reader sees each row once before, during and after; one that lists the folder first and opens
+    its files later may have to do so again, when one that it has listed is gone. A process that is
+    killed leaves either the files as they were or the merged one, and what else it leaves is
+    cleaned by the next call.
 
     Raises:
         BadData: a sweep is at work in the folder, or it cannot be written.
@@ -215,6 +222,7 @@ def _swap(results: Path, name: str, merged: bytes, gone: Set[str]) -> None:
     write_atomic(beside / name, merged)
     _exchange(beside, results)
     sync_folder(results.parent)
+    time.sleep(_GRACE)
 
 
 def _settle(results: Path) -> None:

@@ -292,6 +292,31 @@ def test_a_reader_sees_every_row_once_all_the_while(
     assert read[1] >= 1 or not swaps
 
 
+def _listed(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders are swapped on Linux alone")
+def test_a_folder_opened_before_the_swap_still_lists_its_files(sweep: Sweep) -> None:
+    """Emptied under a reader that is about to list it, it would read as no rows, silently."""
+    results = sweep.root / "results"
+    before = os.open(results, os.O_RDONLY | os.O_DIRECTORY)
+    inode, files = os.fstat(before).st_ino, _listed(before)
+    merging = threading.Thread(target=compact.compact, args=[sweep])
+    merging.start()
+    try:
+        while merging.is_alive() and results.stat().st_ino == inode:
+            time.sleep(0.001)
+        time.sleep(0.1)  # a reader that waits for a processor
+        listed = _listed(before)
+    finally:
+        merging.join()
+        os.close(before)
+    assert listed == files
+    assert len(files) == 40
+
+
 # Its third argument: the step, of all that change names on the disk, before which it kills itself.
 _COMPACT = """
 import os, signal, sys, pathlib
