@@ -2,7 +2,7 @@
 
 Each line has `time` (UTC, ISO 8601), `clock` (seconds of a clock that nobody sets, to take
 differences of within one `process`), `process` (number and host) and `event`. Events of a trial
-(`started`, `epoch`, `retried`, `ended`) have its `run_id` and what `workers.Event` says of it.
+(`started`, `epoch`, `retried`, `ended`) have its `run_id` and what `pool.Event` says of it.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from rdkit_vae.errors import CannotWrite
+from rdkit_vae.pool import Event
 from rdkit_vae.store import now
 from rdkit_vae.trial import Trial
-from rdkit_vae.workers import Event
 
 
 class Log(contextlib.AbstractContextManager["Log"]):

@@ -7,9 +7,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rdkit_vae.pool import Event
 from rdkit_vae.store import OK, STOPPED
 from rdkit_vae.trial import Trial
-from rdkit_vae.workers import Event
 
 _SAID_EVERY = 60.0  # seconds, at least, where there are no bars
 _MOST_BARS = 12  # of trials at work; a group on a GPU would fill the screen

@@ -44,22 +44,17 @@ def sample(
     """
     was_training = model.training
     model.eval()
+    vae, shown = cast(VAE, model), images.split(split)[:n_images]
+    x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
+    noise, prior = (
+        _normal(seed, index, (count, latents)).to(device)
+        for index, count in enumerate((len(shown), n_prior))
+    )
     try:
         with products("float32", torch.device(device)):
-            vae = cast(VAE, model)
-            shown = images.split(split)[:n_images]
-            x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
             mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
             if mean.shape[1] != latents:
                 raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")
-            noise, prior = (
-                torch.from_numpy(
-                    seeds.generator(seed, "pictures", index).standard_normal(
-                        (count, latents), dtype=np.float32
-                    )
-                ).to(device)
-                for index, count in enumerate((len(shown), n_prior))
-            )
             return Samples(
                 split=split,
                 seed=seed,
@@ -69,6 +64,11 @@ def sample(
             )
     finally:
         model.train(was_training)
+
+
+def _normal(seed: int, index: int, shape: tuple[int, int]) -> Tensor:
+    drawn = seeds.generator(seed, "pictures", index).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(drawn)
 
 
 def _pixels(x: Tensor) -> Pixels:

@@ -105,7 +105,6 @@ class Stacked:
 
     def backward(self, x: Tensor, noise: Tensor) -> Tensor:
         """See `Networks`."""
-
         parts = torch.split(self._rows, self._sizes, dim=1)[::2]
         weights = {
             name: part.view(-1, *shape)

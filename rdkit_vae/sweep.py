@@ -14,11 +14,12 @@ from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.ledger import FAILED, State, record_crash
 from rdkit_vae.log import Log
 from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.pool import Event, run_trials
 from rdkit_vae.processes import Interrupts
 from rdkit_vae.schema import SCHEMA
 from rdkit_vae.store import CRASHED, Sweep, code_version, now
 from rdkit_vae.trial import Trial
-from rdkit_vae.workers import Event, Pool, run_trials
+from rdkit_vae.worker import Pool
 
 _MOST_STACKED = 16  # more gain little, and lose more where a process dies
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

@@ -5,8 +5,8 @@ from typing import Any
 
 from rdkit_vae.errors import BadData
 from rdkit_vae.ledger import rows_of
+from rdkit_vae.pool import Event
 from rdkit_vae.store import OK, Sweep
-from rdkit_vae.workers import Event
 
 _SCALARS = ("rate", "distortion", "elbo")
 

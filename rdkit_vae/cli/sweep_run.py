@@ -19,8 +19,8 @@ from rdkit_vae.trial import Trial
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.ledger import State
+    from rdkit_vae.pool import Event
     from rdkit_vae.store import Sweep
-    from rdkit_vae.workers import Event
 
 TRIALS_FAILED = 3
 _RETRY = "retry with --retry-failed"
@@ -124,7 +124,8 @@ def _train(run: Run) -> int:
     with opened(run.sweep, run.trials, run.images, join=run.join):
         before = run.states()
         left = {trial: before[trial.run_id] for trial in run.left(before)}
-        _greet(run, before, [*left])
+        pack = run.packed([*left])
+        _greet(run, before, len(left), pack)
         for run_id, state in before.items():
             if state.status == OK:  # a process may have died as it was to do this
                 run.sweep.resume_point(run_id).unlink(missing_ok=True)
@@ -144,7 +145,7 @@ def _train(run: Run) -> int:
                 run.images,
                 run.sweep,
                 jobs=run.jobs,
-                pack=run.packed([*left]),
+                pack=pack,
                 device=run.device,
                 display=display,
                 fail_fast=run.fail_fast,
@@ -152,17 +153,16 @@ def _train(run: Run) -> int:
     return _interrupted(run) if interrupted else _conclude(run)
 
 
-def _greet(run: Run, states: "dict[str, State]", left: list[Trial]) -> None:
+def _greet(run: Run, states: "dict[str, State]", left: int, pack: int) -> None:
     first = run.trials[0]
     shape = "x".join(map(str, run.images.shape))
     steps = first.steps_per_epoch(len(run.images.train))
-    pack = run.packed(left)
     at_once = f", {pack} at once on each" if pack > 1 else ""
     click.echo(
         f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
         f"images of {shape}\n"
         f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
-        f"{_standing(run, states, len(left))} on {run.jobs} x {run.device}{at_once}, "
+        f"{_standing(run, states, left)} on {run.jobs} x {run.device}{at_once}, "
         f"into {run.sweep.root}"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from rdkit_vae import Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.log import Log, LogReader
-from rdkit_vae.workers import Event
+from rdkit_vae.pool import Event
 
 
 def _epoch(run_id: str, epoch: int) -> Event:

@@ -1,11 +1,9 @@
 """Trials on a pool of processes: a thread and a group each, and no group takes another down."""
 
 import contextlib
-import os
 import shutil
 import signal
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,20 +12,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from rdkit_vae.datasets.images import shared
-from rdkit_vae.errors import CannotWrite, RdvaeError
-from rdkit_vae.files import claimed
+from rdkit_vae.errors import CannotWrite
 from rdkit_vae.grammar import counted, megabytes
-from rdkit_vae.ledger import LEFT, state_of
-from rdkit_vae.processes import (
-    Interrupts,
-    end_children,
-    keep_freed_memory,
-    live_as_child,
-    start_child,
-)
-from rdkit_vae.store import CRASHED, STOPPED, Sweep
+from rdkit_vae.processes import Interrupts, end_children, start_child
+from rdkit_vae.store import CRASHED, STOPPED
 from rdkit_vae.trial import Trial
+from rdkit_vae.worker import Pool, work
 
 RETRIES = 2  # of a trial whose process has crashed
 _LOOK_AGAIN = 1.0  # seconds until a trial that is elsewhere is asked for again
@@ -61,25 +51,6 @@ class _Worker:
     process: BaseProcess
     connection: "Connection[Any, Any]"
     trials: dict[str, Trial] = field(default_factory=dict)  # given to it and not ended
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """Where trials run.
-
-    Attributes:
-        jobs: processes at a time.
-        pack: trials of one kind that a process is given to train at once.
-        images: the dataset, as `datasets.images.share` describes it.
-        sweep: folder that the results go to.
-        device: torch device of every worker.
-    """
-
-    jobs: int
-    pack: int
-    images: dict[str, Any]
-    sweep: Sweep
-    device: str
 
 
 def run_trials(trials: Mapping[Trial, str], pool: Pool, interrupts: Interrupts) -> Iterator[Event]:
@@ -144,9 +115,7 @@ class _Queue:
             if self.idle:
                 worker = self.idle.pop()
             else:
-                process, connection = start_child(
-                    _work, self.pool.images, self.pool.sweep, self.pool.device, self.pool.jobs
-                )
+                process, connection = start_child(work, self.pool)
                 worker = _Worker(process=process, connection=connection)
             worker.trials = {trial.run_id: trial for trial in trials}
             self.workers.append(worker)
@@ -261,106 +230,3 @@ def _death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return f"its process was killed by {signal.Signals(-exitcode).name}"
     return f"its process ended with exit code {exitcode}"
-
-
-def _work(
-    connection: "Connection[Any, Any]",
-    images: dict[str, Any],
-    sweep: Sweep,
-    device: str,
-    jobs: int,
-) -> None:
-    """A worker's life: groups of trials come in, events go out, until the other end is closed."""
-    live_as_child()
-    keep_freed_memory()
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
-        while True:
-            asked = connection.recv()
-            if asked is None:  # to stop, as it does between trials
-                continue
-            before = {Trial.from_dict(values): status for values, status in asked[0]}
-            try:
-                for said in _run(before, asked[1], connection, images, sweep, device, jobs):
-                    connection.send(said)
-                said = {"kind": "free"}
-            except BrokenPipeError:
-                return
-            except CannotWrite as error:
-                said = {"kind": "no room", "summary": str(error)}
-            except RdvaeError as error:
-                said = {"kind": "broken", "summary": str(error)}
-            except Exception as error:
-                said = {"kind": "broken", "summary": _keep_traceback(sweep, [*before], error)}
-            connection.send(said)
-
-
-def _run(
-    before: Mapping[Trial, str],
-    measure: bool,
-    connection: "Connection[Any, Any]",
-    images: dict[str, Any],
-    sweep: Sweep,
-    device: str,
-    jobs: int,
-) -> Iterator[dict[str, Any]]:
-    """Runs trials of one kind, but for those that another process runs, or did since `before`.
-
-    Yields what happens; if it is to `measure`, first the bytes that a trial will write.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    from rdkit_vae.footprint import bytes_of, groups_that_fit
-    from rdkit_vae.runner import run_together
-    from rdkit_vae.training import Training
-
-    def report(training: Training) -> None:
-        run_id, epoch, loss = training.trial.run_id, training.epoch, training.loss
-        connection.send({"kind": "epoch", "run_id": run_id, "epoch": epoch, "loss": loss})
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    # Nothing here reads such memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    with claimed(sweep.claims, [trial.run_id for trial in before]) as mine:
-        trials = []
-        for trial, status in before.items():
-            if trial.run_id not in mine:
-                yield {"kind": "elsewhere", "run_id": trial.run_id}
-                continue
-            found = state_of(sweep, trial.run_id).status
-            if found in (status, LEFT):
-                trials.append(trial)
-                continue
-            summary = "trained by another process"
-            said = {"status": found, "summary": summary, "elsewhere": True}
-            yield {"kind": "ended", "run_id": trial.run_id, **said}
-        if not trials:
-            return
-        data = shared(images)
-        if measure:
-            yield {"kind": "room", "bytes": bytes_of(Training(trials[0], data))}
-        for group in groups_that_fit(trials, data, device, jobs):
-            if connection.poll():
-                return
-            yield from ({"kind": "started", "run_id": trial.run_id} for trial in group)
-            # While it trains, all that can come is the word to stop.
-            ended = run_together(
-                group, data, sweep, device=device, on_epoch=report, stop=connection.poll
-            )
-            for trial, outcome in ended:
-                said = {"status": outcome.status, "summary": outcome.summary}
-                yield {"kind": "ended", "run_id": trial.run_id, **said}
-
-
-def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:
-    """Files a traceback under the first of the trials that were at work."""
-    path = sweep.root / "crashes" / f"{trials[0].run_id}.txt"
-    names = "".join(f"{trial.run_id}\n" for trial in trials)
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(names + "".join(traceback.format_exception(error)), "utf-8")
-    except OSError:
-        return reason
-    return f"{reason} (traceback in {path})"
