@@ -1,7 +1,8 @@
 """From stored pixels to what a network sees: scaling, and the warps of the `paper` protocol.
 
 A warp's parameters follow from uniform numbers, some for each image, and are applied in bulk.
-Rotation and crop are one bilinear warp here; the reference rotates by nearest neighbour first.
+Rotation and crop are one bilinear warp here; the reference rotates to the nearest pixel first, and
+crops at whole ones, so its images are less smooth, and harder.
 """
 
 import math
