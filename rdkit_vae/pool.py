@@ -70,6 +70,8 @@ def run_trials(trials: Mapping[Trial, str], pool: Pool, interrupts: Interrupts) 
     """
     queue = _Queue(pool, trials, deque(trials))
     try:
+        if interrupts.count():
+            yield from queue.stop_gently()
         while queue.waiting or queue.workers or queue.elsewhere:
             yield from queue.give_out()
             for ready in wait([interrupts.pipe, *queue.connections()], queue.patience()):

@@ -116,6 +116,7 @@ def run_sweep(
     left: Mapping[Trial, State],
     images: Images,
     sweep: Sweep,
+    interrupts: Interrupts,
     *,
     jobs: int,
     pack: int,
@@ -129,6 +130,7 @@ def run_sweep(
         left: what to run, in this order, and how each stood when that was decided.
         images: their dataset.
         sweep: the folder, which is held.
+        interrupts: those that the user sends, or has sent.
         jobs, pack: processes at a time, and trials of one kind that each trains at once.
         device: torch device of every process.
         display: called with each event, after it was logged.
@@ -143,7 +145,6 @@ def run_sweep(
     with (
         tempfile.TemporaryDirectory(prefix="rdvae-") as folder,
         Log(sweep.log) as log,
-        Interrupts() as interrupts,
     ):
         shared = share(images, Path(folder))
         pool = Pool(jobs=min(jobs, len(left)), pack=pack, images=shared, sweep=sweep, device=device)

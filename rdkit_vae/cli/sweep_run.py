@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.ledger import State
     from rdkit_vae.pool import Event
+    from rdkit_vae.processes import Interrupts
     from rdkit_vae.store import Sweep
 
 TRIALS_FAILED = 3
@@ -114,6 +115,16 @@ def estimate(run: Run) -> int:
 
 
 def _train(run: Run) -> int:
+    from rdkit_vae.processes import Interrupts
+
+    # From here on they are counted: one that breaks into the import of a module may be swallowed.
+    with Interrupts() as interrupts:
+        interrupted = _train_left(run, interrupts)
+    return _interrupted(run) if interrupted else _conclude(run)
+
+
+def _train_left(run: Run, interrupts: "Interrupts") -> bool:
+    """Trains what is left, and returns whether an interrupt ended it."""
     from rich.console import Console
 
     from rdkit_vae.progress import SweepProgress
@@ -140,17 +151,17 @@ def _train(run: Run) -> int:
                 if run.tensorboard:
                     scalars(event)
 
-            interrupted = bool(left) and run_sweep(
+            return bool(left) and run_sweep(
                 left,
                 run.images,
                 run.sweep,
+                interrupts,
                 jobs=run.jobs,
                 pack=pack,
                 device=run.device,
                 display=display,
                 fail_fast=run.fail_fast,
             )
-    return _interrupted(run) if interrupted else _conclude(run)
 
 
 def _greet(run: Run, states: "dict[str, State]", left: int, pack: int) -> None:
