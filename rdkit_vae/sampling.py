@@ -42,14 +42,14 @@ def sample(
     Raises:
         BadInput: the model has another number of latents.
     """
-    was_training = model.training
-    model.eval()
     vae, shown = cast(VAE, model), images.split(split)[:n_images]
     x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
     noise, prior = (
         _normal(seed, index, (count, latents)).to(device)
         for index, count in enumerate((len(shown), n_prior))
     )
+    was_training = model.training
+    model.eval()
     try:
         with products("float32", torch.device(device)):
             mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
