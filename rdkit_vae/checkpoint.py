@@ -1,4 +1,4 @@
-"""Checkpoints: a training's state and configuration in one file that runs no code when read."""
+"""Checkpoints and resume files: weights and configuration, in files that run no code when read."""
 
 import hashlib
 import inspect
@@ -21,7 +21,7 @@ from rdkit_vae.torchfile import Foreign, StoredTensor, TorchFile, open_torch_fil
 from rdkit_vae.training import Training, adamw_settings, build_model
 from rdkit_vae.trial import Trial
 
-_FORMAT, _VERSION = "rdvae-checkpoint", 1
+_FORMAT, _VERSION = "rdvae-checkpoint", 2  # in version 1 checkpoints held the optimiser too
 _AGAIN = (
     "train it again with the same sweep command, or mend its sweep: rdvae verify FOLDER --repair"
 )
@@ -30,13 +30,13 @@ _OURS = "give one that rdvae sweep wrote: runs/NAME/checkpoints/RUN/epoch=NNNNN.
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """What a checkpoint or a resume file holds.
 
     Attributes:
         trial: the full configuration.
         shape: channels, height, width of the images.
         levels: their grey levels.
-        state: for `Training.restore`.
+        state: for `Training.restore`; `optimizer` is None unless it is a resume file.
         sha256: hash of the file.
     """
 
@@ -64,10 +64,19 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, training: Training) -> str:
-    """Writes a checkpoint, whole or not at all, and returns its SHA-256.
+    """Writes weights and configuration, whole or not at all, and returns the file's SHA-256.
 
     The bytes are a function of the training alone, so equal trainings make equal files.
     """
+    return _save(path, training, training.snapshot())
+
+
+def save_resume_file(path: Path, training: Training) -> str:
+    """Writes what it takes to continue a training bit for bit: the optimiser's state as well."""
+    return _save(path, training, training.state())
+
+
+def _save(path: Path, training: Training, state: dict[str, Any]) -> str:
     images: Images = training.images
     content = {
         "format": _FORMAT,
@@ -76,7 +85,7 @@ def save_checkpoint(path: Path, training: Training) -> str:
         "trial": training.trial.to_dict(),
         "shape": list(images.shape),
         "levels": images.levels,
-        **training.state(),
+        **state,
     }
     buffer = io.BytesIO()
     torch.save(_portable(content), buffer)

@@ -15,17 +15,15 @@ from rdkit_vae.training import Training, build_model
 from rdkit_vae.trial import Trial
 
 _BYTES_PER_DRAW = 20  # of a statistics file, compressed
-_COPIES = 8  # of a weight: itself, gradient, two moments; and the last state, with one being made
+_COPIES = 6  # of a weight: itself, gradient, two moments; the last finite one, and the next
 _HELD_ON_CPU = 2**29  # bytes that a group may take; more trials are no quicker then
 _HELD_ON_GPU = 0.8  # of the memory that is free
 
 
 def bytes_of(training: Training) -> float:
-    """About the bytes of a trial's checkpoints and statistics, from its beginning."""
-    trial, checkpoints = training.trial, len(training.trial.checkpoints)
-    full, last = _checkpoint_bytes(training)
-    stored = evaluated(training) * trial.draws * _BYTES_PER_DRAW
-    return full * (checkpoints - 1) + last + stored * checkpoints
+    """About the bytes of a trial's checkpoints and statistics, once it has ended."""
+    stored = evaluated(training) * training.trial.draws * _BYTES_PER_DRAW
+    return len(training.trial.checkpoints) * (_bytes_of_weights(training) + stored)
 
 
 def evaluated(training: Training) -> int:
@@ -34,11 +32,10 @@ def evaluated(training: Training) -> int:
     return sum(len(evaluated_images(images, split, trial)) for split in SPLITS)
 
 
-def _checkpoint_bytes(training: Training) -> tuple[int, int]:
-    """Size of a checkpoint with the optimiser's state, and of the last one, without."""
+def _bytes_of_weights(training: Training) -> int:
     weights = io.BytesIO()  # of copies: the weights of a group are views of more
-    torch.save({name: w.clone() for name, w in training.state()["model"].items()}, weights)
-    return 3 * weights.tell(), weights.tell()  # AdamW has two moments of each weight
+    torch.save({name: w.clone() for name, w in training.model.state_dict().items()}, weights)
+    return weights.tell()
 
 
 def groups_that_fit(

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rdkit_vae.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.evaluation import evaluate
+from rdkit_vae.files import sha256_of
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.group import Group
 from rdkit_vae.ledger import rows_of
@@ -25,7 +26,7 @@ from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep, code_version, failed_r
 from rdkit_vae.training import Diverged, Training
 from rdkit_vae.trial import Trial
 
-_SAVED_EVERY = 60.0  # seconds between resume points, where checkpoints are further apart
+_SAVED_EVERY = 60.0  # seconds between resume files
 _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into them
 
 
@@ -86,7 +87,7 @@ def run_together(
         sweep: the folder.
         device: a torch device.
         on_epoch: called after every epoch of each.
-        stop: asked after every step; True writes resume points and ends all with `STOPPED`.
+        stop: asked after every step; True writes resume files and ends all with `STOPPED`.
 
     Yields:
         Each trial as it ends, and how.
@@ -152,13 +153,15 @@ class _Run:
         self.training = Training(self.trial, self._images, self._device)
         trial = self.training.trial
         self._about = {"trial": trial.to_dict(), "environment": environment(self._device)}
-        self._rows = _resume(self.training, self._sweep)
-        # A checkpoint is the last finite state itself; where an epoch was entered half, it is
-        # unknown.
+        self._rows = _rows_to_keep(self._sweep, trial)
+        committed = {row["epoch"] for row in self._rows}
+        if committed >= {*trial.checkpoints}:
+            self._end(OK, _summary(self._rows))
+            return
+        _resume(self.training, self._sweep, committed)
+        # Where training resumes within an epoch, the last state between two epochs is not known.
         self._entered_half = self.training.within.batches > 0
-        nothing_to_keep = self._entered_half or self._is_committed()
-        self._finite = None if nothing_to_keep else _kept(self.training)
-        self._end_if_done()
+        self._finite = None if self._entered_half else _kept(self.training)
 
     def take_epoch(self, on_epoch: Callable[[Training], None] | None) -> None:
         """Writes what an epoch has come to: a checkpoint and its rows, or that it diverged."""
@@ -170,24 +173,22 @@ class _Run:
             return
         if on_epoch:
             on_epoch(training)
-        if training.epoch in training.trial.checkpoints:
+        if training.epoch in training.trial.checkpoints and not self._is_committed():
             try:
                 self._commit()
             except Diverged as error:
                 self._end_diverged(str(error))
                 return
             self._write_rows()
-            self._finite = None
-            self._resume_point.unlink(missing_ok=True)
-        else:
-            self._finite = _kept(training)
+        self._finite = _kept(training)
         self._entered_half = False
-        self._end_if_done()
+        if training.epoch == training.trial.epochs:
+            self._end(OK, _summary(self._rows))
 
     def save(self) -> None:
-        """Writes a resume point, if there is more to do than from the last checkpoint."""
-        if self.outcome is None and not (self._is_committed() and not self.training.within.batches):
-            save_checkpoint(self._resume_point, self.training)
+        """Writes a resume file, if it has begun and not ended."""
+        if self.outcome is None and self.training.step > 0:
+            save_resume_file(self._resume_file, self.training)
 
     def stop(self) -> None:
         """Ends it where it is, if it has not ended."""
@@ -195,32 +196,33 @@ class _Run:
             self.outcome = Outcome(status=STOPPED, summary=f"stopped at step {self.training.step}")
 
     @property
-    def _resume_point(self) -> Path:
-        return self._sweep.resume_point(self.training.trial.run_id)
+    def _resume_file(self) -> Path:
+        return self._sweep.resume_file(self.training.trial.run_id)
 
     def _is_committed(self) -> bool:
         return any(row["epoch"] == self.training.epoch for row in self._rows)
 
-    def _end_if_done(self) -> None:
-        if self.outcome is None and self.training.epoch == self.training.trial.epochs:
-            self.outcome = Outcome(status=OK, summary=_summary(self._rows))
+    def _end(self, status: str, summary: str) -> None:
+        self._resume_file.unlink(missing_ok=True)
+        self.outcome = Outcome(status=status, summary=summary)
 
     def _end_diverged(self, reason: str) -> None:
         """Commits the state that it was last whole in, if it can be evaluated, and why it ended."""
         training = self.training
-        self._resume_point.unlink(missing_ok=True)
-        if self._entered_half:  # from the last checkpoint, the last finite state is found again
+        if self._entered_half:  # the last finite state is found by training from the beginning
+            self._resume_file.unlink(missing_ok=True)
             self._begin()
             return
         at = {"epoch": training.epoch, "step": training.step}
         if self._finite is not None:
             training.restore(self._finite)
-            with contextlib.suppress(Diverged):
-                self._commit()
+            if not self._is_committed():
+                with contextlib.suppress(Diverged):
+                    self._commit()
         trial = training.trial
         self._rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED, reason=reason)
         self._write_rows()
-        self.outcome = Outcome(status=DIVERGED, summary=reason)
+        self._end(DIVERGED, reason)
 
     def _write_rows(self) -> None:
         write_results(self._sweep.results(self.training.trial.run_id), self._rows, self._about)
@@ -239,11 +241,12 @@ class _Run:
         facts = {**self._about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
         write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
         self._rows += result_rows(trial, scores, statistics, **at, checkpoint_sha256=sha256)
+        self._rows.sort(key=lambda row: int(row["epoch"]))
 
 
 def _kept(training: Training) -> dict[str, Any] | None:
-    """A copy of its state that the next steps do not change; None before the first."""
-    kept: dict[str, Any] | None = _copied(training.state()) if training.epoch else None
+    """A copy of its weights that the next steps do not change; None before the first."""
+    kept: dict[str, Any] | None = _copied(training.snapshot()) if training.epoch else None
     return kept
 
 
@@ -253,46 +256,41 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def _resume(training: Training, sweep: Sweep) -> list[dict[str, Any]]:
-    """Restores the latest state that can be trusted, and returns the rows up to it.
+def _resume(training: Training, sweep: Sweep, committed: set[int]) -> None:
+    """Restores the resume file of a trial, if it can be trusted.
 
-    That is the last checkpoint that the results name, by its SHA-256, or a later resume point.
+    Not where it lies past a checkpoint that is not committed, which would never be made then.
     """
-    trial, rows = training.trial, _rows_to_keep(sweep, training.trial)
-    while rows:  # a checkpoint that has gone or changed is trained again, from the one before it
-        last = max(int(row["epoch"]) for row in rows)
-        checkpoint = _trusted(sweep.checkpoint(trial.run_id, last), trial)
-        if checkpoint and {checkpoint.sha256} == {
-            row["checkpoint_sha256"] for row in rows if row["epoch"] == last
-        }:
-            training.restore(checkpoint.state)
-            break
-        rows = [row for row in rows if row["epoch"] != last]
-    later = _trusted(sweep.resume_point(trial.run_id), trial)
-    if later and later.step > training.step and not _passes_a_checkpoint(training, later):
-        training.restore(later.state)
-    return rows
-
-
-def _passes_a_checkpoint(training: Training, later: Checkpoint) -> bool:
-    """Whether a resume point lies behind a checkpoint that the results do not have."""
-    return any(training.epoch < epoch <= later.epoch for epoch in training.trial.checkpoints)
-
-
-def _trusted(path: Path, trial: Trial) -> Checkpoint | None:
+    trial = training.trial
     try:
-        checkpoint = load_checkpoint(path)
+        later = load_checkpoint(sweep.resume_file(trial.run_id))
     except Newer:
         raise
     except BadData:
-        return None
-    return checkpoint if checkpoint.trial == trial else None
+        return
+    passed = {epoch for epoch in trial.checkpoints if epoch <= later.epoch}
+    if later.trial == trial and later.state["optimizer"] is not None and passed <= committed:
+        training.restore(later.state)
 
 
 def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
-    """The rows of checkpoints that were asked for; a failed run's last state is made again."""
-    rows = rows_of(sweep, trial.run_id)
-    return [row for row in rows if row["epoch"] in trial.checkpoints]
+    """The rows of the checkpoints that were asked for and are still the files that the rows name.
+
+    The others, and the last state of a run that failed, are made again.
+    """
+    rows = [row for row in rows_of(sweep, trial.run_id) if row["epoch"] in trial.checkpoints]
+    sound = {
+        epoch for epoch in {row["epoch"] for row in rows} if _is_sound(sweep, trial, epoch, rows)
+    }
+    return [row for row in rows if row["epoch"] in sound]
+
+
+def _is_sound(sweep: Sweep, trial: Trial, epoch: int, rows: list[dict[str, Any]]) -> bool:
+    named = {row["checkpoint_sha256"] for row in rows if row["epoch"] == epoch}
+    try:
+        return named == {sha256_of(sweep.checkpoint(trial.run_id, epoch))}
+    except BadData:
+        return False
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@
     <sweep>/results/merged-<hash>.parquet             those of many trials, by `rdvae compact`
     <sweep>/statistics/<run_id>/epoch=00050.parquet   what each evaluation measured
     <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
-    <sweep>/checkpoints/<run_id>/resume.pt            where an unfinished trial goes on, if later
+    <sweep>/checkpoints/<run_id>/resume.pt            where an unfinished trial continues
     <sweep>/samples/<run_id>/epoch=00050.parquet      pictures that it makes, where asked for
     <sweep>/log.jsonl                                 what happened when, an event a line
     <sweep>/crashes/<run_id>.txt                      tracebacks
@@ -85,8 +85,8 @@ class Sweep:
         folders = (self.checkpoint(run_id, 0).parent, self.statistics(run_id, 0).parent)
         return sum(file.stat().st_size for folder in folders for file in folder.glob("epoch=*"))
 
-    def resume_point(self, run_id: str) -> Path:
-        """Where an unfinished trial goes on, if that is later than its last checkpoint."""
+    def resume_file(self, run_id: str) -> Path:
+        """Where an unfinished trial continues; removed when the trial ends."""
         return self.root / "checkpoints" / run_id / "resume.pt"
 
 

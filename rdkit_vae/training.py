@@ -133,19 +133,22 @@ class Training:
         return Randomness(order=order, noise=torch.cat(drawn), warps=warps)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs; after the last epoch the optimiser is left out, as it is done."""
-        finished = self.epoch == self.trial.epochs
-        state = {
+        """What `restore` needs to go on."""
+        state = self.snapshot() | {"optimizer": self.optimizer.state_dict()}
+        return state | ({"within": asdict(self.within)} if self.within.batches else {})
+
+    def snapshot(self) -> dict[str, Any]:
+        """The weights between two epochs, without what it takes to train on."""
+        return {
             "epoch": self.epoch,
             "step": self.step,
             "loss": self.loss,
             "model": self.model.state_dict(),
-            "optimizer": None if finished else self.optimizer.state_dict(),
+            "optimizer": None,
         }
-        return state | ({"within": asdict(self.within)} if self.within.batches else {})
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a `state` of the same trial."""
+        """Goes back to a `state` of the same trial; from a `snapshot` it can only be evaluated."""
         self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
         self.within = Within(**state.get("within", {}))
         self.model.load_state_dict(state["model"])

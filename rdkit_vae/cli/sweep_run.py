@@ -139,7 +139,7 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
         _greet(run, before, len(left), pack)
         for run_id, state in before.items():
             if state.status == OK:  # a process may have died as it was to do this
-                run.sweep.resume_point(run_id).unlink(missing_ok=True)
+                run.sweep.resume_file(run_id).unlink(missing_ok=True)
         finished = [trial.run_id for trial in run.trials if trial not in left]
         with (
             SweepProgress(run.trials, finished, Console()) as progress,

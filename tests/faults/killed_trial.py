@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet  # noqa: F401
 import torch
 
-from rdkit_vae import make_trial
+from rdkit_vae import make_trial, runner
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.files import clear_partial, write_json
 from rdkit_vae.runner import run_trial
@@ -35,6 +35,7 @@ def train(folder: Path) -> None:
     )
     write_json(folder / "sweep.json", {})  # makes it a sweep
     clear_partial(folder)
+    runner._SAVED_EVERY, runner._SHARE_OF_SAVING = 0.0, 1e9  # a resume file after every step
     run_trial(trial, images, Sweep(folder))
 
 

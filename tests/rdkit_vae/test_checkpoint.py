@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rdkit_vae import Trial, evaluate
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import sha256_of
@@ -36,14 +36,24 @@ def test_round_trip(written: tuple[Path, Training], tiny: Images) -> None:
     assert (found == expected).all()
 
 
-def test_the_last_checkpoint_needs_no_optimiser(written: tuple[Path, Training]) -> None:
+def test_a_checkpoint_holds_the_weights_and_a_resume_file_their_moments_too(
+    written: tuple[Path, Training],
+) -> None:
     path, training = written
-    while training.epoch < training.trial.epochs:
-        Group([training]).run_epoch()
-    last = path.with_name("last.pt")
-    save_checkpoint(last, training)
-    assert load_checkpoint(last).state["optimizer"] is None
-    assert last.stat().st_size < path.stat().st_size / 2
+    resume = path.with_name("resume.pt")
+    save_resume_file(resume, training)
+    weights = sum(weight.nbytes for weight in training.model.state_dict().values())
+    assert weights < path.stat().st_size < weights + 10_000
+    assert 3 * weights < resume.stat().st_size < 3 * weights + 20_000
+    assert load_checkpoint(path).state["optimizer"] is None
+    restored = Training(training.trial, training.images)
+    restored.restore(load_checkpoint(resume).state)
+    for one in (restored, training):
+        Group([one]).run_epoch()
+    again = [
+        save_resume_file(path.with_name(f"{i}.pt"), t) for i, t in enumerate((restored, training))
+    ]
+    assert again[0] == again[1]
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "folder", "zip", "flipped"])
@@ -103,7 +113,7 @@ def test_odd_contents_are_refused(written: tuple[Path, Training], changes: dict[
 
 def test_a_newer_version_asks_to_upgrade(written: tuple[Path, Training]) -> None:
     path, _ = written
-    _rewrite(path, version=2)
+    _rewrite(path, version=99)
     with pytest.raises(BadData, match="upgrade"):
         load_checkpoint(path)
 

@@ -110,16 +110,16 @@ def test_stopped_after_any_step_it_goes_on_bit_for_bit(
         sweep, stops = Sweep(tmp_path / str(every)), 0
         while run_trial(trial, images, sweep, stop=_after(every)).status == STOPPED:
             stops += 1
-            assert sweep.resume_point(trial.run_id).exists()
+            assert sweep.resume_file(trial.run_id).exists()
         assert stops >= 2
         assert _rows(sweep, trial) == _rows(straight, trial)
-        assert not sweep.resume_point(trial.run_id).exists()
+        assert not sweep.resume_file(trial.run_id).exists()
         for epoch in trial.checkpoints:
             places = [s.checkpoint(trial.run_id, epoch) for s in (sweep, straight)]
             assert places[0].read_bytes() == places[1].read_bytes()
 
 
-def test_far_from_checkpoints_a_resume_point_is_kept(
+def test_far_from_checkpoints_a_resume_file_is_kept(
     tiny: Images, tiny_trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "_SAVED_EVERY", 0.0)
@@ -133,31 +133,31 @@ def test_far_from_checkpoints_a_resume_point_is_kept(
 
     with pytest.raises(KeyboardInterrupt):
         run_trial(trial, tiny, sweep, on_epoch=die)
-    assert load_checkpoint(sweep.resume_point(trial.run_id)).epoch == 3
+    assert load_checkpoint(sweep.resume_file(trial.run_id)).epoch == 3
     begun: list[int] = []
     assert run_trial(trial, tiny, sweep, on_epoch=lambda t: begun.append(t.epoch)).status == OK
     assert begun == [4, 5]
 
 
 @pytest.mark.parametrize("damage", ["cut", "of another trial", "behind", "past a checkpoint"])
-def test_a_resume_point_is_used_only_where_it_belongs(
+def test_a_resume_file_is_used_only_where_it_belongs(
     damage: str, tiny: Images, tiny_trial: Trial, tmp_path: Path
 ) -> None:
     trial, sweep = bind(tiny_trial, tiny.sha256), Sweep(tmp_path / "x")
     straight = Sweep(tmp_path / "straight")
     run_trial(trial, tiny, straight)
     run_trial(trial, tiny, sweep, stop=_after(4))  # within its third epoch
-    point = sweep.resume_point(trial.run_id)
+    point = sweep.resume_file(trial.run_id)
     if damage == "cut":
         point.write_bytes(point.read_bytes()[:-100])
     elif damage == "of another trial":
         other = bind(replace(tiny_trial, seed=7), tiny.sha256)
         run_trial(other, tiny, sweep, stop=_after(4))
-        shutil.copy(sweep.resume_point(other.run_id), point)
+        shutil.copy(sweep.resume_file(other.run_id), point)
     elif damage == "behind":
         early = Sweep(tmp_path / "early")
         run_trial(trial, tiny, early, stop=_after(1))
-        shutil.copy(early.resume_point(trial.run_id), point)
+        shutil.copy(early.resume_file(trial.run_id), point)
     else:  # the results were lost, and with them checkpoints that it lies behind
         sweep.results(trial.run_id).unlink()
     assert run_trial(trial, tiny, sweep).status == OK

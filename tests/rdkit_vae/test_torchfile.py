@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.grid import make_trial
 from rdkit_vae.group import Group
@@ -30,7 +30,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, digits: Images) -> Path:
     path = tmp_path_factory.mktemp("good") / "x.pt"
     training = Training(make_trial("digits", architecture="mlp", latents=3, beta=1), digits)
     Group([training]).run_epoch()
-    save_checkpoint(path, training)
+    save_resume_file(path, training)
     return path
 
 
@@ -55,7 +55,7 @@ def test_what_torch_reads_is_read(
     training = Training(trial, tiny)
     Group([training]).run_epoch()
     for path in (tmp_path / "middle.pt", tmp_path / "end.pt"):
-        save_checkpoint(path, training)
+        save_resume_file(path, training)
         expected = torch.load(path, weights_only=True)
         found = load_checkpoint(path).state
         assert _same(found, {name: expected[name] for name in found})

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal
 
 from rdkit_vae import Trial, evaluate, make_trial, score, seeds, train
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.group import Group
@@ -29,7 +29,7 @@ def test_the_same_trial_twice_gives_the_same_bytes(
         torch.manual_seed(len(hashes))  # the global generator must not matter
         Group([training]).run_epoch()
         Group([training]).run_epoch()
-        hashes.append(save_checkpoint(tmp_path / name, training))
+        hashes.append(save_resume_file(tmp_path / name, training))
     assert hashes[0] == hashes[1]
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
@@ -42,14 +42,14 @@ def test_going_on_from_a_checkpoint_is_never_having_stopped(
     whole, first = Training(trial, tiny), Training(trial, tiny)
     for _ in range(2):
         Group([first]).run_epoch()
-    save_checkpoint(tmp_path / "half.pt", first)
+    save_resume_file(tmp_path / "half.pt", first)
     second = Training(trial, tiny)
     second.restore(load_checkpoint(tmp_path / "half.pt").state)
     for training, epochs in ((whole, 4), (second, 2)):
         for _ in range(epochs):
             Group([training]).run_epoch()
     assert whole.step == second.step
-    assert save_checkpoint(tmp_path / "a.pt", whole) == save_checkpoint(tmp_path / "b.pt", second)
+    assert save_resume_file(tmp_path / "a.pt", whole) == save_resume_file(tmp_path / "b.pt", second)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

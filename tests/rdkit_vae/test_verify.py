@@ -163,16 +163,16 @@ def test_what_was_put_aside_is_not_read(main: Run, copy: Sweep, sweep_folder: Pa
     assert set(frame.loc[frame["run_id"] == damage_path.stem, "epoch"]) == {1}
 
 
-def test_the_resume_point_of_a_trial_that_failed_is_left(main: Run, copy: Sweep) -> None:
+def test_the_resume_file_of_a_trial_that_failed_is_left(main: Run, copy: Sweep) -> None:
     path = _first(copy.root, RESULTS)
     trial = Trial.from_dict(_trial_of(path))
     rows = [row for row in read_results(path).to_pylist() if row["epoch"] == 1]
     write_results(path, rows, {"trial": trial.to_dict()})
     record_crash(copy, trial, "its process was killed by SIGKILL")
-    shutil.copy(copy.checkpoint(path.stem, 1), copy.resume_point(path.stem))
+    shutil.copy(copy.checkpoint(path.stem, 1), copy.resume_file(path.stem))
     done = main("verify", "--repair", copy.root, cwd=copy.root)
     assert done.returncode == 0, done.stdout
-    assert copy.resume_point(path.stem).exists()
+    assert copy.resume_file(path.stem).exists()
     assert copy.checkpoint(path.stem, 2).exists()  # it may be on its way to a row
     assert state_of(copy, path.stem).status == "crashed"
 
