@@ -44,7 +44,7 @@ from rdkit_vae import Trial, load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.group import Group
 from rdkit_vae.precision import products
-from rdkit_vae.stacked import Measured
+from rdkit_vae.stacked import LossTerms
 from rdkit_vae.training import Training, build_model
 
 _RUNS = 5
@@ -157,7 +157,7 @@ def floor(bench: Bench, precision: str) -> float:
     backward pass.
     """
     (trial,) = bench.trials("conv", precision, 1)
-    network = Measured(build_model(trial, bench.images.shape))
+    network = LossTerms(build_model(trial, bench.images.shape))
     x, noise = torch.rand((8, *bench.images.shape)), torch.randn((8, trial.latents))
     values = 0
 

@@ -1,7 +1,6 @@
 """Checkpoints and resume files: weights and configuration, in files that run no code when read."""
 
 import hashlib
-import inspect
 import io
 import math
 import sys
@@ -18,7 +17,7 @@ from rdkit_vae.files import write_atomic
 from rdkit_vae.models import Shape
 from rdkit_vae.store import code_version
 from rdkit_vae.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
-from rdkit_vae.training import Training, adamw_settings, build_model
+from rdkit_vae.training import MOMENTS, Training, build_model
 from rdkit_vae.trial import Trial
 
 _FORMAT, _VERSION = "rdvae-checkpoint", 2  # in version 1 checkpoints held the optimiser too
@@ -36,7 +35,7 @@ class Checkpoint:
         trial: the full configuration.
         shape: channels, height, width of the images.
         levels: their grey levels.
-        state: for `Training.restore`; `optimizer` is None unless it is a resume file.
+        state: for `Training.restore`; only that of a resume file has `moments`.
         sha256: hash of the file.
     """
 
@@ -172,22 +171,20 @@ def _checked(file: TorchFile) -> Checkpoint:
     _check(content["loss"], "loss", type(content["loss"]) is float)
     with torch.device("meta"):  # the shapes, without the numbers
         model = build_model(trial, shape)
-    weights, optimizer = content["model"], content["optimizer"]
+    weights = content["model"]
     _check_tensors(weights, model.state_dict(), f"the weights of {trial.architecture}")
-    stored = [*weights.values()]
-    if optimizer is not None:
-        _check_optimizer(optimizer, model, trial)
-        stored += [tensor for moments in optimizer["state"].values() for tensor in moments.values()]
-    file.check(stored)
     state = {name: content[name] for name in ("epoch", "step", "loss")}
     if "within" in content:  # written in the middle of an epoch
         state["within"] = _checked_within(content["within"])
+    if "moments" in content:
+        _check_moments(content["moments"], dict(model.named_parameters()))
+    file.check()
     loaded = file.load()
     for name, tensor in weights.items():
         found = loaded["model"][name]
         if found.layout != torch.strided or found.shape != tensor.shape:
             raise ValueError(f"{name} is not what it was said to be")
-    state |= {name: loaded[name] for name in ("model", "optimizer")}
+    state |= {name: loaded[name] for name in ("model", "moments") if name in loaded}
     return Checkpoint(trial=trial, shape=shape, levels=levels, state=state, sha256=file.sha256())
 
 
@@ -233,30 +230,9 @@ def _check_tensors(found: Any, expected: dict[str, Any], what: str) -> None:
             raise ValueError(f"{name} is {kind}".replace("torch.", ""))
 
 
-def _check_optimizer(found: Any, model: nn.Module, trial: Trial) -> None:
-    """Checks for the settings that the trial trains with, and moments of each of its parameters."""
-    known = inspect.signature(torch.optim.AdamW).parameters  # to make one would import far more
-    expected = {name: entry.default for name, entry in known.items()} | adamw_settings(trial)
-    weights = list(model.parameters())
-    expected["params"] = list(range(len(weights)))
-    match found:
-        case {"state": dict(state), "param_groups": [dict(group)]} if len(found) == 2:
-            pass
-        case _:
-            raise ValueError("its optimiser is not AdamW's")
-    for name, value in group.items():  # other releases of PyTorch know of other settings
-        plain = value if name in ("params", "betas") else [value]
-        _check(value, str(name), type(plain) in (list, tuple))
-        _check(value, str(name), all(v is None or math.isfinite(v) for v in plain))
-        if name == "lr":  # changes from step to step
-            _check(value, name, type(value) is float and value >= 0)
-        elif name in expected:
-            _check(value, str(name), value == expected[name])
-    if not {"lr", "betas", "eps", "weight_decay", "params"} <= group.keys():
-        raise ValueError("its optimiser's settings are not whole")
-    if state.keys() != set(expected["params"]):
-        raise ValueError("its optimiser is of other parameters")
-    step = torch.empty((), device="meta")
-    for index, weight in enumerate(weights):
-        moments = {"step": step, "exp_avg": weight, "exp_avg_sq": weight}
-        _check_tensors(state[index], moments, f"the moments of parameter {index}")
+def _check_moments(found: Any, weights: dict[str, Any]) -> None:
+    """Checks that there are AdamW's two moments of each weight."""
+    if not isinstance(found, dict) or found.keys() != set(MOMENTS):
+        raise ValueError("its moments are not AdamW's")
+    for average in MOMENTS:
+        _check_tensors(found[average], weights, f"{average} of every weight")

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import SPLITS, evaluated_images
-from rdkit_vae.stacked import Measured, is_stacked
+from rdkit_vae.stacked import LossTerms, is_stacked
 from rdkit_vae.training import Training, build_model
 from rdkit_vae.trial import Trial
 
@@ -82,7 +82,7 @@ def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
         return tensor
 
     with torch.device("meta"):
-        network = Measured(build_model(trial, images.shape))
+        network = LossTerms(build_model(trial, images.shape))
         x = torch.empty((trial.batch_size, *images.shape))
         noise = torch.empty((trial.batch_size, trial.latents))
         with saved_tensors_hooks(keep, lambda tensor: tensor):

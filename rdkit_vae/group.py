@@ -7,8 +7,8 @@ as a graph, and nothing waits for it before the epoch's end.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 
 import torch
@@ -77,35 +77,35 @@ class Group:
         """
         for member in self.members:
             member.model.train()
-        if self._stream:
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
-            losses = self._steps(stop).T.tolist()  # here a GPU is waited for
-        for member, values in zip(self.members, losses, strict=True):
+        with self._on_its_stream():
+            first, finite = self._first, torch.ones(len(self.members), dtype=torch.bool)
+            order, *random = self._randomness()
+            bounds = list(pairwise(accumulate(first.batch_sizes(), initial=0)))
+            bounds = bounds[first.within.batches :]  # of the batches that are left
+            losses = torch.zeros((len(bounds), len(self.members)), device=self._device)  # nats
+            for number, (start, end) in enumerate(bounds):
+                pixels = self._split.take(order[:, start:end])
+                self._set_rate(first.step + number)
+                losses[number] = self._step(pixels, *(part[:, start:end] for part in random))
+                if self._device.type == "cpu":  # where asking costs nothing
+                    finite &= losses[number].isfinite()
+                if not finite.any() or (number + 1 < len(bounds) and stop()):
+                    losses = losses[: number + 1]
+                    break
+            taken = losses.T.tolist()  # here a GPU is waited for
+        for member, values in zip(self.members, taken, strict=True):
             _advance(member, values)
         return all(member.diverged or not member.within.batches for member in self.members)
 
-    def _steps(self, stop: Callable[[], bool]) -> Tensor:
-        """Takes the steps of an epoch; returns their losses (steps, T), in nats."""
-        first, finite = self._first, torch.ones(len(self.members), dtype=torch.bool)
-        order, *random = self._randomness()
-        bounds = list(pairwise(accumulate(first.batch_sizes(), initial=0)))[first.within.batches :]
-        losses = torch.zeros((len(bounds), len(self.members)), device=self._device)
-        for number, (start, end) in enumerate(bounds):
-            pixels = self._split.take(order[:, start:end])
-            self._set_rate(first.step + number)
-            inputs = [pixels, *(part[:, start:end] for part in random)]
-            with products(first.trial.precision, self._device):
-                losses[number] = (
-                    self._graphs.run(self._take_step, inputs)
-                    if self._graphs
-                    else self._take_step(*inputs)
-                )
-            if self._device.type == "cpu":  # where asking costs nothing
-                finite &= losses[number].isfinite()
-            if not finite.any() or (number + 1 < len(bounds) and stop()):
-                return losses[: number + 1]
-        return losses
+    @contextmanager
+    def _on_its_stream(self) -> Iterator[None]:
+        """On a GPU, within it, steps are queued on a stream of their own, which graphs need."""
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            yield
 
     def _randomness(self) -> list[Tensor]:
         """Order, noise and, with an augmentation, warps of each trial's epoch, (T, n, ...) each."""
@@ -115,8 +115,16 @@ class Group:
         warps = [random.warps for random in drawn if random.warps is not None]
         return [order, noise, *([torch.stack(warps)] if warps else [])]
 
-    def _take_step(self, pixels: Tensor, noise: Tensor, warps: Tensor | None = None) -> Tensor:
-        """One optimiser step of all; returns the mean loss (T,) of each before it, in nats."""
+    def _step(self, *batch: Tensor) -> Tensor:
+        """One optimiser step of all trials; returns the mean loss (T,) of each before it, in nats.
+
+        On a GPU it is replayed from a graph, once there is one for batches of this size.
+        """
+        with products(self._first.trial.precision, self._device):
+            return self._graphs.run(self._compute, batch) if self._graphs else self._compute(*batch)
+
+    def _compute(self, pixels: Tensor, noise: Tensor, warps: Tensor | None = None) -> Tensor:
+        """See `_step`: (T, B, C, H, W) uint8 pixels, (T, B, L) noise, (T, B, ...) warps."""
         x = to_unit(pixels, self._first.images.levels)
         if self._augmentation and warps is not None:
             warped = self._augmentation.apply(x.flatten(0, 1), warps.flatten(0, 1))
@@ -146,8 +154,6 @@ class Group:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        for member in self.members:  # which is what a checkpoint tells
-            member.optimizer.param_groups[0]["lr"] = rate
 
 
 class _Graphs:

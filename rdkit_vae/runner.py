@@ -269,7 +269,7 @@ def _resume(training: Training, sweep: Sweep, committed: set[int]) -> None:
     except BadData:
         return
     passed = {epoch for epoch in trial.checkpoints if epoch <= later.epoch}
-    if later.trial == trial and later.state["optimizer"] is not None and passed <= committed:
+    if later.trial == trial and "moments" in later.state and passed <= committed:
         training.restore(later.state)
 
 

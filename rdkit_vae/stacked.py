@@ -14,10 +14,9 @@ from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
 from rdkit_vae.precision import layers
-from rdkit_vae.training import Training
+from rdkit_vae.training import MOMENTS, Training
 from rdkit_vae.trial import Trial
 
-Moments = dict[str, Tensor]
 _MOST_WEIGHTS = 2**18  # of a network that is stacked on a CPU
 _REGISTER = 64  # values, at least as many as any processor takes at once
 
@@ -26,10 +25,10 @@ class Networks(Protocol):
     """The networks of T trials that train in lockstep.
 
     Attributes:
-        moments: of each weight that an optimiser is to change, what AdamW keeps of it.
+        moments: AdamW's state of each weight that it is to change, `step` included.
     """
 
-    moments: dict[Tensor, Moments]
+    moments: dict[Tensor, dict[str, Tensor]]
 
     def backward(self, x: Tensor, noise: Tensor) -> Tensor:
         """(T, B, C, H, W) images and (T, B, L) noise to mean losses (T,), in nats.
@@ -59,8 +58,12 @@ class InTurn:
     """Each network by itself; see `Networks`."""
 
     def __init__(self, members: Sequence[Training]) -> None:
-        self._members = [(member, Measured(member.model)) for member in members]
-        self.moments = {weight: m for member in members for weight, m in _moments(member).items()}
+        self._members = [(member, LossTerms(member.model)) for member in members]
+        self.moments = {
+            weight: {"step": _step_of(member)} | {a: member.moments[a][name] for a in MOMENTS}
+            for member in members
+            for name, weight in member.model.named_parameters()
+        }
 
     def backward(self, x: Tensor, noise: Tensor) -> Tensor:
         """See `Networks`."""
@@ -85,21 +88,15 @@ class Stacked:
     """
 
     def __init__(self, members: Sequence[Training]) -> None:
-        networks = [Measured(member.model) for member in members]
+        networks = [LossTerms(member.model) for member in members]
         self._first, self._network = members[0], networks[0]
         self._shapes = {name: w.shape for name, w in self._network.named_parameters()}
         self._sizes = [part for s in self._shapes.values() for part in _padded(math.prod(s))]
-        weights = [list(network.parameters()) for network in networks]
-        moments = [
-            [m[w] for w in ws] for m, ws in zip(map(_moments, members), weights, strict=True)
-        ]
-        self._rows = self._as_rows(weights).requires_grad_()
-        averages = ("exp_avg", "exp_avg_sq")
-        rows = {name: self._as_rows([[m[name] for m in ms] for ms in moments]) for name in averages}
-        step = moments[0][0]["step"].clone()  # the same of every weight of every trial
-        for each in (m for ms in moments for m in ms):
-            each["step"] = step
-        self.moments: dict[Tensor, Moments] = {self._rows: {"step": step, **rows}}
+        self._rows = self._as_rows([list(m.model.parameters()) for m in members]).requires_grad_()
+        self.moments = {self._rows: {"step": _step_of(members[0])}}
+        for average in MOMENTS:
+            rows = self._as_rows([list(member.moments[average].values()) for member in members])
+            self.moments[self._rows][average] = rows
         objectives = groupby(members, key=lambda member: member.trial.objective)
         self._losses = [_Losses(list(alike)) for _, alike in objectives]
 
@@ -130,10 +127,10 @@ class Stacked:
         return rows
 
 
-class Measured(nn.Module):
-    """What the losses are of: sse and kl, (B,) each, and the variance where the model has one.
+class LossTerms(nn.Module):
+    """What the losses are computed from: sse, kl and, where the model has one, the variance.
 
-    Or (T, B) each, of (T, B, ...) images and noise, where the model holds stacked weights.
+    (B,) each; or (T, B) each, of (T, B, ...) images and noise, where the weights are stacked.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -168,17 +165,9 @@ class _Losses:
         return self._loss(sse, kl, sigma2, self._setting).mean(dim=-1)
 
 
-def _moments(member: Training) -> dict[Tensor, Moments]:
-    """What a trial's optimiser keeps of each weight, made where there was no step yet."""
-    held = member.optimizer.state
-    for weight in member.model.parameters():
-        if not held[weight]:
-            held[weight] = {
-                "step": torch.zeros((), device=weight.device),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": torch.zeros_like(weight),
-            }
-    return held
+def _step_of(member: Training) -> Tensor:
+    """The steps that AdamW has taken, for its bias correction."""
+    return torch.tensor(float(member.step), device=member.device)
 
 
 def _padded(size: int) -> tuple[int, int]:

@@ -102,12 +102,13 @@ class TorchFile:
             raise Foreign("saved on a machine of another byte order")
         self.content = _plain_values(read["data.pkl"])
 
-    def check(self, tensors: list[StoredTensor]) -> None:
-        """Checks that these, dense, are what the records hold, each its own.
+    def check(self) -> None:
+        """Checks that its tensors are dense and are what the records hold, each its own.
 
         Raises:
             ValueError: they are not.
         """
+        tensors = list(_tensors_in(self.content))
         held = {name.removeprefix("data/"): record.file_size for name, record in self._data()}
         claimed = {t.key: t.count * t.dtype.itemsize for t in tensors if t.is_dense}
         if len(claimed) != len(tensors):
@@ -171,6 +172,15 @@ class _Frugal(io.FileIO):
             raise Foreign(f"its table of records is of {size:,} bytes")
         wanted = self.at_once if size is None or size < 0 else size
         return super().read(-1 if wanted is None else wanted) or b""
+
+
+def _tensors_in(value: Any) -> Iterator[StoredTensor]:
+    """All tensors in plain values; `_plain_values` sees to it that none is there twice."""
+    if isinstance(value, StoredTensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item)
 
 
 def _check_records(records: list[zipfile.ZipInfo], size: int) -> None:

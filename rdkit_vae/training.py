@@ -15,6 +15,8 @@ from rdkit_vae.models.variance import VARIANCES
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.trial import PROTOCOLS, Trial, bind
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names for them
+
 
 class Diverged(Exception):
     """The loss or a weight is no longer finite."""
@@ -70,6 +72,9 @@ class Randomness:
     warps: Tensor | None
 
 
+Moments = dict[str, Tensor]  # a running average of each weight's gradient, or of its square
+
+
 class Training:
     """A model in training: everything that changes from step to step. `Group` takes the steps.
 
@@ -79,7 +84,7 @@ class Training:
     Attributes:
         trial: what is trained, bound to its images.
         model: the network, on `device`.
-        optimizer: holds the moments of the weights.
+        moments: what AdamW keeps of the weights, by name: `exp_avg` and `exp_avg_sq`.
         epoch, step: epochs and optimiser steps done.
         within: how far the epoch under way has come.
         loss: mean loss over the last epoch, nats per image; NaN before the first.
@@ -99,7 +104,10 @@ class Training:
         model = build_model(trial, images.shape).to(self.device)
         # The faster layout for convolutions.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), **adamw_settings(trial))
+        self.moments: dict[str, Moments] = {
+            average: {name: torch.zeros_like(w) for name, w in self.model.named_parameters()}
+            for average in MOMENTS
+        }
         self.epoch, self.step, self.loss, self.diverged = 0, 0, math.nan, ""
         self.within = Within()
 
@@ -134,7 +142,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on."""
-        state = self.snapshot() | {"optimizer": self.optimizer.state_dict()}
+        state = self.snapshot() | {"moments": self.moments}
         return state | ({"within": asdict(self.within)} if self.within.batches else {})
 
     def snapshot(self) -> dict[str, Any]:
@@ -144,7 +152,6 @@ class Training:
             "step": self.step,
             "loss": self.loss,
             "model": self.model.state_dict(),
-            "optimizer": None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -152,14 +159,13 @@ class Training:
         self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
         self.within = Within(**state.get("within", {}))
         self.model.load_state_dict(state["model"])
-        if state["optimizer"] is None:
-            return
-        self.optimizer.load_state_dict(state["optimizer"])
-        # A fused step walks weights and moments in memory order, so their layouts must agree.
-        for weight, moments in self.optimizer.state.items():
-            for name, moment in moments.items():
-                if moment.shape == weight.shape:
-                    moments[name] = torch.empty_like(weight).copy_(moment)
+        weights = dict(self.model.named_parameters())
+        for average, stored in state.get("moments", {}).items():
+            # A fused step walks weights and moments in memory order, so their layouts must agree.
+            self.moments[average] = {
+                name: torch.empty_like(weights[name]).copy_(moment)
+                for name, moment in stored.items()
+            }
 
 
 def _generator(seed: int, stream: str, index: int, device: torch.device) -> torch.Generator:

@@ -80,21 +80,17 @@ def _weight(made: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], d
 
 
 def _moment(made: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Something else in the place of the first parameter's moments."""
+    """Other averages of the squared gradients."""
 
     def changed(content: dict[str, Any]) -> dict[str, Any]:
-        content["optimizer"]["state"][0] = made(content["optimizer"]["state"][0])
-        return content
+        moments = content["moments"]
+        return {**content, "moments": {**moments, "exp_avg_sq": made(moments["exp_avg_sq"])}}
 
     return changed
 
 
-def _setting(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def changed(content: dict[str, Any]) -> dict[str, Any]:
-        content["optimizer"]["param_groups"][0] |= changes
-        return content
-
-    return changed
+def _first(moments: dict[str, Any], value: torch.Tensor) -> dict[str, Any]:
+    return {**moments, next(iter(moments)): value}
 
 
 def _tied(content: dict[str, Any]) -> dict[str, Any]:
@@ -157,28 +153,23 @@ SAVED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a side of no number": (_content(shape=[1, 8, 8.0]), "shape is"),
     "no levels": (_content(levels=2**40), "levels is"),
     "one moment less": (
-        _moment(lambda m: {"step": m["step"]}),
-        "does not hold the moments of parameter 0",
+        _moment(lambda m: dict(list(m.items())[1:])),
+        "does not hold exp_avg_sq of every weight",
     ),
     "moments of another shape": (
-        _moment(lambda m: {**m, "exp_avg": torch.zeros(2)}),
-        "exp_avg is float32 (2,)",
+        _moment(lambda m: _first(m, torch.zeros(2))),
+        "is float32 (2,)",
     ),
     "moments that claim gigabytes": (
-        _moment(lambda m: {**m, "exp_avg_sq": torch.zeros(1).expand(64, 64)}),
+        _moment(lambda m: _first(m, torch.zeros(1).expand(64, 64))),
         "not dense",
     ),
-    "no moments": (
-        lambda c: {**c, "optimizer": {**c["optimizer"], "state": {}}},
-        "other parameters",
+    "no moments": (_content(moments={}), "not AdamW"),
+    "another optimiser": (_content(moments=[1]), "not AdamW"),
+    "a tensor that nobody asked for": (
+        _content(extra=torch.zeros(1).expand(GIGA)),
+        "not dense",
     ),
-    "another optimiser": (_content(optimizer=[1]), "not AdamW"),
-    "a rate of no number": (_setting(lr=float("nan")), "lr is"),
-    "a negative rate": (_setting(lr=-1.0), "lr is"),
-    "uphill": (_setting(maximize=True), "maximize is"),
-    "endless settings": (_setting(betas=(float("inf"), 0.9)), "betas is"),
-    "other parameters": (_setting(params=[0]), "params is"),
-    "a setting that is none": (_setting(extra={}), "must be real number"),
 }
 
 
