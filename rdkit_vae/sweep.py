@@ -2,13 +2,12 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.datasets.images import Images, share
+from rdkit_vae.datasets.images import Images, share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.ledger import FAILED, State, record_crash
@@ -143,10 +142,10 @@ def run_sweep(
     failed, interrupted = False, False
     by_id = {trial.run_id: trial for trial in left}
     with (
-        tempfile.TemporaryDirectory(prefix="rdvae-") as folder,
+        shared_folder() as folder,
         Log(sweep.log) as log,
     ):
-        shared = share(images, Path(folder))
+        shared = share(images, folder)
         pool = Pool(jobs=min(jobs, len(left)), pack=pack, images=shared, sweep=sweep, device=device)
         events = run_trials({t: state.status for t, state in left.items()}, pool, interrupts)
         try:
