@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +65,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
         if event.kind == "epoch":
             epochs = trials[event.run_id].epochs
             facts |= {"epoch": event.epoch, "epochs": epochs, "loss": event.loss}
+        if event.pace:
+            facts["pace"] = asdict(event.pace)
         facts |= {k: v for k, v in (("status", event.status), ("summary", event.summary)) if v}
         self.note(event.kind, **facts)
 

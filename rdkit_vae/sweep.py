@@ -42,13 +42,19 @@ def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
 
 @contextmanager
 def opened(
-    sweep: Sweep, trials: Sequence[Trial], images: Images, *, join: bool = False
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    images: Images,
+    *,
+    data_dir: str | None = None,
+    join: bool = False,
 ) -> Iterator[None]:
     """Holds the sweep folder for these trials, and records what was asked.
 
     Args:
         sweep: the folder.
         trials, images: of the sweep.
+        data_dir: folder that the images were read from, which is remembered.
         join: share the folder with the processes that are at work there.
 
     Raises:
@@ -60,6 +66,7 @@ def opened(
     def describe_it() -> None:
         if not sweep.description.exists():
             facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
+            facts |= {"data_dir": str(Path(data_dir).absolute())} if data_dir else {}
             write_json(sweep.description, {**describe(trials, images), **facts})
 
     check_same(sweep, trials, images)  # before its lock is made in a folder of other files

@@ -215,6 +215,7 @@ def command(
     run = Run(
         trials=trials,
         images=images,
+        data_dir=data_dir or os.environ.get("RDVAE_DATA"),
         sweep=Sweep(folder),
         jobs=choose_jobs(jobs, device),
         pack=pack,

@@ -33,6 +33,7 @@ class Run:
 
     trials: list[Trial]
     images: "Images"
+    data_dir: str | None
     sweep: "Sweep"
     jobs: int
     pack: int | None
@@ -132,17 +133,16 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
     from rdkit_vae.sweep import opened, run_sweep
     from rdkit_vae.tensorboard import Scalars
 
-    with opened(run.sweep, run.trials, run.images, join=run.join):
+    with opened(run.sweep, run.trials, run.images, data_dir=run.data_dir, join=run.join):
         before = run.states()
         left = {trial: before[trial.run_id] for trial in run.left(before)}
         pack = run.packed([*left])
-        _greet(run, before, len(left), pack)
+        _greet(run, before, len(left))
         for run_id, state in before.items():
             if state.status == OK:  # a process may have died as it was to do this
                 run.sweep.resume_point(run_id).unlink(missing_ok=True)
-        finished = [trial.run_id for trial in run.trials if trial not in left]
         with (
-            SweepProgress(run.trials, finished, Console()) as progress,
+            SweepProgress(run.trials, [*left], run.jobs, Console()) as progress,
             closing(Scalars(run.sweep)) as scalars,
         ):
 
@@ -164,17 +164,15 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
             )
 
 
-def _greet(run: Run, states: "dict[str, State]", left: int, pack: int) -> None:
+def _greet(run: Run, states: "dict[str, State]", left: int) -> None:
     first = run.trials[0]
     shape = "x".join(map(str, run.images.shape))
     steps = first.steps_per_epoch(len(run.images.train))
-    at_once = f", {pack} at once on each" if pack > 1 else ""
     click.echo(
         f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
         f"images of {shape}\n"
         f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
-        f"{_standing(run, states, left)} on {run.jobs} x {run.device}{at_once}, "
-        f"into {run.sweep.root}"
+        f"{_standing(run, states, left)} on {run.jobs} x {run.device}, into {run.sweep.root}"
     )
 
 
