@@ -75,8 +75,9 @@ class Measured:
     @property
     def images(self) -> str:
         """How many were evaluated, in words."""
-        counts = (f"{len(found.kl)} {split}" for split, found in self.statistics.items())
-        return f"{' and '.join(counts)} images"
+        counts = [len(found.kl) for found in self.statistics.values()]
+        words = (f"{n} {split}" for n, split in zip(counts, self.statistics, strict=True))
+        return f"{' and '.join(words)} {'image' if counts[-1] == 1 else 'images'}"
 
 
 _PLACE_OPTIONS = (

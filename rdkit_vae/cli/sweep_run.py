@@ -97,15 +97,17 @@ def estimate(run: Run) -> int:
         click.echo(f"{state.status:8} {run_id}")
     left = run.left(states)
     if not left:
-        click.echo(f"{len(run.trials)} trials, none left to run in {run.sweep.root}")
+        click.echo(f"{counted(len(run.trials), 'trial')}, none left to run in {run.sweep.root}")
         return 0
     about = calibrate.estimate(
         left, run.images, jobs=run.jobs, pack=run.packed(left), device=run.device
     )
     first = left[0]
+    checkpoints = "checkpoint" if len(first.checkpoints) == 1 else "checkpoints"
+    epochs = ", ".join(map(str, first.checkpoints))
     click.echo(
-        f"{len(run.trials)} trials, {len(left)} to run into {run.sweep.root}: "
-        f"{first.epochs} epochs, checkpoints after {', '.join(map(str, first.checkpoints))}\n"
+        f"{counted(len(run.trials), 'trial')}, {len(left):,} to run into {run.sweep.root}: "
+        f"{counted(first.epochs, 'epoch')}, {checkpoints} after {epochs}\n"
         f"about {duration(about.seconds)} on {run.jobs} x {run.device}, "
         f"about {megabytes(about.bytes)} of disk"
     )
@@ -169,9 +171,10 @@ def _greet(run: Run, states: "dict[str, State]", left: int) -> None:
     shape = "x".join(map(str, run.images.shape))
     steps = first.steps_per_epoch(len(run.images.train))
     click.echo(
-        f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
-        f"images of {shape}\n"
-        f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
+        f"{first.dataset}: {len(run.images.train):,} train and "
+        f"{counted(len(run.images.test), 'test image')} of {shape}\n"
+        f"{first.architecture}, {counted(first.latents, 'latent')}, "
+        f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
         f"{_standing(run, states, left)} on {run.jobs} x {run.device}, into {run.sweep.root}"
     )
 
@@ -224,7 +227,8 @@ def _print_elbos(sweep: "Sweep", states: "dict[str, State]") -> None:
     for note in [*notes, *left_out]:
         click.echo(f"rdvae: {note}", err=True)
     if table.empty:
-        click.echo(f"no trial of {len(states)} was finished")
+        what = "the trial was not" if len(states) == 1 else f"no trial of {len(states):,} was"
+        click.echo(f"{what} finished; why: rdvae status {sweep.root}")
         return
     click.echo("\nELBO in nats per image on the test split, by interpretation of the variance:\n")
     click.echo(to_text(table))
