@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .PHONY: help demo test test-faults check format clean
 
@@ -20,11 +20,14 @@ help:
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rdvae needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch into $(VENV), step 1 of 2: this takes a few minutes"
 	$(PIP) torch
-	$(PIP) -e .
+	@echo "Installing rdvae and what it needs into $(VENV), step 2 of 2: about a minute"
+	$(PIP) -e '.[report]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core
+	@echo "Installing what the tests need into $(VENV): about a minute"
 	$(PIP) -e '.[dev]'
 	@touch $@
 
@@ -32,6 +35,10 @@ demo: $(VENV)/core
 	$(BIN)/rdvae sweep --betas 1e-4..1e3 --architecture mlp --latents 8 --epochs 200 --lr 3e-3 \
 		--checkpoints last --draws 4 --out runs/demo
 	$(BIN)/rdvae plot-rd runs/demo --out figures/rd-digits.png --out figures/rd-digits.pdf
+	@echo
+	@echo "To use rdvae in this shell:       source $(BIN)/activate"
+	@echo "and then, for instance:           rdvae report runs/demo --out report.html"
+	@echo "Without activating it:            $(BIN)/rdvae --help"
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not faults" -n 2

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.grammar import are, counted
 from rdkit_vae.sigma import Reading, dequantized_nll
 from rdkit_vae.statistics import Array, standard_error
 
@@ -147,7 +148,9 @@ def _checked(reading: Reading, ks: Sequence[int] | None) -> Reading:
         raise BadInput(f"sigma {reading.sigma} is not a density: it bounds no likelihood")
     for k in ks or ():
         if not 1 <= k <= draws:
-            raise BadInput(f"K = {k}: {draws} draws are stored, so K can be 1 to {draws}")
+            raise BadInput(
+                f"K = {k}: {counted(draws, 'draw')} {are(draws)} stored, so K can be 1 to {draws}"
+            )
     return reading
 
 

@@ -11,6 +11,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.footprint import bytes_of, evaluated, groups_that_fit
 from rdkit_vae.group import Group
+from rdkit_vae.pace import Pace, seconds_until_done
 from rdkit_vae.training import Training
 from rdkit_vae.trial import Trial
 
@@ -45,11 +46,15 @@ def estimate(
     together = [Training(each, images, device) for each in group]
     training = together[0]
     per_step = _seconds_per_step(Group(together)) / len(together)
-    per_image = _seconds_per_image(training, device)
-    steps, checkpoints = training.steps_per_epoch * trial.epochs, len(trial.checkpoints)
-    seconds = steps * per_step + checkpoints * evaluated(training) * per_image
-    rounds = math.ceil(len(trials) / (jobs * len(together))) * len(together)
-    return Estimate(seconds=_START_UP + rounds * seconds, bytes=len(trials) * bytes_of(training))
+    pace = Pace(
+        epoch=training.steps_per_epoch * per_step,
+        checkpoint=seconds_per_checkpoint(training, device),
+        together=len(together),
+    )
+    groups = math.ceil(len(trials) / pace.together)
+    per_group = pace.seconds(trial) * len(trials) / groups
+    seconds = _START_UP + seconds_until_done([], groups, per_group, jobs)
+    return Estimate(seconds=seconds, bytes=len(trials) * bytes_of(training))
 
 
 def _seconds_per_step(group: Group) -> float:
@@ -63,14 +68,12 @@ def _seconds_per_step(group: Group) -> float:
     return (time.perf_counter() - start) / (first.step - before)
 
 
-def _seconds_per_image(training: Training, device: str) -> float:
+def seconds_per_checkpoint(training: Training, device: str, n_images: int = _IMAGES) -> float:
+    """What the evaluation of a checkpoint takes, timed on the first images of each split."""
     images = training.images
-    few = replace(
-        images,
-        train=images.train[:_IMAGES],
-        test=images.test[:_IMAGES],
-        sha256="sample",
-    )
-    start = time.perf_counter()
-    evaluate(training.model, few, training.trial, device=device)
-    return (time.perf_counter() - start) / (len(few.train) + len(few.test))
+    for count in (2, n_images):  # the first time, libraries are loaded
+        few = replace(images, train=images.train[:count], test=images.test[:count], sha256="sample")
+        start = time.perf_counter()
+        evaluate(training.model, few, training.trial, device=device)
+    per_image = (time.perf_counter() - start) / (len(few.train) + len(few.test))
+    return evaluated(training) * per_image

@@ -27,3 +27,8 @@ class OtherKind(BadData):
 
 class CannotWrite(BadData):
     """A file that cannot be written: no room on the disk, or no permission."""
+
+
+def cause_of(error: OSError) -> str:
+    """Why the system refused, in words; an error that a library raised has them elsewhere."""
+    return error.strerror or str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from rdkit_vae.errors import BadData, BadInput, CannotWrite
+from rdkit_vae.errors import BadData, BadInput, CannotWrite, cause_of
 
 SWEEP_FILE = "sweep.json"  # its folder is a sweep
 PARTIAL = "partial"  # folder of a sweep for files that are being written
@@ -42,7 +42,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-        raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise CannotWrite(f"{path}: cannot be written ({cause_of(error)})") from error
 
 
 def _partial_name(path: Path) -> Path:
@@ -117,7 +117,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+        raise BadData(f"{path}: cannot be read ({cause_of(error)})") from error
 
 
 @contextlib.contextmanager
@@ -172,7 +172,7 @@ def _opened(file: Path) -> Iterator[IO[str]]:
         _make_folder(file.parent)
         opened = file.open("a+")
     except OSError as error:
-        raise CannotWrite(f"{file.parent}: cannot be written ({error.strerror})") from error
+        raise CannotWrite(f"{file.parent}: cannot be written ({cause_of(error)})") from error
     with opened:
         yield opened
 
@@ -201,7 +201,7 @@ def _try_lock(file: IO[str], tries: int = 5) -> bool:
 
 
 def _no_locks(name: str, error: OSError) -> CannotWrite:
-    return CannotWrite(f"{name}: locks do not work on this file system ({error.strerror})")
+    return CannotWrite(f"{name}: locks do not work on this file system ({cause_of(error)})")
 
 
 @contextlib.contextmanager

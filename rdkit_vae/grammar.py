@@ -1,5 +1,6 @@
 """What a user types: betas, seeds, sigmas, checkpoints. Nothing heavy is imported."""
 
+import difflib
 import itertools
 import math
 import re
@@ -178,12 +179,20 @@ def one_of(name: str, known: Iterable[str], what: str) -> str:
     """Returns `name` if it is among `known`.
 
     Raises:
-        BadInput: it is not; the message lists the known ones.
+        BadInput: it is not; the message lists the known ones, after the one that may be meant.
     """
     known = list(known)
     if name not in known:
-        raise BadInput(f"unknown {what} {shown(name)}; known: {', '.join(known)}")
+        raise BadInput(unknown(name, known, what))
     return name
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """Says that a name is not known, which one may be meant, and those that are known."""
+    known = list(known)
+    close = difflib.get_close_matches(name[:100].lower(), known, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return f"unknown {what} {shown(name)}{meant}; known: {', '.join(known)}"
 
 
 def few(names: Iterable[str], most: int = 3) -> str:
@@ -196,6 +205,11 @@ def few(names: Iterable[str], most: int = 3) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def are(count: int) -> str:
+    """`is` of one, `are` of others."""
+    return "is" if count == 1 else "are"
 
 
 def megabytes(count: float) -> str:

@@ -12,7 +12,7 @@ from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.trial import DEFAULT_SIGMA2, PROTOCOLS, Trial, check
 
 MOST_TRIALS = 100_000
-_PAPER_EPOCHS, _PAPER_BATCH = 50, 512
+PAPER_EPOCHS, PAPER_BATCH = 50, 512
 
 
 def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings: Any) -> Trial:
@@ -34,8 +34,8 @@ def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings:
     defaults = {
         "latents": source.latents,
         "beta": 1.0,
-        "epochs": _PAPER_EPOCHS if as_paper else source.epochs,
-        "batch_size": _PAPER_BATCH if as_paper else source.batch_size,
+        "epochs": PAPER_EPOCHS if as_paper else source.epochs,
+        "batch_size": PAPER_BATCH if as_paper else source.batch_size,
         "draws": protocol.draws,
         "train_sigma2": DEFAULT_SIGMA2 if OBJECTIVES[objective].has_sigma2 else None,
     }

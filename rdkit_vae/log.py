@@ -11,11 +11,11 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rdkit_vae.errors import CannotWrite
+from rdkit_vae.errors import CannotWrite, cause_of
 from rdkit_vae.pool import Event
 from rdkit_vae.store import now
 from rdkit_vae.trial import Trial
@@ -36,7 +36,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
             if not _ends_a_line(path):  # a process was killed, or the disk was full
                 self._file.write(b"\n")
         except OSError as error:
-            raise CannotWrite(f"{path}: cannot be written ({error.strerror})") from error
+            raise CannotWrite(f"{path}: cannot be written ({cause_of(error)})") from error
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
@@ -57,8 +57,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
-            reason = error.strerror
-            raise CannotWrite(f"{self._path}: cannot be written ({reason})") from error
+            raise CannotWrite(f"{self._path}: cannot be written ({cause_of(error)})") from error
 
     def note_event(self, event: Event, trials: Mapping[str, Trial]) -> None:
         """Adds an event of a trial, or of all."""
@@ -66,6 +65,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
         if event.kind == "epoch":
             epochs = trials[event.run_id].epochs
             facts |= {"epoch": event.epoch, "epochs": epochs, "loss": event.loss}
+        if event.pace:
+            facts["pace"] = asdict(event.pace)
         facts |= {k: v for k, v in (("status", event.status), ("summary", event.summary)) if v}
         self.note(event.kind, **facts)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.grammar import counted, megabytes
+from rdkit_vae.pace import Pace
 from rdkit_vae.processes import Interrupts, end_children, start_child
 from rdkit_vae.store import CRASHED, STOPPED
 from rdkit_vae.trial import Trial
@@ -29,12 +30,15 @@ class Event:
 
     Attributes:
         run_id: which trial; empty where it happened to the whole sweep.
-        kind: `started`, `epoch`, `retried` or `ended`; of the whole sweep, `waiting` (for the
-            trials that other processes have claimed) or `stopping` (after an interrupt).
+        kind: `started`, `epoch`, `retried` or `ended`; of the whole sweep, `pace` (it was
+            measured), `waiting` (for the trials that other processes have claimed) or `stopping`
+            (after an interrupt).
         epoch, loss: epochs done and the mean loss of the last, in nats (kind `epoch`).
         status: how it ended.
         summary: in words, how it ended, why it is retried, or what is waited for.
         elsewhere: another process has trained it, and has written what is to be written of it.
+        process: the number of the process that says so; 0 where it is this one.
+        pace: how long trials take (kind `pace`).
     """
 
     run_id: str
@@ -44,6 +48,8 @@ class Event:
     status: str = ""
     summary: str = ""
     elsewhere: bool = False
+    process: int = 0
+    pace: Pace | None = None
 
 
 @dataclass(kw_only=True)
@@ -152,6 +158,7 @@ class _Queue:
         except (EOFError, OSError):
             worker.process.join()
             said = {"kind": "broken", "summary": _death(worker.process.exitcode)}
+        process = worker.process.pid or 0
         match said.pop("kind"):
             case "room":
                 self._check_room(said["bytes"])
@@ -160,7 +167,7 @@ class _Queue:
                 if not self.stopping:
                     self.elsewhere[trial.run_id] = trial
             case "ended":
-                yield from self._ended(worker.trials.pop(said["run_id"]), **said)
+                yield from self._ended(worker.trials.pop(said["run_id"]), process=process, **said)
             case "no room":
                 raise CannotWrite(said["summary"])
             case "free":
@@ -170,8 +177,10 @@ class _Queue:
                 self.workers.remove(worker)
                 end_children([(worker.process, worker.connection)])  # others get a fresh one
                 yield from self._crashed(list(worker.trials.values()), said["summary"])
+            case "pace":
+                yield Event(run_id="", kind="pace", process=process, **said)
             case kind:
-                yield Event(kind=kind, **said)
+                yield Event(kind=kind, process=process, **said)
 
     def _check_room(self, bytes_of_trial: float) -> None:
         """Refuses to begin what the disk cannot hold, once the first trial knows its size.

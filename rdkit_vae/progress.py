@@ -1,18 +1,24 @@
 """A sweep on the screen: bars on a terminal, plain lines elsewhere."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, ConsoleOptions
+from rich.live import Live
+from rich.text import Text
 
+from rdkit_vae.forecast import Forecast
 from rdkit_vae.pool import Event
 from rdkit_vae.store import OK, STOPPED
-from rdkit_vae.trial import Trial
+from rdkit_vae.trial import DEFAULT_SIGMA2, Trial
 
 _SAID_EVERY = 60.0  # seconds, at least, where there are no bars
 _MOST_BARS = 12  # of trials at work; a group on a GPU would fill the screen
+_NARROWEST, _WIDEST = 8, 40  # columns of a bar
+_FREE = 5  # columns that end a line: with a ^C or two in them it is still one line
 _SAID = {  # what is told of an event that is no end, beside its summary
     "retried": "tried again: ",
     "waiting": "waiting for ",
@@ -23,25 +29,25 @@ _SAID = {  # what is told of an event that is no end, beside its summary
 class SweepProgress:
     """Shows the events of a sweep; a context manager."""
 
-    def __init__(self, trials: Sequence[Trial], finished: Sequence[str], console: Console) -> None:
-        """Starts from the trials that were finished before."""
-        self._epochs = {trial.run_id: trial.epochs for trial in trials}
-        self._done = {run_id: self._epochs[run_id] for run_id in finished}
-        self._ended, self._total = len(finished), len(trials)
-        self._before = sum(self._done.values())
-        self._start = self._said = time.monotonic()
+    def __init__(
+        self, trials: Sequence[Trial], left: Sequence[Trial], jobs: int, console: Console
+    ) -> None:
+        """Starts before those of the trials that are left are run by so many processes."""
+        self._epochs = {trial.run_id: trial.epochs for trial in left}
+        self._total, self._ended = len(trials), len(trials) - len(left)
+        self._names = _short_names(left)
+        self._losses: dict[str, float] = {}
+        self._forecast = Forecast(left, min(jobs, len(left)))
+        self._said = time.monotonic()
         self._console = console
-        self._bars = _bars(console) if console.is_terminal else None
-        self._tasks: dict[str, TaskID] = {}
-        self._all: TaskID | None = None
+        # The bars are drawn by another thread, which must not wait for this one while it prints.
+        self._lock = threading.Lock()
+        bars = left and console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(_Bars(self), console=console, transient=True) if bars else None
 
     def __enter__(self) -> "SweepProgress":
-        if self._bars:
-            self._bars.start()
-            total = sum(self._epochs.values())
-            self._all = self._bars.add_task(
-                "all trials", total=total, completed=self._before, note=self._count()
-            )
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(
@@ -50,45 +56,50 @@ class SweepProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bars:
-            self._bars.stop()
+        if self._live:
+            self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
         if event.kind in _SAID:
             self._print(f"{event.run_id}: {_SAID[event.kind]}{event.summary}".lstrip(": "))
-        if event.status == STOPPED or event.kind in _SAID:
+        if event.status == STOPPED:
             return
-        if event.kind == "epoch":
-            self._done[event.run_id] = event.epoch
+        with self._lock:
+            is_first_pace = event.pace is not None and not self._forecast.pace
+            self._forecast.take(event, time.monotonic())
+            if event.kind == "epoch":
+                self._losses[event.run_id] = event.loss
+            self._ended += event.kind == "ended"
+        if is_first_pace and event.pace:
+            together = event.pace.together
+            at_once = f"{together} at once in each process, " if together > 1 else ""
+            self._print(f"{at_once}{self._time_left()}")
         elif event.kind == "ended":
-            self._done[event.run_id] = self._epochs[event.run_id]
-            self._ended += 1
-        if self._bars:
-            self._move_bars(self._bars, event)
-        if event.kind == "ended":
-            self._say(event)
-        elif not self._bars and time.monotonic() > self._said + _SAID_EVERY:
-            done, total = sum(self._done.values()), sum(self._epochs.values())
-            self._print(f"[{self._count()}] {done:,} of {total:,} epochs{self._time_left()}")
+            status = "" if event.status == OK else f"{event.status.upper()}: "
+            left = "" if self._live or self._ended == self._total else f"; {self._time_left()}"
+            self._print(f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}")
+        elif not self._live and time.monotonic() > self._said + _SAID_EVERY:
+            done, total = self._forecast.epochs_done, sum(self._epochs.values())
+            self._print(f"[{self._count()}] {done:,} of {total:,} epochs, {self._standing()}")
 
-    def _move_bars(self, bars: Progress, event: Event) -> None:
-        run_id, shown = event.run_id, event.run_id in self._tasks
-        if shown and event.kind == "epoch":
-            note = f"loss {event.loss:.4g}"
-            bars.update(self._tasks[run_id], completed=event.epoch, note=note)
-        elif shown:  # it has ended, or is tried again
-            bars.remove_task(self._tasks.pop(run_id))
-        if event.kind == "started" and len(self._tasks) < _MOST_BARS:
-            total = self._epochs[run_id]
-            self._tasks[run_id] = bars.add_task(run_id, total=total, note="")
-        if self._all is not None:
-            bars.update(self._all, completed=sum(self._done.values()), note=self._count())
-
-    def _say(self, event: Event) -> None:
-        status = "" if event.status == OK else f"{event.status.upper()}: "
-        left = "" if self._bars else self._time_left()
-        self._print(f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}")
+    def rows(self, most: int) -> "list[_Row]":
+        """What the bars show now, on so many lines at most: all trials, and each at work."""
+        with self._lock:
+            running = self._forecast.running
+            share = self._forecast.epochs_done / sum(self._epochs.values())
+            rows = [_Row(label=f"{self._count()} done", share=share, note=self._standing())]
+            shown = min(most - 1, _MOST_BARS)
+            if len(running) > shown:
+                shown -= 1
+            for run_id in [name for name in self._names if name in running][: max(0, shown)]:
+                epoch, epochs = running[run_id], self._epochs[run_id]
+                loss = f", loss {self._losses[run_id]:.4g}" if run_id in self._losses else ""
+                note = f"epoch {epoch}/{epochs}{loss}"
+                rows.append(_Row(label=self._names[run_id], share=epoch / epochs, note=note))
+            if len(running) > len(rows) - 1 and shown >= 0:
+                rows.append(_Row(label=f"and {len(running) - len(rows) + 1} more"))
+            return rows
 
     def _print(self, line: str) -> None:
         self._said = time.monotonic()
@@ -97,25 +108,69 @@ class SweepProgress:
     def _count(self) -> str:
         return f"{self._ended}/{self._total}"
 
+    def _standing(self) -> str:
+        running = len(self._forecast.running)
+        return f"{running} running, {self._time_left()}" if running else "starting"
+
     def _time_left(self) -> str:
-        done = sum(self._done.values())
-        left = sum(self._epochs.values()) - done
-        if left == 0 or done == self._before:
-            return ""
-        seconds = (time.monotonic() - self._start) / (done - self._before) * left
-        return f"; {duration(seconds)} left"
+        seconds = self._forecast.seconds_left(time.monotonic())
+        return "time left unknown" if seconds is None else f"about {duration(seconds)} left"
 
 
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A line of the bars; without a share it has none.
+
+    Attributes:
+        label, note: left and right of the bar.
+        share: from 0 to 1.
+    """
+
+    label: str
+    share: float | None = None
+    note: str = ""
+
+
+class _Bars:
+    """All bars, as wide as the terminal is when they are drawn."""
+
+    def __init__(self, progress: SweepProgress) -> None:
+        self._progress = progress
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        rows = self._progress.rows(most=console.height - 2)
+        width = max(1, options.max_width - _FREE)
+        notes = max(len(row.note) for row in rows)
+        # A name gives way to the bar, and the bar to the note, which has the time that is left.
+        labels = min(max(len(row.label) for row in rows), max(0, width - notes - _NARROWEST - 2))
+        bar = min(_WIDEST, max(0, width - notes - labels - 2))
+        done, rest = ("#", "-") if options.ascii_only else ("━", "─")
+        for row in rows:
+            line = Text(no_wrap=True)
+            line.append(_cut(row.label, labels).ljust(labels) + " ")
+            if row.share is not None:
+                filled = round(bar * min(1.0, row.share))
+                line.append(done * filled, "bar.complete")
+                line.append(rest * (bar - filled), "bar.back")
+            line.append(f" {row.note}")
+            line.truncate(width)
+            yield line
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"[:width]
+
+
+def _short_names(trials: Sequence[Trial]) -> dict[str, str]:
+    """What tells each trial of a sweep from the others, by run_id."""
+    several = len({trial.seed for trial in trials}) > 1
+    names = {}
+    for trial in trials:
+        words = [trial.objective, f"beta={trial.beta:g}"]
+        if trial.train_sigma2 not in (None, DEFAULT_SIGMA2):
+            words.append(f"C={trial.train_sigma2:g}")
+        names[trial.run_id] = " ".join([*words, *([f"seed={trial.seed}"] if several else [])])
+    return names
 
 
 def duration(seconds: float) -> str:

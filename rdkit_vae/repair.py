@@ -13,7 +13,7 @@ from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
 from rdkit_vae.evaluation import evaluate
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.grammar import SIGMAS, counted
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
 from rdkit_vae.sealed import about_of
@@ -104,7 +104,7 @@ def _repair_run(sweep: Sweep, run_id: str, images_of: ImagesOf, device: str) -> 
         if len(rows) < len(stored):
             done.append(_put_aside(sweep, results, copy=True))
         write_results(results, rows + failed, about)
-        done.append(f"{results}: {len(rows)} rows")
+        done.append(f"{results}: {counted(len(rows), 'row')}")
     elif results.exists():
         done.append(_put_aside(sweep, results))
     return done

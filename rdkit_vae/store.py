@@ -33,6 +33,7 @@ from rdkit_vae.statistics import RateSplit, Statistics
 from rdkit_vae.trial import Trial
 
 OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"  # the statuses of rows
+_LONGEST = 1000  # letters of a folder's name that is taken from a file
 STOPPED = "stopped"  # of a trial that goes on when its sweep is run again; never in a row
 
 
@@ -68,6 +69,16 @@ class Sweep:
             raise BadData(f"{self.description}: damaged (it names no runs)")
         return run_ids
 
+    def data_dir(self) -> Path | None:
+        """The folder that the images were read from, where the sweep was told one."""
+        try:
+            folder = read_json(self.description).get("data_dir")
+        except BadData:
+            return None
+        if not isinstance(folder, str) or not folder.isprintable() or len(folder) > _LONGEST:
+            return None
+        return Path(folder) if Path(folder).is_absolute() else None
+
     def results(self, run_id: str) -> Path:
         """The results of one trial."""
         return self.root / "results" / f"{run_id}.parquet"
@@ -88,6 +99,13 @@ class Sweep:
     def resume_file(self, run_id: str) -> Path:
         """Where an unfinished trial continues; removed when the trial ends."""
         return self.root / "checkpoints" / run_id / "resume.pt"
+
+
+def sweep_around(checkpoint: Path) -> Sweep | None:
+    """The sweep that a checkpoint lies in; None where it lies elsewhere."""
+    run = checkpoint.absolute().parent
+    sweep = Sweep(run.parent.parent)
+    return sweep if run.parent.name == "checkpoints" and sweep.description.exists() else None
 
 
 def statistics_beside(checkpoint: Path) -> Path:

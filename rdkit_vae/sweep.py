@@ -2,13 +2,12 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.datasets.images import Images, share
+from rdkit_vae.datasets.images import Images, share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.files import locked, read_json, write_json
 from rdkit_vae.ledger import FAILED, State, record_crash
@@ -43,13 +42,19 @@ def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
 
 @contextmanager
 def opened(
-    sweep: Sweep, trials: Sequence[Trial], images: Images, *, join: bool = False
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    images: Images,
+    *,
+    data_dir: str | None = None,
+    join: bool = False,
 ) -> Iterator[None]:
     """Holds the sweep folder for these trials, and records what was asked.
 
     Args:
         sweep: the folder.
         trials, images: of the sweep.
+        data_dir: folder that the images were read from, which is remembered.
         join: share the folder with the processes that are at work there.
 
     Raises:
@@ -61,6 +66,7 @@ def opened(
     def describe_it() -> None:
         if not sweep.description.exists():
             facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
+            facts |= {"data_dir": str(Path(data_dir).absolute())} if data_dir else {}
             write_json(sweep.description, {**describe(trials, images), **facts})
 
     check_same(sweep, trials, images)  # before its lock is made in a folder of other files
@@ -143,10 +149,10 @@ def run_sweep(
     failed, interrupted = False, False
     by_id = {trial.run_id: trial for trial in left}
     with (
-        tempfile.TemporaryDirectory(prefix="rdvae-") as folder,
+        shared_folder() as folder,
         Log(sweep.log) as log,
     ):
-        shared = share(images, Path(folder))
+        shared = share(images, folder)
         pool = Pool(jobs=min(jobs, len(left)), pack=pack, images=shared, sweep=sweep, device=device)
         events = run_trials({t: state.status for t, state in left.items()}, pool, interrupts)
         try:

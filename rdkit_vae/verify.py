@@ -13,7 +13,7 @@ from typing import Any
 from rdkit_vae.compact import by_run, is_merged
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.files import PARTIAL, is_locked, sha256_of
-from rdkit_vae.grammar import counted, few
+from rdkit_vae.grammar import are, counted, few
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.samples import read_samples
 from rdkit_vae.sealed import about_of
@@ -195,7 +195,8 @@ def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterat
         return
     keys = [(row["epoch"], row["split"], row["sigma"], row["status"]) for row in rows]
     if len(set(keys)) < len(keys):
-        what = f"{len(keys) - len(set(keys))} rows are there twice"
+        twice = len(keys) - len(set(keys))
+        what = f"{counted(twice, 'row')} {are(twice)} there twice"
         yield Finding(path=results, what=what, run_id=run_id, remedy=remedy)
     for epoch in sorted({row["epoch"] for row in good}):
         report.n_checkpoints += 1

@@ -6,17 +6,22 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
 from rdkit_vae.files import claimed
 from rdkit_vae.ledger import LEFT, state_of
+from rdkit_vae.pace import Pace, Stopwatch
 from rdkit_vae.processes import keep_freed_memory, live_as_child
 from rdkit_vae.store import Sweep
 from rdkit_vae.trial import Trial
 
+if TYPE_CHECKING:
+    from rdkit_vae.training import Training
+
 Said = dict[str, Any]
+_EVALUATED = 16  # images of each split: enough to know how long an evaluation will take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,7 @@ def work(connection: "Connection[Any, Any]", pool: Pool) -> None:
     much it will write; or None, the word to stop. What goes out has a `kind`:
 
     - `room`: the `bytes` that a trial will write;
+    - `pace`: how long trials take, a `pace.Pace`;
     - `elsewhere`: another process has claimed the trial `run_id`;
     - `started`, `epoch`, `ended`: of the trial `run_id`, as `pool.Event` has it;
     - `free`: all that was given has been done, or was to stop;
@@ -102,6 +108,7 @@ def _train(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    from rdkit_vae.calibrate import seconds_per_checkpoint
     from rdkit_vae.footprint import bytes_of, groups_that_fit
     from rdkit_vae.runner import run_together
     from rdkit_vae.training import Training
@@ -111,28 +118,63 @@ def _train(
     # Nothing here reads such memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
-    def report(training: Training) -> None:
-        run_id, epoch, loss = training.trial.run_id, training.epoch, training.loss
-        connection.send({"kind": "epoch", "run_id": run_id, "epoch": epoch, "loss": loss})
-
     images = shared(pool.images)
     if measure:
-        yield {"kind": "room", "bytes": bytes_of(Training(trials[0], images))}
+        first = Training(trials[0], images, pool.device)
+        yield {"kind": "room", "bytes": bytes_of(first)}
+        checkpoint = seconds_per_checkpoint(first, pool.device, _EVALUATED)
     for group in groups_that_fit(trials, images, pool.device, pool.jobs):
         if connection.poll():  # all that can come now is the word to stop
             return
+        watched = _Watched(connection, pool.device)
+        if measure:
+            watched.time(first.steps_per_epoch, checkpoint, len(group))
+            measure = False
         yield from ({"kind": "started", "run_id": trial.run_id} for trial in group)
         ended = run_together(
             group,
             images,
             pool.sweep,
             device=pool.device,
-            on_epoch=report,
-            stop=connection.poll,
+            on_epoch=watched.end_epoch,
+            stop=watched.end_step,
         )
         for trial, outcome in ended:
             said = {"status": outcome.status, "summary": outcome.summary}
             yield {"kind": "ended", "run_id": trial.run_id, **said}
+
+
+class _Watched:
+    """A group in training, of which is told what happens."""
+
+    def __init__(self, connection: "Connection[Any, Any]", device: str) -> None:
+        self._connection, self._device = connection, device
+        self._stopwatch: Stopwatch | None = None
+
+    def time(self, steps: int, checkpoint: float, together: int) -> None:
+        """Also tells its pace: so many steps are an epoch of so many trials, which begins now."""
+        self._stopwatch = Stopwatch(steps)
+        self._checkpoint, self._together = checkpoint, together
+
+    def end_step(self) -> bool:
+        """Called after every step but the last of an epoch; returns whether to stop."""
+        if self._stopwatch and self._device == "cpu":  # steps on a GPU are not waited for
+            self._tell_pace(self._stopwatch.end_step())
+        return self._connection.poll()
+
+    def end_epoch(self, training: "Training") -> None:
+        """Called after an epoch of each trial."""
+        if self._stopwatch:
+            self._tell_pace(self._stopwatch.end_epoch())
+        run_id, epoch, loss = training.trial.run_id, training.epoch, training.loss
+        said = {"kind": "epoch", "run_id": run_id, "epoch": epoch, "loss": loss}
+        self._connection.send(said)
+
+    def _tell_pace(self, seconds: float | None) -> None:
+        if seconds is not None:
+            share = seconds / self._together
+            pace = Pace(epoch=share, checkpoint=self._checkpoint, together=self._together)
+            self._connection.send({"kind": "pace", "pace": pace})
 
 
 def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:

@@ -65,3 +65,32 @@ def test_the_example_is_small_and_whole(rdvae: Run, clone: Path) -> None:
     size = sum(path.stat().st_size for path in clone.rglob("*") if path.is_file())
     assert size < 3e6
     assert "16 of 16 done, 0 running, 0 failed, 0 left" in rdvae("status", clone / "runs").stdout
+
+
+def _planned(target: str) -> str:
+    """What make would run for a target on a fresh machine."""
+    command = ["make", "--dry-run", "--always-make", target]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_the_demo_ends_with_how_to_use_rdvae_from_there() -> None:
+    """And it has installed all that the commands of the README need, visibly."""
+    planned = _planned("demo")
+    assert "'.[report]'" in planned
+    assert "--quiet" not in planned
+    installed, ran = planned.index("pip install"), planned.index("plot-rd")
+    assert "minutes" in planned[:installed]
+    for words in ("source .venv/bin/activate", ".venv/bin/rdvae"):
+        assert words in planned[ran:]
+        assert words in TEXT.partition("## The first three commands")[0]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
+def test_what_the_commands_write_is_ignored_by_git() -> None:
+    shown = re.findall(r"^(?:\$ )?rdvae .*?--out (\S+)", TEXT, re.MULTILINE)
+    written = {*shown, "report.html", "figures/rd.png", "figures/consistency-spread.csv"}
+    assert {"concept.pdf", "table1.tex"} <= written
+    command = ["git", "check-ignore", *written]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert set(done.stdout.split()) == written

@@ -73,7 +73,8 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
     repeated = frame.duplicated(_IDENTITY)
     if repeated.any():
         runs = frame.loc[repeated, "run_id"].nunique()
-        notes.append(f"{runs} runs lie in more than one place; each is counted once")
+        lie = "lies" if runs == 1 else "lie"
+        notes.append(f"{counted(runs, 'run')} {lie} in more than one place; each is counted once")
     frame = frame.loc[~repeated]
     usual = frame.groupby(["run_id", "epoch", "split"])["n_draws"].transform("first")
     other = frame["n_draws"].notna() & (frame["n_draws"] != usual)

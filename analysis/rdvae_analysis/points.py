@@ -109,14 +109,14 @@ def rd_points(
     """
     if distortion != "nll" and sigmas:
         raise BadInput(f"{distortion} is the same under every sigma: choose no sigma with it")
-    rows, notes = final_rows(frame)
-    rows = rows[rows["split"] == split]
+    finished, notes = final_rows(frame)
+    rows = finished[finished["split"] == split]
     rows = rows[rows["objective"].isin(objectives)] if objectives else rows
     rows, missing = _read_with(rows, distortion, sigmas)
     notes += missing
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
-        raise BadInput("; ".join([f"nothing to draw: {_not_there(frame, asked)}", *notes]))
+        raise BadInput("; ".join([f"nothing to draw: {_not_there(finished, asked)}", *notes]))
     column = "distortion" if distortion == "nll" else distortion
     finite = np.isfinite(rows[["rate", column]].astype(float)).all(axis=1)
     if not finite.all():
@@ -154,12 +154,12 @@ def _read_with(
     return rows, [f"no rows of {', '.join(missing)}; rdvae rescore makes them"] if missing else []
 
 
-def _not_there(frame: pd.DataFrame, asked: str) -> str:
-    objectives, sigmas = (", ".join(dict.fromkeys(frame[name])) for name in ("objective", "sigma"))
-    return (
-        f"no finished run has rows for {asked}; rows are there for {sigmas or 'nothing'} of "
-        f"{objectives or 'no model'}"
-    )
+def _not_there(finished: pd.DataFrame, asked: str) -> str:
+    """Says what was asked for, and what there is of the finished runs."""
+    if finished.empty:
+        return "no run has finished"
+    names = (", ".join(dict.fromkeys(finished[name])) for name in ("sigma", "objective"))
+    return f"no finished run has rows for {asked}; rows are there for {' of '.join(names)}"
 
 
 def _by_default(rows: pd.DataFrame) -> "pd.Series[bool]":

@@ -8,6 +8,7 @@ import click
 
 from rdkit_vae import __version__
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.grammar import unknown
 
 COMMANDS = {
     "datasets": "list the datasets, where they were found, and how to get those that were not",
@@ -34,6 +35,13 @@ class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(unknown(args[0], COMMANDS, "command"), ctx)
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
@@ -46,7 +54,11 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_LazyGroup, invoke_without_command=True)
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="rdvae")
 @click.pass_context
 def cli(ctx: click.Context) -> None:

@@ -22,6 +22,10 @@ MOST_DRAWS = 127
 _NAME_ONE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
 
 
+class NoImages(BadData):
+    """The images of a checkpoint are not there, or are others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a model runs, and on which images.
@@ -71,8 +75,9 @@ class Measured:
     @property
     def images(self) -> str:
         """How many were evaluated, in words."""
-        counts = (f"{len(found.kl)} {split}" for split, found in self.statistics.items())
-        return f"{' and '.join(counts)} images"
+        counts = [len(found.kl) for found in self.statistics.values()]
+        words = (f"{n} {split}" for n, split in zip(counts, self.statistics, strict=True))
+        return f"{' and '.join(words)} {'image' if counts[-1] == 1 else 'images'}"
 
 
 _PLACE_OPTIONS = (
@@ -176,14 +181,17 @@ def images_of(path: Path, checkpoint: "Checkpoint", place: Place) -> "Images":
     """The images that the checkpoint read from `path` was trained on, wherever they are now.
 
     Raises:
-        BadData: they are not there, or others.
+        NoImages: they are not there, or others.
+        BadData: the checkpoint says of them what is not so.
     """
     trial = checkpoint.trial
     try:
-        images = _load(place.dataset or trial.dataset, place.data_dir, trial.image_size)
+        data_dir = place.data_dir or _remembered(path, trial, place)
+        images = _load(place.dataset or trial.dataset, data_dir, trial.image_size)
         bind(trial, images.sha256)
     except RdvaeError as error:
-        raise BadData(f"{path} needs its images: {error}; --dataset names another place") from error
+        advice = "--dataset names another place"
+        raise NoImages(f"{path} needs its images: {error}; {advice}") from error
     if (images.shape, images.levels) != (checkpoint.shape, checkpoint.levels):
         raise BadData(
             f"{path}: damaged checkpoint (of images of shape {checkpoint.shape} and "
@@ -191,6 +199,21 @@ def images_of(path: Path, checkpoint: "Checkpoint", place: Place) -> "Images":
             "train it again with the same sweep command"
         )
     return images
+
+
+def _remembered(path: Path, trial: Trial, place: Place) -> str | None:
+    """Where the sweep around a checkpoint read its images, unless the user says where they are."""
+    from rdkit_vae.datasets import request_for, source_of
+    from rdkit_vae.store import sweep_around
+
+    if place.dataset is not None:
+        return None
+    request = request_for(trial.dataset, image_size=trial.image_size)  # with RDVAE_DATA
+    if source_of(trial.dataset).find(request) is not None:
+        return None
+    sweep = sweep_around(path)
+    folder = sweep.data_dir() if sweep else None
+    return None if folder is None else str(folder)
 
 
 @functools.lru_cache(maxsize=1)  # many checkpoints in a row are of one dataset

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.grammar import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,8 @@ def command(folder: Path, split: str, out: Path) -> None:
         name = "-".join(words)
         first = part.iloc[0]
         click.echo(
-            f"{dataset}, {first['architecture']}, {first['latents']} latents, {split} split; "
-            "nats per image"
+            f"{dataset}, {first['architecture']}, {counted(first['latents'], 'latent')}, "
+            f"{split} split; nats per image"
         )
         for section in (_spread, _pairs, _matched, _overlay):
             section(part, _Writer(out, name, split), split, folder)

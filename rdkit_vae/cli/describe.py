@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.checkpoints import Measured, Wanted, measured, with_measuring_options
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.grammar import SIGMAS, are, counted
 
 if TYPE_CHECKING:
     from rdkit_vae.statistics import RateSplit
@@ -40,8 +40,8 @@ def _head(of: Measured) -> str:
         f"  {trial.run_id}, epoch {of.epoch} of {trial.epochs}, step {of.step}\n"
         f"  trained on {trial.dataset} with {trial.objective} "
         f"({OBJECTIVES[trial.objective].about}), beta = {trial.beta:g}{variance}\n"
-        f"  {trial.architecture}, {trial.latents} latents, D = {test.dims}; "
-        f"{of.images}, {test.sse.shape[1]} draws, {of.source}\n"
+        f"  {trial.architecture}, {counted(trial.latents, 'latent')}, D = {test.dims}; "
+        f"{of.images}, {counted(test.sse.shape[1], 'draw')}, {of.source}\n"
         f"  SHA-256 {of.sha256}"
     )
 
@@ -108,7 +108,7 @@ def _rates(of: Measured) -> str:
         lines.append(
             f"  {split:5} {found.unit_rate.sum():.2f} = {found.mutual_information:.2f} "
             f"(se {found.mutual_information_se:.2f}) + {found.marginal_kl:.2f}; "
-            f"{len(statistics.kl)} images can show at most log n = {ceiling:.2f}{remark}"
+            f"{counted(len(statistics.kl), 'image')} can show at most log n = {ceiling:.2f}{remark}"
         )
     return "\n".join(lines)
 
@@ -130,7 +130,8 @@ def _units(of: Measured) -> str:
             "active": ["yes" if v > ACTIVE else "no" for v in found.unit_variance],
         }
     ).sort_values("rate", ascending=False)
+    active = found.active_units
     return (
-        f"{found.active_units} of {len(frame)} units are active on test (the posterior mean varies "
-        f"by more than {ACTIVE:g} over images)\n" + to_text(frame)
+        f"{active} of {counted(len(frame), 'unit')} {are(active)} active on test "
+        f"(the posterior mean varies by more than {ACTIVE:g} over images)\n" + to_text(frame)
     )

@@ -1,5 +1,6 @@
 """`rdvae plot`: any figure of the analysis layer. Never imports torch."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import click
 from rdkit_vae.cli import plot_rd
 from rdkit_vae.cli.options import check_suffixes, columns_option, split_option
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.grammar import counted, few, parse_sigma, shown
+from rdkit_vae.grammar import counted, few, parse_sigma, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +22,17 @@ class _Figures(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands:
-            known = ", ".join(self.commands)
-            raise click.UsageError(f"unknown figure {shown(args[0])}; known: {known}", ctx)
+            raise click.UsageError(unknown(args[0], self.commands, "figure"), ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the figures, each with the whole first paragraph of its help."""
+        about = {
+            name: inspect.cleandoc(figure.help or "").partition("\n\n")[0].replace("\n", " ")
+            for name, figure in self.commands.items()
+        }
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(about.items()))
 
 
 @click.group("plot", cls=_Figures, invoke_without_command=True)

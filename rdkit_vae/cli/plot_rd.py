@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rdkit_vae.cli.options import bounds_of, check_suffixes, columns_option, sigmas_of, split_option
-from rdkit_vae.grammar import one_of
+from rdkit_vae.grammar import counted, one_of
 from rdkit_vae.objectives import OBJECTIVES
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -84,4 +84,4 @@ def command(
     figure = rd(points, distortion=distortion, split=split, columns=int(columns), xlim=x, ylim=y)
     for path in out:
         save(figure, Path(path))
-        click.echo(f"drew {len(points)} points: {path}")
+        click.echo(f"drew {counted(len(points), 'point')}: {path}")

@@ -15,7 +15,7 @@ from rdkit_vae.cli.checkpoints import (
 )
 from rdkit_vae.cli.options import check_suffixes, sigmas_of
 from rdkit_vae.errors import BadData
-from rdkit_vae.grammar import ON_REQUEST, SIGMAS, whole
+from rdkit_vae.grammar import ON_REQUEST, SIGMAS, counted, whole
 
 if TYPE_CHECKING:
     from rdkit_vae.sigma import Reading
@@ -110,7 +110,7 @@ def command(
     for found, rows in scored:
         _print(found, rows, bounds)
     for name in out:
-        click.echo(f"wrote {sum(len(rows) for _, rows in scored)} rows to {name}")
+        click.echo(f"wrote {counted(sum(len(rows) for _, rows in scored), 'row')} to {name}")
 
 
 def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
@@ -191,8 +191,8 @@ def _print(of: Measured, rows: list[dict[str, Any]], bounds: bool) -> None:
         return
     first = rows[0]
     click.echo(
-        f"  {first['run_id']}, epoch {first['epoch']}; {of.images}, {first['n_draws']} draws, "
-        f"{of.source}; nats per image"
+        f"  {first['run_id']}, epoch {first['epoch']}; {of.images}, "
+        f"{counted(first['n_draws'], 'draw')}, {of.source}; nats per image"
     )
     frame = pd.DataFrame(rows).rename(columns={"is_density": "density"})
     frame["density"] = frame["density"].map({True: "yes", False: "no"})

@@ -1,5 +1,6 @@
 """`rdvae sample`."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
+from rdkit_vae.cli.checkpoints import NoImages, Place, images_of, with_place_options
 from rdkit_vae.cli.options import split_option
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import counted
@@ -73,32 +74,55 @@ def command(
     from rich.console import Console
     from rich.progress import track
 
+    from rdkit_vae.store import sweep_around
     from rdkit_vae.sweep import choose_device
 
     checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
     if out is None:
-        loose = [path for path in checkpoints if path.exists() and not _in_sweep(path)]
+        loose = [path for path in checkpoints if path.exists() and not sweep_around(path)]
         if loose:
             raise click.UsageError(f"{loose[0]} lies in no sweep: --out names a folder")
     console, where = Console(stderr=True), Place(**place)
     where = replace(where, device=choose_device(where.device))
     wanted = {"n_images": n_images, "n_prior": n_prior, "split": split, "seed": seed}
-    failed, written = [], []
+    failed: list[RdvaeError] = []
+    written = []
     for path in track(checkpoints, "drawing", console=console, disable=not console.is_terminal):
         try:
             written.append(_sample(path, out, where, wanted))
         except RdvaeError as error:
-            failed.append(str(error))
-    if not written and len(failed) == 1:
-        raise BadData(failed[0])
-    for reason in failed:
+            failed.append(error)
+    reasons = list(_reasons(failed))
+    if not written and len(reasons) == 1:
+        raise BadData(reasons[0])
+    for reason in reasons:
         click.echo(f"rdvae: left out {reason}", err=True)
     if not written:
         raise BadData("no picture was made")
+    places = sorted({str(path if len(written) == 1 else path.parent.parent) for path in written})
     click.echo(
         f"pictures of {counted(len(written), 'checkpoint')}, seed {seed}: "
-        f"{out or ', '.join(sorted({str(path.parent.parent) for path in written}))}"
+        f"{out if out and len(written) > 1 else ', '.join(places)}\n"
+        f"Draw them: rdvae plot samples {out or _folder_of(paths, written)}"
     )
+
+
+def _reasons(failed: list[RdvaeError]) -> Iterator[str]:
+    """Why checkpoints were left out; images that are not there are said once."""
+    lost = [error for error in failed if isinstance(error, NoImages)]
+    for error in failed:
+        more = len(lost) - 1
+        if error not in lost or more == 0:
+            yield str(error)
+        elif error is lost[0]:
+            yield f"{error}; so do {counted(more, 'other checkpoint')}"
+
+
+def _folder_of(paths: tuple[Path, ...], written: list[Path]) -> Path:
+    """A folder with all the pictures below it: as the user named it, where that is one."""
+    if len(paths) == 1 and paths[0].is_dir():
+        return paths[0]
+    return Path(os.path.commonpath([path.parent.parent.parent for path in written]))
 
 
 def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) -> Path:
@@ -158,8 +182,3 @@ def _checkpoints(path: Path) -> Iterator[Path]:
     if not any(last):
         raise BadData(f"{path}: no checkpoint of a sweep below it")
     yield from (checkpoint for checkpoint in last if checkpoint)
-
-
-def _in_sweep(checkpoint: Path) -> bool:
-    run = checkpoint.absolute().parent
-    return run.parent.name == "checkpoints" and (run.parent.parent / "sweep.json").exists()

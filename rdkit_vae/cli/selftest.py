@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rdkit_vae.grammar import are, counted
+
 if TYPE_CHECKING:
     from rdkit_vae.selftest import Check
 
@@ -42,7 +44,11 @@ def command(ctx: click.Context) -> int:
     for check in apart:
         click.echo(_departure(check))
     seconds = time.monotonic() - start
-    verdict = f"{failed} models are off by more than {TOLERANCE:.0%}" if failed else "all passed"
+    verdict = (
+        f"{counted(failed, 'model')} {are(failed)} off by more than {TOLERANCE:.0%}"
+        if failed
+        else "all passed"
+    )
     click.echo(f"\n{verdict}, in {seconds:.0f} s")
     return FAILED if failed else 0
 

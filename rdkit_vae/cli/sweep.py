@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ import click
 
 from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
 from rdkit_vae.cli.sweep_run import Run, estimate, nearest, train
+from rdkit_vae.datasets import DATASETS
 from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
-from rdkit_vae.grid import grid, pairs
+from rdkit_vae.grid import PAPER_BATCH, PAPER_EPOCHS, grid, pairs
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.trial import DEFAULT_PRECISION, PRECISIONS, PROTOCOLS, TRAIN_IMAGES, bind
@@ -29,6 +31,19 @@ def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None
         what = "processes" if param.name == "jobs" else "trials"
         raise click.BadParameter(f"must be 'auto' or a number of {what}, got {value!r}")
     return int(value)
+
+
+def _by_dataset(name: str, paper: int | None = None) -> str:
+    """Help that lists a setting's defaults: the commonest one, and where it is another."""
+    values = {key.partition(":")[0]: getattr(source, name) for key, source in DATASETS.items()}
+    ((common, _),) = Counter(values.values()).most_common(1)
+    others: dict[int, list[str]] = {}
+    for dataset, value in values.items():
+        if value != common:
+            others.setdefault(value, []).append(dataset)
+    parts = [str(common), *(f"{', '.join(names)}: {value}" for value, names in others.items())]
+    parts += [f"protocol paper: {paper}"] if paper else []
+    return f"[default: {'; '.join(parts)}]"
 
 
 @click.command("sweep")
@@ -86,7 +101,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None
     show_default=True,
     help="; ".join(f"{name}: {entry.about}" for name, entry in ARCHITECTURES.items()),
 )
-@click.option("--latents", type=click.IntRange(1, 65536), help="[default: by dataset]")
+@click.option("--latents", type=click.IntRange(1, 65536), help=_by_dataset("latents"))
 @click.option(
     "--protocol",
     metavar="NAME",
@@ -94,8 +109,10 @@ def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None
     show_default=True,
     help="; ".join(f"{name}: {entry.about}" for name, entry in PROTOCOLS.items()),
 )
-@click.option("--epochs", type=click.IntRange(1, 10**6), help="[default: by dataset]")
-@click.option("--batch-size", type=click.IntRange(1, 10**6), help="[default: by dataset]")
+@click.option("--epochs", type=click.IntRange(1, 10**6), help=_by_dataset("epochs", PAPER_EPOCHS))
+@click.option(
+    "--batch-size", type=click.IntRange(1, 10**6), help=_by_dataset("batch_size", PAPER_BATCH)
+)
 @click.option("--lr", metavar="X", callback=positive_option, help="Of AdamW.  [default: 1e-3]")
 @click.option(
     "--checkpoints",
@@ -215,6 +232,7 @@ def command(
     run = Run(
         trials=trials,
         images=images,
+        data_dir=data_dir or os.environ.get("RDVAE_DATA"),
         sweep=Sweep(folder),
         jobs=choose_jobs(jobs, device),
         pack=pack,

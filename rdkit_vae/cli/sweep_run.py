@@ -33,6 +33,7 @@ class Run:
 
     trials: list[Trial]
     images: "Images"
+    data_dir: str | None
     sweep: "Sweep"
     jobs: int
     pack: int | None
@@ -96,15 +97,17 @@ def estimate(run: Run) -> int:
         click.echo(f"{state.status:8} {run_id}")
     left = run.left(states)
     if not left:
-        click.echo(f"{len(run.trials)} trials, none left to run in {run.sweep.root}")
+        click.echo(f"{counted(len(run.trials), 'trial')}, none left to run in {run.sweep.root}")
         return 0
     about = calibrate.estimate(
         left, run.images, jobs=run.jobs, pack=run.packed(left), device=run.device
     )
     first = left[0]
+    checkpoints = "checkpoint" if len(first.checkpoints) == 1 else "checkpoints"
+    epochs = ", ".join(map(str, first.checkpoints))
     click.echo(
-        f"{len(run.trials)} trials, {len(left)} to run into {run.sweep.root}: "
-        f"{first.epochs} epochs, checkpoints after {', '.join(map(str, first.checkpoints))}\n"
+        f"{counted(len(run.trials), 'trial')}, {len(left):,} to run into {run.sweep.root}: "
+        f"{counted(first.epochs, 'epoch')}, {checkpoints} after {epochs}\n"
         f"about {duration(about.seconds)} on {run.jobs} x {run.device}, "
         f"about {megabytes(about.bytes)} of disk"
     )
@@ -132,17 +135,16 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
     from rdkit_vae.sweep import opened, run_sweep
     from rdkit_vae.tensorboard import Scalars
 
-    with opened(run.sweep, run.trials, run.images, join=run.join):
+    with opened(run.sweep, run.trials, run.images, data_dir=run.data_dir, join=run.join):
         before = run.states()
         left = {trial: before[trial.run_id] for trial in run.left(before)}
         pack = run.packed([*left])
-        _greet(run, before, len(left), pack)
+        _greet(run, before, len(left))
         for run_id, state in before.items():
             if state.status == OK:  # a process may have died as it was to do this
                 run.sweep.resume_file(run_id).unlink(missing_ok=True)
-        finished = [trial.run_id for trial in run.trials if trial not in left]
         with (
-            SweepProgress(run.trials, finished, Console()) as progress,
+            SweepProgress(run.trials, [*left], run.jobs, Console()) as progress,
             closing(Scalars(run.sweep)) as scalars,
         ):
 
@@ -164,17 +166,16 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
             )
 
 
-def _greet(run: Run, states: "dict[str, State]", left: int, pack: int) -> None:
+def _greet(run: Run, states: "dict[str, State]", left: int) -> None:
     first = run.trials[0]
     shape = "x".join(map(str, run.images.shape))
     steps = first.steps_per_epoch(len(run.images.train))
-    at_once = f", {pack} at once on each" if pack > 1 else ""
     click.echo(
-        f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
-        f"images of {shape}\n"
-        f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
-        f"{_standing(run, states, left)} on {run.jobs} x {run.device}{at_once}, "
-        f"into {run.sweep.root}"
+        f"{first.dataset}: {len(run.images.train):,} train and "
+        f"{counted(len(run.images.test), 'test image')} of {shape}\n"
+        f"{first.architecture}, {counted(first.latents, 'latent')}, "
+        f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
+        f"{_standing(run, states, left)} on {run.jobs} x {run.device}, into {run.sweep.root}"
     )
 
 
@@ -226,7 +227,8 @@ def _print_elbos(sweep: "Sweep", states: "dict[str, State]") -> None:
     for note in [*notes, *left_out]:
         click.echo(f"rdvae: {note}", err=True)
     if table.empty:
-        click.echo(f"no trial of {len(states)} was finished")
+        what = "the trial was not" if len(states) == 1 else f"no trial of {len(states):,} was"
+        click.echo(f"{what} finished; why: rdvae status {sweep.root}")
         return
     click.echo("\nELBO in nats per image on the test split, by interpretation of the variance:\n")
     click.echo(to_text(table))

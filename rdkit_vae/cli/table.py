@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.grammar import parse_sigma
+from rdkit_vae.grammar import counted, parse_sigma
 
 _NOT_A_DENSITY = (
     "sigma optimal looks at x, so these bound no likelihood; --sigma shared or mixture does"
@@ -56,4 +56,4 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     write_atomic(out, text.encode())
-    click.echo(f"wrote {len(table)} rows: {out}")
+    click.echo(f"wrote {counted(len(table), 'row')}: {out}")

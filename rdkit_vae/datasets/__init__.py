@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import shown
+from rdkit_vae.grammar import shown, unknown
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
@@ -182,7 +182,7 @@ def source_of(name: str) -> Source:
         raise BadInput(f"dataset {shown(name)}: not a name that can be written down")
     source = DATASETS.get(f"{kind}:PATH" if colon else kind)
     if source is None or (colon and not path):
-        raise BadInput(f"unknown dataset {shown(name)}; known: {', '.join(DATASETS)}")
+        raise BadInput(unknown(name, DATASETS, "dataset"))
     return source
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rdkit_vae.datasets import DATASETS, Request
 from rdkit_vae.datasets.decode import Recipe, decode
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, cause_of
 
 CROP, SIZE = 148, 64
 _CACHE = f"rdvae-celeba-{CROP}-{SIZE}"
@@ -39,7 +39,7 @@ def load(request: Request) -> Images:
     try:
         text = partition.read_text("utf-8", "replace")
     except OSError as error:
-        raise BadData(f"{partition}: cannot be read ({error.strerror})") from error
+        raise BadData(f"{partition}: cannot be read ({cause_of(error)})") from error
     listed = hashlib.sha256(text.encode()).hexdigest()
     facts = _cached_facts(root)
     if facts is None or facts["partition_sha256"] != listed:

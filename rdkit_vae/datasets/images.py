@@ -1,6 +1,13 @@
 """The one form that every dataset takes: two uint8 arrays and what is known of them."""
 
+import contextlib
+import fcntl
 import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, CannotWrite, cause_of
 
 Pixels = npt.NDArray[np.uint8]
+_SHARED_PREFIX = "rdvae-images-"
+_SHARED_NAME = re.compile(rf"{_SHARED_PREFIX}[a-z0-9_]{{8}}")  # as mkdtemp makes them
+_SHARED_FILES = ("train.npy", "test.npy")
 EVERY_FIFTH = "every fifth image, counted from the fifth, is test; the others are train"
 
 
@@ -96,13 +106,72 @@ def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder for `share` in the system's temporary one, which is removed in the end.
+
+    It is locked meanwhile. A lock ends with its process, however that ends: so what processes that
+    were killed have left there is known, and is removed first.
+
+    Raises:
+        CannotWrite: it cannot be made.
+    """
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    folder, descriptor = _locked_folder()
+    try:
+        yield folder
+    finally:
+        _remove(folder, descriptor)
+        os.close(descriptor)
+
+
+def _locked_folder() -> tuple[Path, int]:
+    while True:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=_SHARED_PREFIX))
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise CannotWrite(f"{place}: cannot be written ({cause_of(error)})") from error
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.is_dir():  # else another sweep took it for abandoned, before it was locked
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Removes the folders of this user in a place that no process holds."""
+    for folder in place.glob(f"{_SHARED_PREFIX}*"):
+        if not _SHARED_NAME.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where held
+                    _remove(folder, descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _remove(folder: Path, descriptor: int) -> None:
+    """Removes the files that `share` writes and then the folder, unless others lie in it."""
+    for name in _SHARED_FILES:
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=descriptor)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def share(images: Images, folder: Path) -> dict[str, Any]:
     """Makes a small description from which other processes map the same images, uncopied.
 
     Splits that are not memory-mapped yet are written to `folder`.
 
     Raises:
-        BadData: the folder cannot be written.
+        CannotWrite: the folder cannot be written.
     """
     splits = {}
     for split in ("train", "test"):
@@ -111,7 +180,7 @@ def share(images: Images, folder: Path) -> dict[str, Any]:
             try:
                 np.save(folder / f"{split}.npy", pixels)
             except OSError as error:
-                raise BadData(f"{folder}: cannot be written ({error.strerror})") from error
+                raise CannotWrite(f"{folder}: cannot be written ({cause_of(error)})") from error
             pixels = np.load(folder / f"{split}.npy", mmap_mode="r")
         splits[split] = (str(pixels.filename), _offset(pixels), pixels.shape)
     return {

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from rdkit_vae.cli import COMMANDS
 from rdkit_vae.cli.selftest import command as selftest_command
 from rdkit_vae.conventions import CONVENTIONS
+from rdkit_vae.datasets import DATASETS
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.objectives import OBJECTIVES
 from rdkit_vae.parquet import read_statistics
@@ -127,6 +129,65 @@ def test_bad_input_ends_in_one_line_and_trains_nothing(
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("rdvae: ")
     assert list(tmp_path.iterdir()) == []
+
+
+MEANT = {
+    "swep": (["swep"], "sweep"),
+    "plto": (["plto", "rd"], "plot"),
+    "concpet": (["plot", "concpet", "runs"], "concept"),
+    "minst": (["sweep", "--dataset", "minst"], "mnist"),
+    "optimol": (["sweep", "--objectives", "optimol"], "optimal"),
+    "cnov": (["sweep", "--architecture", "cnov"], "conv"),
+    "papre": (["sweep", "--protocol", "papre"], "paper"),
+    "Shared": (["rescore", "--sigma", "Shared", "x.pt"], "shared"),
+    "bsvae": (["decode-loss", "--convention", "bsvae"], "bs-vae"),
+    "--beta": (["sweep", "--beta", "1"], "--betas"),
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_name_that_is_almost_one_is_asked_about(name: str, main: Run, tmp_path: Path) -> None:
+    arguments, meant = MEANT[name]
+    done = main(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert re.search(rf"[Dd]id you mean '?{meant}'?\?", done.stderr), done.stderr
+
+
+def test_a_name_that_is_like_none_is_not_guessed_at(main: Run, tmp_path: Path) -> None:
+    for arguments in (["zzz"], ["sweep", "--objectives", "zzz"], ["plot", "zzz"]):
+        assert "did you mean" not in main(*arguments, cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["plot", "concept"]])
+def test_h_is_help(command: list[str], main: Run, tmp_path: Path) -> None:
+    short, long = (main(*command, option, cwd=tmp_path) for option in ("-h", "--help"))
+    assert short.returncode == 0
+    assert short.stdout == long.stdout
+
+
+def test_no_line_of_help_is_cut(main: Run, tmp_path: Path) -> None:
+    for command in ([], ["plot"]):
+        listed = main(*command, "--help", cwd=tmp_path).stdout.partition("Commands:")[2]
+        assert "..." not in listed
+    assert "the paper's Fig. 2)." in listed
+
+
+def test_help_tells_the_defaults_of_each_dataset(main: Run, tmp_path: Path) -> None:
+    said = " ".join(main("sweep", "--help", cwd=tmp_path).stdout.split())
+    for option, name in (
+        ("latents", "latents"),
+        ("epochs", "epochs"),
+        ("batch-size", "batch_size"),
+    ):
+        (listed,) = re.findall(rf"--{option} INTEGER RANGE \[default: ([^]]*)\]", said)
+        common, *others = listed.split("; ")
+        told = {
+            n: v for part in others for names, v in [part.split(": ")] for n in names.split(", ")
+        }
+        for dataset, source in DATASETS.items():
+            found = told.get(dataset.partition(":")[0], common)
+            assert int(found) == getattr(source, name)
 
 
 def test_unknown_names_list_the_known(rdvae: Run) -> None:
@@ -349,6 +410,15 @@ def test_lint_of_a_runs_folder_and_of_a_table(
     assert done.returncode == 1
     for rule in ("different-split", "not-a-density", "variance-follows-beta", "different-readings"):
         assert f"{rule} [" in done.stdout
+    # Both splits of one reading: within each, all of it compares.
+    one = rdvae("lint", sweep_folder, "--sigma", "shared")
+    assert one.returncode == 0, one.stdout
+    assert "different-split [24 claims]" in one.stdout.partition("to keep in mind")[2]
+    assert "24 claims of 12 models" in one.stdout
+    own = rdvae("lint", sweep_folder, "--sigma", "own", "--split", "test")
+    assert own.returncode == 0
+    assert "6 claims of 6 models" in own.stdout
+    assert rdvae("lint", sweep_folder, "--sigma", "constant:3").returncode == 2
     pd.DataFrame({"model": ["a", "b"], "elbo": [1, 2], "variance": [0.1, 0.1]}).to_csv(
         tmp_path / "t.csv"
     )
@@ -403,7 +473,7 @@ def test_selftest_fails_where_a_number_is_off(monkeypatch: pytest.MonkeyPatch) -
     done = CliRunner().invoke(selftest_command, standalone_mode=False)
     assert done.return_value == 1
     assert "OFF" in done.output
-    assert "1 models are off by more than 1%" in done.output
+    assert "1 model is off by more than 1%" in done.output
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut"])

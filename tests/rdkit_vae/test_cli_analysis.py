@@ -1,5 +1,6 @@
 """The commands that draw and tabulate, run as a user runs them."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -52,7 +53,16 @@ def test_pictures_are_made_and_drawn(main: Run, sweep_folder: Path, tmp_path: Pa
     done = main("plot", "samples", "small", cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr == "rdvae: small: no pictures below it; 'rdvae sample small' makes them\n"
-    assert main("sample", "small", cwd=tmp_path).stdout.endswith("small/samples\n")
+    made = main("sample", "small", cwd=tmp_path).stdout
+    folder = tmp_path / "small" / "samples"
+    told = f"pictures of 12 checkpoints, seed 0: {folder}\nDraw them: rdvae plot samples small\n"
+    assert made == told
+    one = next((tmp_path / "small" / "checkpoints").glob("*/epoch=00003.pt"))
+    said = main("sample", one, "--out", "one", cwd=tmp_path).stdout
+    (picture,) = (tmp_path / "one").iterdir()
+    assert f"pictures of 1 checkpoint, seed 0: one/{picture.name}\n" in said
+    (drawing,) = re.findall("Draw them: rdvae (.*)", said)
+    assert main(*drawing.split(), cwd=tmp_path).stdout == "drew 1 model: figures/samples.png\n"
     done = main("plot", "samples", "small", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr == "rdvae: left out the pictures of 6 checkpoints of further seeds\n"
@@ -211,3 +221,36 @@ def test_what_has_no_rows_is_said(main: Run, sweep_folder: Path, tmp_path: Path)
     done = main("plot", "rd", sweep_folder, "--objective", "learned", cwd=tmp_path)
     assert done.returncode == 2
     assert "constant, optimal" in done.stderr
+
+
+def test_a_sweep_whose_trials_all_crashed_offers_nothing(
+    main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    for path in (sweep_folder / "results").iterdir():
+        rows = [row | {"status": "crashed"} for row in read_results(path).to_pylist()]
+        write_results(tmp_path / "runs" / "results" / path.name, rows, {})
+    done = main("plot-rd", "runs", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("rdvae: nothing to draw: no run has finished; left out 12 runs")
+    assert "rows are there" not in done.stderr
+
+
+def test_one_is_no_plural(main: Run, sweep_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("model,elbo,variance\na,1,0.1\n")
+    assert "1 claim of 1 model\n" in main("lint", "t.csv", cwd=tmp_path).stdout
+    checkpoint = next((sweep_folder / "checkpoints").glob("*/epoch=00003.pt"))
+    done = main("rescore", "--sigma", "half", "--draws", "1", checkpoint, cwd=tmp_path)
+    assert "359 train and 359 test images, 1 draw," in done.stdout
+    arguments = ("--betas", "1", "--objectives", "optimal", "--architecture", "linear")
+    small = ("--latents", "1", "--epochs", "1", "--batch-size", "5000", "--draws", "1")
+    done = main("sweep", *arguments, *small, "--dry-run", "--out", "x", cwd=tmp_path)
+    assert "1 trial, 1 to run into x: 1 epoch, checkpoint after 1\n" in done.stdout
+    done = main("sweep", *arguments, *small, "--out", "x", cwd=tmp_path)
+    assert "linear, 1 latent, 1 epoch of 1 step\n" in done.stdout
+    results = next((tmp_path / "x" / "results").iterdir())
+    rows = [row | {"status": "crashed"} for row in read_results(results).to_pylist()]
+    write_results(results, rows, {})
+    done = main("sweep", *arguments, *small, "--out", "x", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "the trial was not finished; why: rdvae status x\n" in done.stdout
+    assert "Draw it" not in done.stdout

@@ -200,3 +200,14 @@ def test_what_is_no_table_is_an_error(tmp_path: Path) -> None:
     for name in ("t.txt", "t.parquet", "missing.csv"):
         with pytest.raises(BadData, match=name):
             read_claims(tmp_path / name)
+
+
+def test_models_on_both_splits_compare_within_each(tmp_path: Path) -> None:
+    """Only where one is told on train and another on test, the splits are in the way."""
+    claims = {"elbo": [1, 2, 3, 4], "variance": [0.1] * 4, "split": ["train", "test"] * 2}
+    both = _lint(tmp_path, model=list("aabb"), **claims)
+    assert _rules(both) == {"different-split"}
+    assert not both.findings[0].hinders
+    assert sorted(len(group) for group in both.groups.values()) == [2, 2]
+    apart = _lint(tmp_path, model=list("abab"), **claims)
+    assert apart.findings[0].hinders

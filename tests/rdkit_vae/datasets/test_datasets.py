@@ -1,5 +1,9 @@
 """What holds for every dataset, and digits."""
 
+import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ from scipy import stats
 from rdkit_vae import load_dataset
 from rdkit_vae.datasets import DATASETS, source_of
 from rdkit_vae.datasets.gaussian import EIGENVALUES
-from rdkit_vae.datasets.images import Images, share, shared
+from rdkit_vae.datasets.images import Images, share, shared, shared_folder
 from rdkit_vae.errors import BadData, BadInput
 
 
@@ -88,3 +92,85 @@ def test_slices_of_a_memory_map_are_shared_in_place(tmp_path: Path) -> None:
     again = shared(share(images, tmp_path))
     assert np.array_equal(again.test, pixels[6:])
     assert [path.name for path in tmp_path.iterdir()] == ["all.npy"]
+
+
+def test_why_the_images_cannot_be_written_is_said(tiny: Images, tmp_path: Path) -> None:
+    """NumPy's own error on a disk that is full has no error number."""
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from rdkit_vae.datasets.images import Images, share\n"
+        "from rdkit_vae.errors import CannotWrite\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "pixels = np.zeros((50, 1, 40, 40), np.uint8)\n"
+        "images = Images(name='npz:x', train=pixels, test=pixels, split_rule='')\n"
+        "try:\n"
+        "    share(images, Path(sys.argv[1]))\n"
+        "except CannotWrite as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"cannot be written \(80000 requested and \d+ written\)", done.stdout)
+
+
+HOLD = (
+    "import sys\n"
+    "from rdkit_vae.datasets import load_dataset\n"
+    "from rdkit_vae.datasets.images import share, shared, shared_folder\n"
+    "with shared_folder() as folder:\n"
+    "    share(load_dataset('digits'), folder)\n"
+    "    print(folder, flush=True)\n"
+    "    sys.stdin.read()\n"
+)
+
+
+def test_images_of_a_killed_sweep_are_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a living one are not, nor anything that only looks like them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    command = [sys.executable, "-c", HOLD]
+    living, killed = (subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for _ in range(2))
+    with living, killed:
+        folders = []
+        for process in (living, killed):
+            assert process.stdout is not None
+            folders.append(Path(process.stdout.readline().strip()))
+        killed.kill()
+        killed.wait()
+        kept = _what_only_looks_like_it(tmp_path)
+        assert folders[1].is_dir()
+        with shared_folder() as own:
+            assert not folders[1].exists()
+            assert {*tmp_path.iterdir()} == {own, folders[0], *kept}
+            assert {path.name for path in folders[0].iterdir()} == {"train.npy", "test.npy"}
+        living.communicate("")
+    assert {*tmp_path.iterdir()} == kept
+    assert (tmp_path / "elsewhere" / "train.npy").read_text() == "another's"
+    assert (tmp_path / "rdvae-images-linked_1" / "train.npy").is_symlink()
+
+
+def _what_only_looks_like_it(place: Path) -> set[Path]:
+    elsewhere, link, linked = (
+        place / "elsewhere",
+        place / "rdvae-images-linkto_1",
+        "rdvae-images-linked_1",
+    )
+    elsewhere.mkdir()
+    (elsewhere / "train.npy").write_text("another's")
+    link.symlink_to(elsewhere)
+    (place / linked).mkdir()
+    (place / linked / "train.npy").symlink_to(elsewhere / "train.npy")
+    (place / "rdvae-images-file_123").write_text("no folder")
+    (place / "rdvae-images-abc_1234.bak").mkdir()
+    return {
+        elsewhere,
+        link,
+        place / linked,
+        place / "rdvae-images-file_123",
+        place / "rdvae-images-abc_1234.bak",
+    }
