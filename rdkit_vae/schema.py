@@ -19,6 +19,11 @@ class Column:
     meaning: str
     since: int
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it holds numbers."""
+        return self.type in ("double", "int64")
+
 
 def _column(type_: str, meaning: str, unit: str = "", *, since: int = 1) -> Column:
     return Column(type=type_, unit=unit, meaning=meaning, since=since)
@@ -81,6 +86,38 @@ COLUMNS: Mapping[str, Column] = {
     "code_version": _column("string", "version of rdvae that made the row, and hash of its source"),
     "created_at": _column("string", "when the row was made, UTC, ISO 8601"),
 }
+
+# What numbers can be, beyond finite: a row with another one is not drawn, tabulated or compared.
+POSITIVE = frozenset(
+    {
+        *("latents", "beta", "train_sigma2", "epochs", "sigma2", "sigma2_floor", "s_min", "s_max"),
+        *("mse", "n_images", "n_draws", "dims"),
+    }
+)
+NOT_NEGATIVE = frozenset(
+    {
+        *("seed", "epoch", "step", "floored", "rate", "rate_se", "distortion_se", "elbo_se"),
+        *("mutual_information_se", "active_units"),
+    }
+)
+# What an evaluation gives: null where the status is not ok.
+MEASURED = frozenset(
+    {
+        *("sigma2", "sigma2_floor", "s_min", "s_max", "floored", "is_density", "caveat", "rate"),
+        *("distortion", "elbo", "rate_se", "distortion_se", "elbo_se", "mse", "psnr"),
+        *("bits_per_dim", "mutual_information", "mutual_information_se", "marginal_kl"),
+        *("active_units", "n_images", "n_draws", "dims", "checkpoint_sha256"),
+    }
+)
+# What may be null elsewhere too: not every model has it, or nothing hangs on it.
+NULLABLE = frozenset(
+    {
+        *("setup", "train_sigma2", "step", "sigma2", "sigma2_floor", "s_min", "s_max", "floored"),
+        *("caveat", "rate_se", "distortion_se", "elbo_se", "mutual_information"),
+        *("mutual_information_se", "marginal_kl", "active_units", "checkpoint_sha256", "reason"),
+        *("code_version", "created_at"),
+    }
+)
 
 _SHARED = (
     *("run_id", "curve", "setup", "dataset", "architecture", "latents", "objective", "beta"),

@@ -13,7 +13,7 @@ import pandas as pd
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.grammar import few
 from rdvae_analysis.load import scan
-from rdvae_analysis.points import final_rows
+from rdvae_analysis.points import RUN_COLUMNS, final_rows
 
 # What columns may be called, by what they mean; the first that is there is taken.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -48,7 +48,6 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "1.0": True} | {
     "0": False,
     "0.0": False,
 }
-_OF_A_RUN = {"run_id", "epoch", "epochs", "status"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ def read_claims(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
     frame, notes = scan(path) if path.is_dir() else (_read_file(path), [])
-    if set(frame.columns) >= _OF_A_RUN:
+    if set(frame.columns) >= set(RUN_COLUMNS):
         frame, left_out = final_rows(frame)
         notes = [*notes, *left_out]
     if frame.empty:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
+from rdvae_analysis.sound import only_sound
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -22,8 +24,14 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per run: what it is, rate, mse, an ELBO per interpretation, `lowest` and `highest` (by
         name), `spread` in nats and `spread_bits` in bits per dimension.
+
+    Raises:
+        BadInput: rows of several splits or checkpoints, or a column is not there.
     """
     facts = ["dataset", "setup", "objective", "beta", "train_sigma2", "seed", "rate", "mse", "dims"]
+    rows = only_sound(rows, ["run_id", "sigma", "elbo", *facts])
+    if rows.duplicated(["run_id", "sigma"]).any():
+        raise BadInput("rows of several splits or checkpoints: choose one split and final_rows")
     elbos = rows.pivot(index="run_id", columns="sigma", values="elbo")
     elbos = elbos[[*(s for s in SIGMAS if s in elbos), *(s for s in elbos if s not in SIGMAS)]]
     table = rows.groupby("run_id", sort=False)[facts].first().join(elbos)

@@ -15,6 +15,7 @@ from scipy.interpolate import PchipInterpolator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
+from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.theory import Floats
 
 Notes = list[str]
@@ -29,7 +30,6 @@ TRAINED_READING = {
 }
 COLLAPSED = 0.5  # nats; below, models ignore x and a curve is a pile of points
 _SAME_DISTORTION = ("dataset", "split", "sigma")  # one value each on a curve
-_RESAMPLES = 2000
 
 
 def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
@@ -39,6 +39,7 @@ def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFr
         Its rows by rising rate, the distortion strictly falling; and what was left out.
     """
     _check_one(points, _SAME_DISTORTION, "their distortions do not compare")
+    points = points.astype({"rate": float, value: float})
     finite = points[np.isfinite(points[["rate", value]]).all(axis=1)]
     ordered = finite.sort_values(["rate", value], kind="stable")
     best = ordered[value].cummin().shift(fill_value=np.inf)
@@ -82,9 +83,17 @@ def at_rate(
     wanted = np.atleast_1d(np.asarray(rates, dtype=np.float64))
     found = pd.DataFrame({"rate": wanted, value: _line(curve, value)(wanted)})
     if "beta" in curve:
-        log_beta = pchip(curve["rate"], np.log(curve["beta"]))
-        found["beta"] = np.exp(log_beta(wanted))
+        betas = curve["beta"].astype(float)
+        known = curve[np.isfinite(betas) & (betas > 0)]
+        notes += omitted(len(curve) - len(known), "of no positive beta, in its interpolation")
+        found["beta"] = _betas_at(known, wanted)
     return found, [*notes, *_beyond(found[value])]
+
+
+def _betas_at(curve: pd.DataFrame, rates: Floats) -> Floats:
+    if len(curve) < 2:
+        return np.full(len(rates), np.nan)
+    return np.asarray(np.exp(pchip(curve["rate"], np.log(curve["beta"].astype(float)))(rates)))
 
 
 def at_distortion(
@@ -173,43 +182,36 @@ def over_seeds(
     columns: Sequence[str],
     *,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> tuple[pd.DataFrame, Notes]:
-    """Means over seeds with bootstrap intervals (percentiles of resampled means, Efron 1979).
-
-    With few seeds such an interval is narrow: for three its width is that of the true one times
-    about sqrt(2/3), besides what normal tails would add.
+    """Means over seeds with their standard deviations and Student's t intervals.
 
     Args:
         rows: a row per model; `by` and `seed` tell them apart.
         by: what a mean is taken within.
         columns: numbers to average.
         confidence: of the intervals.
-        seed: of the resampling.
 
     Returns:
-        A row per group: `seeds`, and for each column its mean under its own name, `_sd`, `_low`,
-        `_high` (NaN for one seed); and how many rows were left out as not finite.
+        A row per group: `seeds`, and for each column its mean under its own name, `_sd` (over
+        seeds, of the sample: it divides by seeds - 1), `_low`, `_high` (NaN for one seed); and how
+        many rows were left out as not finite.
 
     Raises:
         BadInput: a seed comes twice in a group.
     """
-    finite = rows[np.isfinite(rows[list(columns)]).all(axis=1)]
+    finite = rows[np.isfinite(rows[list(columns)].astype(float)).all(axis=1)]
     if finite.duplicated([*by, "seed"]).any():
         raise BadInput(f"several rows of one seed: {', '.join(by)} do not tell them apart")
-    rng, found = np.random.default_rng(seed), []
-    tails = np.array([1 - confidence, 1 + confidence]) / 2
+    found = []
     for name, part in finite.groupby(list(by), sort=False, dropna=False):
         n = len(part)
         row = {**dict(zip(by, name, strict=True)), "seeds": n}
         values = part[list(columns)].to_numpy(dtype=np.float64)  # (n, columns)
-        resampled = values[rng.integers(n, size=(_RESAMPLES, n))].mean(axis=1)
-        low, high = np.quantile(resampled, tails, axis=0) if n > 1 else np.full((2, 1), np.nan)
-        spread = values.std(axis=0, ddof=1) if n > 1 else np.full(len(columns), np.nan)
-        bounds = np.broadcast_arrays(values.mean(axis=0), spread, low, high)
+        mean, low, high = mean_interval(values, confidence)
+        sd = values.std(axis=0, ddof=1) if n > 1 else np.full(len(columns), np.nan)
         for i, column in enumerate(columns):
-            ends = ("", "_sd", "_low", "_high")
-            row |= {f"{column}{end}": float(b[i]) for end, b in zip(ends, bounds, strict=True)}
+            numbers = {"": mean, "_sd": sd, "_low": low, "_high": high}
+            row |= {f"{column}{end}": float(each[i]) for end, each in numbers.items()}
         found.append(row)
     return pd.DataFrame(found), omitted(len(rows) - len(finite), "not finite")
 

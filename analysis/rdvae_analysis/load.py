@@ -1,7 +1,6 @@
 """Results from disk into one table; what cannot be read is named, never drawn."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,30 +13,27 @@ from rdkit_vae.errors import BadData, OtherKind
 from rdkit_vae.grammar import counted, few
 from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
+from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn
+
+__all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]
 
 # Folders of a sweep without results, or with those that a repair has put aside.
 _OTHER_KINDS = {"statistics", "checkpoints", "samples", "partial", "damaged", "tensorboard"}
 _READERS = 2  # threads; more wait for each other on files this small
 _LISTINGS = 10  # tries to read a folder that is changed meanwhile
 _NAMED = 10  # damaged or foreign files whose reason is told
-_IDENTITY = ["run_id", "epoch", "split", "sigma", "status"]
-
-
-class LoadWarning(UserWarning):
-    """A file or rows were left out; the message says which and why."""
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
     """All results at or below a path as one tidy table, with the columns of `schema.COLUMNS`.
 
-    Warns with `LoadWarning` of each file that is left out.
+    Warns with `LoadWarning` of each file that is left out, and of rows that cannot be used.
 
     Raises:
         BadData: no such folder, or no results below it.
     """
     frame, notes = scan(Path(path))
-    for note in notes:
-        warnings.warn(note, LoadWarning, stacklevel=2)
+    warn(notes)
     return frame
 
 
@@ -53,7 +49,7 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
     """
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
-    names = [name for name in COLUMNS if name in {*columns, *_IDENTITY, "n_draws"}]
+    names = [name for name in COLUMNS if name in {*columns, *IDENTITY, "n_draws"}]
     tables, damaged, others = [], [], []
     for found in _read_all(path, names):
         if isinstance(found, OtherKind):
@@ -69,13 +65,8 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
     if not tables:
         reason = f"; {[*notes, *others][0]}" if notes or others else ""
         raise BadData(f"{path}: no results of rdvae below it{reason}")
-    frame = pa.concat_tables(tables).to_pandas()
-    repeated = frame.duplicated(_IDENTITY)
-    if repeated.any():
-        runs = frame.loc[repeated, "run_id"].nunique()
-        lie = "lies" if runs == 1 else "lie"
-        notes.append(f"{counted(runs, 'run')} {lie} in more than one place; each is counted once")
-    frame = frame.loc[~repeated]
+    frame, unsound = sound_rows(pa.concat_tables(tables).to_pandas())
+    notes += unsound
     usual = frame.groupby(["run_id", "epoch", "split"])["n_draws"].transform("first")
     other = frame["n_draws"].notna() & (frame["n_draws"] != usual)
     if other.any():

@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
 from rdvae_analysis.curves import COLLAPSED
+from rdvae_analysis.intervals import mean_interval
+from rdvae_analysis.sound import only_sound
 from rdvae_analysis.theory import Floats
 
 READINGS = ("optimal", "shared", "mixture")  # fitted alike to every model, so that they compare
+_NEEDS = (
+    *("dataset", "setup", "objective", "train_sigma2", "beta", "seed"),
+    *("sigma", "rate", "elbo"),
+)
 _RATES = 9  # at which matched curves are compared
 _FEWEST = 3  # points that make a curve
-_CONFIDENCE = 0.95
 _SAME_BETA = 0.02  # of log beta: the constant model was trained at beta_const
 
 
@@ -37,6 +41,7 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         A row per dataset, setup, objective, sigma and rate: `gain`, `low`, `high` (nats, NaN for
         one seed) and `seeds`; and in words what was left out, and how good the interpolation is.
     """
+    rows = only_sound(rows, _NEEDS)
     found: list[pd.DataFrame] = []
     notes: list[str] = []
     for key, (objective, part, base) in _against_constant(rows):
@@ -69,8 +74,9 @@ def _gains(
     if not len(rates):
         return None
     gains = np.array([_at(ours, rates) - _at(theirs, rates) for ours, theirs in curves])
+    gain, low, high = mean_interval(gains)
     columns = {"sigma": sigma, "seeds": len(curves), "rate": rates}
-    return pd.DataFrame({**columns, **_intervals(gains, "gain")})
+    return pd.DataFrame({**columns, "gain": gain, "low": low, "high": high})
 
 
 def overlay(rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,9 +97,10 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
         `READINGS` `gain_SIGMA` with `low_SIGMA`, `high_SIGMA` over seeds; `per_image`:
         gain_optimal - gain_shared; `miss`: by how much the nearest inner point of the constant
         curve's ELBO is missed if it is left out (nats, of the interpolation over twice the
-        distance). Points beyond the constant curve's betas are left out.
+        distance). Points beyond the constant curve's betas, and those that lack one of `READINGS`,
+        are left out.
     """
-    found = []
+    rows, found = only_sound(rows, (*_NEEDS, "sigma2", "mse")), []
     for key, (objective, part, base) in _against_constant(rows):
         for beta, points in part.groupby("beta"):
             each = [
@@ -106,8 +113,8 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
             means = {name: float(np.mean([d[name] for d in each])) for name in each[0]}
             row = {**key, "objective": objective, "beta": beta, "seeds": len(each), **means}
             for sigma in READINGS:
-                over = _intervals(np.array([[d[f"gain_{sigma}"]] for d in each]), "gain")
-                row |= {f"{side}_{sigma}": float(over[side][0]) for side in ("low", "high")}
+                _, low, high = mean_interval(np.array([[d[f"gain_{sigma}"]] for d in each]))
+                row |= {f"low_{sigma}": float(low[0]), f"high_{sigma}": float(high[0])}
             found.append(row)
     table = pd.DataFrame(found)
     if found:
@@ -120,9 +127,10 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per dataset, setup, objective, C and sigma: `elbo` (mean over seeds at the best beta),
-        `sd` over seeds, `beta`, `rate`.
+        `sd` over seeds (it divides by seeds - 1), `beta`, `rate`.
     """
     keys = ["dataset", "setup", "objective", "train_sigma2", "sigma"]
+    rows = only_sound(rows, _NEEDS)
     chosen = rows[rows["sigma"].isin(READINGS)]
     table = chosen.groupby([*keys, "beta"], dropna=False).agg(
         elbo=("elbo", "mean"), sd=("elbo", "std"), rate=("rate", "mean"), seeds=("seed", "nunique")
@@ -137,6 +145,8 @@ def constant_curve(rows: pd.DataFrame) -> pd.DataFrame:
     if constant.empty:
         return constant
     betas = constant.groupby("train_sigma2")["beta"].nunique()
+    if betas.empty:  # none says which
+        return constant.iloc[:0]
     return constant[constant["train_sigma2"] == betas.idxmax()]
 
 
@@ -177,8 +187,9 @@ def _at(curve: tuple[Floats, Floats], rates: Floats) -> Floats:
 
 def _same_gains(tables: list[pd.DataFrame]) -> list[str]:
     """Says where the mixture is the optimal reading less a constant, as it is within its range."""
-    gains = {table["sigma"].iloc[0]: table["gain"].to_numpy() for table in tables}
-    if np.abs(gains["optimal"] - gains["mixture"]).max() > 1e-3:
+    by_sigma = {table["sigma"].iloc[0]: table for table in tables}
+    apart = by_sigma["optimal"][["rate", "gain"]] - by_sigma["mixture"][["rate", "gain"]]
+    if apart.abs().max(axis=None) > 1e-3:
         return []
     return [
         "mixture is optimal less the same constant for all these models: as a comparison, optimal "
@@ -218,35 +229,31 @@ def _interpolation_error(curve: tuple[Floats, Floats]) -> Floats:
     )
 
 
-def _intervals(values: Floats, name: str) -> dict[str, Floats]:
-    """Mean over seeds (the first axis) and the bounds of its interval."""
-    mean, seeds = values.mean(axis=0), len(values)
-    if seeds < 2:
-        return {name: mean, "low": np.full_like(mean, np.nan), "high": np.full_like(mean, np.nan)}
-    half = stats.t.ppf((1 + _CONFIDENCE) / 2, seeds - 1) * stats.sem(values, axis=0)
-    return {name: mean, "low": mean - half, "high": mean + half}
-
-
 def _differences(points: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[str, float] | None:
     """A model against the constant curve of its seed at beta_const; None beyond the curve."""
     ours = points[points["seed"] == seed].set_index("sigma")
+    if not set(READINGS) <= set(ours.index):
+        return None
     beta_const = 2 * float(ours.loc["shared", "beta"]) * float(ours.loc["shared", "sigma2"])
     curve = base[base["seed"] == seed]
     # beta x C is what counts, so a curve of another C is one of beta x 2 C.
     log_betas = {s: np.log(2 * g["beta"] * g["train_sigma2"]) for s, g in curve.groupby("sigma")}
-    some = log_betas["shared"]
-    if not some.min() <= math.log(beta_const) <= some.max() or len(some) < _FEWEST:
+    if any(len(log_betas.get(sigma, ())) < _FEWEST for sigma in READINGS):
         return None
+    at_const = math.log(beta_const)
+    if not all(log_betas[s].min() <= at_const <= log_betas[s].max() for s in READINGS):
+        return None
+    some = log_betas["shared"]
 
     def at(sigma: str, value: Callable[[pd.DataFrame], "pd.Series[float]"]) -> float:
         rows = curve[curve["sigma"] == sigma].assign(x=log_betas[sigma]).sort_values("x")
-        return float(PchipInterpolator(rows["x"], value(rows))(math.log(beta_const)))
+        return float(PchipInterpolator(rows["x"], value(rows))(at_const))
 
     own = ours.loc["shared"]
     shared = curve[curve["sigma"] == "shared"].assign(x=some).sort_values("x")
     return {
         "beta_const": beta_const,
-        "miss": _miss_at(shared["x"].to_numpy(), shared["elbo"].to_numpy(), math.log(beta_const)),
+        "miss": _miss_at(shared["x"].to_numpy(), shared["elbo"].to_numpy(), at_const),
         "rate": float(own["rate"]),
         "mse": float(own["mse"]),
         "more_rate": float(own["rate"]) - at("shared", lambda r: r["rate"]),

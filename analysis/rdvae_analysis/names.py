@@ -1,6 +1,7 @@
 """What things are called in figures, tables and reports."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,11 @@ _READING_NAMES = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta/2$"}
 def dataset_name(dataset: str) -> str:
     """A dataset as it is written in a title: of `npz:PATH` the file."""
     return Path(dataset).name
+
+
+def file_part(text: str) -> str:
+    """A text as a part of a file's name: letters, digits, `_`, `=`, `.` within, and `-`."""
+    return re.sub(r"[^\w=.]+", "-", text).strip("-.")[-60:] or "unnamed"
 
 
 def in_order(objectives: Iterable[str]) -> list[str]:

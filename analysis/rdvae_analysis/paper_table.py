@@ -10,7 +10,8 @@ from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis import paper
 from rdvae_analysis.curves import over_seeds
 from rdvae_analysis.names import in_order, model_name
-from rdvae_analysis.points import comparable, final_rows
+from rdvae_analysis.points import RUN_COLUMNS, comparable, final_rows
+from rdvae_analysis.sound import sound_rows
 
 # Quantities and whether more is better; those of generation are shown where a frame has them.
 BOUNDS: Mapping[str, bool] = {"test": True, "train": True}
@@ -19,22 +20,25 @@ _MODEL = ["dataset", "setup", "objective", "train_sigma2", "beta"]
 
 
 def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFrame, list[str]]:
-    """Bounds under one interpretation: mean, standard deviation and bootstrap interval over seeds.
+    """Bounds under one interpretation: mean, standard deviation and interval over seeds.
 
     Args:
         frame: results, as `load_results` gives them; with a column of `METRICS`, that too.
         sigma: the interpretation; the paper's table is of `optimal`, which is no density.
 
     Returns:
-        A row per dataset, setup, objective, C and beta: `model` in words, `seeds`, and for `test`,
-        `train` (nats per image) and each metric: its mean, `_sd`, `_low`, `_high`, `_best` (whether
+        A row per dataset, setup, objective, C and beta: `model` in words, `seeds`, `sigma`, and for
+        `test`, `train` (nats per image) and each metric: its mean, `_sd` (of the sample: it divides
+        by seeds - 1, the paper by seeds), `_low` and `_high` (Student's t, 95%), `_best` (whether
         it is the best of its dataset and setup) and, where dataset and protocol are the paper's,
         `_paper`; and in words what was left out.
 
     Raises:
-        BadInput: no finished run has rows of that interpretation.
+        BadInput: no finished run has rows of that interpretation, or a column is not there.
     """
-    rows, notes = final_rows(frame)
+    frame, notes = sound_rows(frame, (*RUN_COLUMNS, "split", "sigma", "elbo"))
+    rows, left_out = final_rows(frame)
+    notes += left_out
     rows, loose = comparable(rows)
     notes += loose
     there = sorted(set(rows["sigma"]))
@@ -53,7 +57,7 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
         means, left_out = over_seeds(part, _MODEL, [name])
         notes += [f"{name}: {note}" for note in left_out]
         table = means if table.empty else _joined(table, means)
-    table = _ordered(table)
+    table = _ordered(table).assign(sigma=sigma)
     table = table.assign(**_paper_columns(table, rows, sigma), **_best_columns(table))
     if not any(name.endswith("_paper") for name in table):
         notes.append(
@@ -87,7 +91,7 @@ def _paper_columns(
     table: pd.DataFrame, rows: pd.DataFrame, sigma: str
 ) -> dict[str, "pd.Series[float]"]:
     """The printed value beside each measured one, where the set-ups are the same."""
-    if sigma != paper.SIGMA:
+    if sigma != paper.SIGMA or not {"latents", *paper.SETUP} <= set(rows.columns):
         return {}
     same = rows["latents"] == rows["dataset"].map(paper.LATENTS)
     for name, value in paper.SETUP.items():

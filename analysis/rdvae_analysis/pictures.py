@@ -7,7 +7,7 @@ import pandas as pd
 
 from rdkit_vae.errors import BadData, BadInput, OtherKind
 from rdkit_vae.grammar import counted
-from rdkit_vae.samples import KINDS, read_samples
+from rdkit_vae.samples import KINDS, Samples, read_samples
 from rdkit_vae.trial import Trial
 from rdvae_analysis.load import parquet_files
 
@@ -35,10 +35,14 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
             facts = ("dataset", "setup", "objective", "beta", "train_sigma2", "seed", "epochs")
             row = {name: getattr(trial, name) for name in ("run_id", *facts)}
             row |= {name: about[name] for name in ("epoch", "checkpoint_sha256")}
+            _check_pictures(pictures, file)
         except OtherKind:
             continue
-        except (BadData, BadInput, KeyError) as error:
+        except (BadData, BadInput) as error:
             notes.append(f"left out {error}")
+            continue
+        except KeyError as error:
+            notes.append(f"left out {file}: damaged (it does not say {error})")
             continue
         row |= {"split": pictures.split, "picture_seed": pictures.seed}
         rows.append(row | {kind: getattr(pictures, kind) for kind in KINDS})
@@ -47,6 +51,20 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if repeated.any():
         notes.append(f"{counted(int(repeated.sum()), 'file')} of pictures lie twice, counted once")
     return frame[~repeated], notes
+
+
+def _check_pictures(pictures: Samples, file: Path) -> None:
+    """Refuses pictures that cannot be shown.
+
+    Raises:
+        BadData: there are none of a kind, or they are neither grey nor of three colours.
+    """
+    empty = [kind for kind in KINDS if not len(getattr(pictures, kind))]
+    if empty:
+        raise BadData(f"{file}: no pictures of kind {', '.join(empty)}")
+    if pictures.original.ndim != 4 or pictures.original.shape[1] not in (1, 3):
+        shape = "x".join(map(str, pictures.original.shape[1:]))
+        raise BadData(f"{file}: pictures must be of 1 or 3 channels, these are of {shape}")
 
 
 def alike(frame: pd.DataFrame, *, every_seed: bool = False) -> tuple[pd.DataFrame, list[str]]:
@@ -73,7 +91,8 @@ def alike(frame: pd.DataFrame, *, every_seed: bool = False) -> tuple[pd.DataFram
 
 def _shows(row: "dict[str, object]") -> str:
     original, prior = (np.asarray(row[name]) for name in ("original", "prior"))
-    return f"{row['split']} {row['picture_seed']} {len(prior)} {hash(original.tobytes())}"
+    shapes = f"{original.shape} {prior.shape}"
+    return f"{row['split']} {row['picture_seed']} {shapes} {hash(original.tobytes())}"
 
 
 def _note(count: int, why: str) -> list[str]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import CONSTANT, counted, few
+from rdvae_analysis.sound import sound_rows
 
 # What is drawn unless the user asks: the readings that the paper compares, and the honest one.
 DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
@@ -17,17 +17,25 @@ POINT_COLUMNS = (
     *("architecture", "latents", "protocol", "train_sigma2", "dims", "epoch", "epochs", "status"),
     *("rate", "distortion", "mse", "psnr"),
 )
+# What `final_rows` needs.
+RUN_COLUMNS = (
+    *("run_id", "dataset", "curve", "setup", "objective", "train_sigma2", "beta", "seed"),
+    *("epoch", "epochs", "status"),
+)
 _SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
 
 
 def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of each finished run's last checkpoint, and in words what was left out.
 
-    All rows of a run that diverged, crashed or has not come to its last epoch are left out. Runs
-    that differ only in where they wrote checkpoints are the same models: they count once, and lie
-    on one curve.
+    All rows of a run that diverged, crashed or has not come to its last epoch are left out, and so
+    are rows with values that cannot be (`sound_rows`). Runs that differ only in where they wrote
+    checkpoints are the same models: they count once, and lie on one curve.
+
+    Raises:
+        BadInput: the table lacks a column of `RUN_COLUMNS`.
     """
-    notes = []
+    frame, notes = sound_rows(frame, RUN_COLUMNS)
     last = frame[(frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])]
     frame = frame[~frame["run_id"].isin(last["run_id"])]
     for failed in ("diverged", "crashed"):
@@ -109,7 +117,13 @@ def rd_points(
     """
     if distortion != "nll" and sigmas:
         raise BadInput(f"{distortion} is the same under every sigma: choose no sigma with it")
-    finished, notes = final_rows(frame)
+    column = "distortion" if distortion == "nll" else distortion
+    # What the other columns hold is no reason to leave out a row.
+    there = frame[[name for name in POINT_COLUMNS if name in frame]]
+    sound, notes = sound_rows(there, (*RUN_COLUMNS, "split", "sigma", "dims", "rate", column))
+    sound = sound.reindex(columns=list(POINT_COLUMNS))  # others only tell curves apart
+    finished, left_out = final_rows(sound)
+    notes += left_out
     rows = finished[finished["split"] == split]
     rows = rows[rows["objective"].isin(objectives)] if objectives else rows
     rows, missing = _read_with(rows, distortion, sigmas)
@@ -117,11 +131,6 @@ def rd_points(
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
         raise BadInput("; ".join([f"nothing to draw: {_not_there(finished, asked)}", *notes]))
-    column = "distortion" if distortion == "nll" else distortion
-    finite = np.isfinite(rows[["rate", column]].astype(float)).all(axis=1)
-    if not finite.all():
-        notes.append(f"left out {counted(int((~finite).sum()), 'row')} of no finite {column}")
-        rows = rows[finite]
     points = rows.groupby(_SERIES, as_index=False).agg(
         architecture=("architecture", "first"),
         latents=("latents", "first"),

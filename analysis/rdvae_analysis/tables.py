@@ -1,13 +1,22 @@
-"""Tables of results as text: aligned, Markdown, LaTeX, CSV."""
+"""Tables of results as text: aligned, Markdown, LaTeX, CSV.
 
-from dataclasses import dataclass
+What stands in them may come from files of others: texts are escaped wherever a format would read
+them as more than text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.names import dataset_name
-from rdvae_analysis.paper_table import quantities
-from rdvae_analysis.points import final_rows
+from rdvae_analysis.paper_table import BOUNDS, quantities
+from rdvae_analysis.points import RUN_COLUMNS, final_rows
+from rdvae_analysis.sound import sound_rows
+
+_SETTINGS = ("architecture", "latents", "epochs", "protocol")
 
 
 def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFrame, list[str]]:
@@ -18,24 +27,40 @@ def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFram
         split: `train` or `test`.
 
     Returns:
-        A row per curve and beta: objective, beta, seeds (how many), rate (nats), mse, then a column
-        of ELBOs in nats per image for each interpretation, empty where it does not apply; and in
-        words what was left out.
+        A row per curve and beta: what of dataset, network, epochs, protocol, constant variance `C`
+        and `seeds` (how many) differs, objective, beta, rate (nats), mse, then a column of ELBOs in
+        nats per image for each interpretation, empty where it does not apply; and in words what was
+        left out.
+
+    Raises:
+        BadInput: a column is not there.
     """
-    rows, notes = final_rows(frame)
-    rows = rows[rows["split"] == split]
+    frame, notes = sound_rows(frame, (*RUN_COLUMNS, "split", "sigma", "rate", "mse", "elbo"))
+    rows, left_out = final_rows(frame)
+    notes += left_out
+    rows = rows[rows["split"] == split].rename(columns={"train_sigma2": "C"})
     keys = ["dataset", "curve", "objective", "beta"]
+    settings = [name for name in _SETTINGS if name in rows]
     facts = rows.groupby(keys).agg(
-        seeds=("seed", "nunique"), rate=("rate", "mean"), mse=("mse", "mean")
+        **{name: (name, "first") for name in (*settings, "C")},
+        seeds=("seed", "nunique"),
+        rate=("rate", "mean"),
+        mse=("mse", "mean"),
     )
     elbos = rows.pivot_table(index=keys, columns="sigma", values="elbo", aggfunc="mean")
     named = [name for name in SIGMAS if name in elbos]
     elbos = elbos[[*named, *(name for name in elbos if name not in named)]]
     table = facts.join(elbos).reset_index()
-    constant = [key for key in ("dataset", "seeds") if table[key].nunique() == 1]
-    if not table.duplicated(["dataset", "objective", "beta"]).any():
-        constant.append("curve")
-    return table.drop(columns=constant), notes
+    told = ["dataset", *settings, "objective", "beta", "C"]
+    constant = [key for key in ("dataset", "seeds", *settings) if table[key].nunique() < 2]
+    if table["C"].nunique() < 2:
+        constant.append("C")
+    if not table.duplicated(told).any():
+        constant.append("curve")  # nothing is told by a hash alone
+    table = table.sort_values([*told, "curve"], ignore_index=True)
+    columns = ["dataset", "curve", *settings, "objective", "beta", "C"]
+    columns += [name for name in table if name not in columns]
+    return table[columns].drop(columns=constant), notes
 
 
 def to_text(table: pd.DataFrame) -> str:
@@ -65,18 +90,27 @@ class _Markup:
     best: str
     plus_minus: str
     missing: str = ""
-    escape: bool = False
+    escaped: Mapping[str, str] = field(default_factory=dict)
+    is_latex: bool = False
 
 
-_MARKUPS = {
-    "text": _Markup("{}*", "±", missing="-"),
-    "markdown": _Markup("**{}**", "±"),
-    "latex": _Markup(r"\textbf{{{}}}", r"$\pm$", escape=True),
-}
 _LATEX = {c: f"\\{c}" for c in "&%#_{}$"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # after a line's end it would be a length
+    "*": "{*}",
+}
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")  # what a spreadsheet takes for one begins so
+_OPTIMAL = "optimal"
+_NO_DENSITY = (
+    "The optimal variance looks at the image that it scores: this is no density, and these numbers "
+    "bound no likelihood."
+)
+_MARKUPS = {
+    "text": _Markup("{}*", "±", missing="-"),
+    "markdown": _Markup("**{}**", "±", escaped={"|": r"\|"}),
+    "latex": _Markup(r"\textbf{{{}}}", r"$\pm$", escaped=_LATEX, is_latex=True),
 }
 FORMATS = (*_MARKUPS, "csv")
 
@@ -84,23 +118,66 @@ FORMATS = (*_MARKUPS, "csv")
 def render(table: pd.DataFrame, kind: str) -> str:
     """A Table 1 as text: mean and standard deviation over seeds, the best of each column marked.
 
+    The standard deviation is that of the sample, which divides by seeds - 1 (the paper's by seeds).
+
     Args:
         table: as `paper_table.table1` gives it.
-        kind: of `FORMATS`; `csv` has every column and digit.
+        kind: of `FORMATS`; `csv` has every column and digit, `latex` is a float with a caption.
     """
     if kind == "csv":
-        return str(table.to_csv(index=False))
+        return to_csv(table)
     cells = _cells(table, _MARKUPS[kind])
     if kind == "text":
-        return f"{cells.to_string(index=False)}\n*: best of its column; ±: sd over seeds\n"
+        return (
+            f"{cells.to_string(index=False)}\n"
+            "*: best of its column; ±: sd over seeds (divides by seeds - 1)\n"
+        )
     header, rows = list(cells), cells.to_numpy().tolist()
     if kind == "markdown":
         rule = ["---" if name in ("dataset", "setup", "model") else "---:" for name in header]
         return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *rows])
     columns = "".join("l" if name in ("dataset", "setup", "model") else "r" for name in header)
     lines = [" & ".join(line) + r" \\" for line in [header, *rows]]
-    head = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
-    return "\n".join([*head, *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
+    head = [r"\begin{table}", r"\centering", f"\\caption{{{_caption(table)}}}"]
+    head += [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
+    foot = [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join([*head, *lines[1:], *foot])
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as CSV in which a spreadsheet finds no formula.
+
+    Numbers stay numbers; `'` stands before texts, and names of columns, that begin as formulas do.
+    """
+    plain = table.rename(columns=_no_formula)
+    for place, name in enumerate(plain.columns):
+        if not pd.api.types.is_numeric_dtype(table.iloc[:, place]):
+            plain.isetitem(place, table.iloc[:, place].map(_no_formula).rename(name))
+    return str(plain.to_csv(index=False))
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\n")  # a bare \r would end the line, as it is not quoted
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _caption(table: pd.DataFrame) -> str:
+    """What the numbers are, in LaTeX: of which data, in which unit, and how they are read."""
+    latex = _MARKUPS["latex"]
+    sigma = str(table["sigma"].iloc[0])
+    datasets = " and ".join(dict.fromkeys(map(dataset_name, table["dataset"])))
+    bounds = " and ".join(name for name in BOUNDS if name in table)
+    several = table["seeds"].max() > 1
+    means = "mean $\\pm$ standard deviation over seeds (divided by seeds $-$ 1)"
+    words = [
+        f"ELBO in nats per image on {_text(datasets, latex)} ({bounds}), decoder variance read as "
+        f"\\texttt{{{_text(sigma, latex)}}}: {means if several else 'one seed'}, the best of each "
+        "column in bold.",
+        *([_NO_DENSITY] if sigma == _OPTIMAL else []),
+    ]
+    return " ".join(words)
 
 
 def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
@@ -109,9 +186,9 @@ def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
     if several["dataset"].nunique() > 1:
         cells["dataset"] = [_text(dataset_name(name), markup) for name in table["dataset"]]
     if several["dataset"].duplicated().any():  # networks or epochs differ
-        cells["setup"] = list(table["setup"])
+        cells["setup"] = [_text(setup, markup) for setup in table["setup"]]
     cells["model"] = [_text(name, markup) for name in table["model"]]
-    cells[r"$\beta$" if markup.escape else "beta"] = [f"{beta:.4g}" for beta in table["beta"]]
+    cells[r"$\beta$" if markup.is_latex else "beta"] = [f"{beta:.4g}" for beta in table["beta"]]
     cells["seeds"] = [f"{seeds:.0f}" for seeds in table["seeds"]]
     for name in quantities(table):
         cells[name] = [
@@ -130,13 +207,13 @@ def _mean(mean: float, sd: float, best: bool, markup: _Markup) -> str:
     if pd.isna(mean):
         return markup.missing
     number = f"{mean:.1f}"
-    if markup.escape:
+    if markup.is_latex:
         number = number.replace("-", "$-$")
     marked = markup.best.format(number) if best else number
     return marked if pd.isna(sd) else f"{marked} {markup.plus_minus} {sd:.1f}"
 
 
 def _text(text: str, markup: _Markup) -> str:
-    if not markup.escape:
-        return text
-    return "".join(_LATEX.get(character, character) for character in text)
+    """A text on one line, with nothing in it that the format would read as more."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    return "".join(markup.escaped.get(character, character) for character in printable)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rdkit_vae.store import Sweep
 
 _MISS = 0.5  # nats; from there it pays to train constant variance at beta_const itself
-_HIDDEN = ["dataset", "setup", "seed", "run_id"]  # columns that the heading says, or the file
+_HIDDEN = ["dataset", "setup", "run_id"]  # columns that the heading says, or the file
+_SECTIONS = ("spread", "pairs", "matched", "overlay")
 
 
 @click.command("consistency")
@@ -43,6 +44,9 @@ def command(folder: Path, split: str, out: Path) -> None:
     \b
     rdvae consistency runs/
     rdvae consistency runs/mnist --split train --out figures/mnist
+
+    Files are named after FOLDER, the dataset, the network and the hash of the setup, such as
+    consistency-mnist-mnist-conv-0123456789-train-spread.png.
     """
     from rdvae_analysis.load import scan
     from rdvae_analysis.points import comparable, final_rows
@@ -55,18 +59,29 @@ def command(folder: Path, split: str, out: Path) -> None:
     rows = rows[rows["split"] == split]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to compare")
-    setups = list(rows.groupby(["dataset", "setup"], sort=False))
-    for (dataset, setup), part in setups:
-        words = ["consistency", *([setup] if len(setups) > 1 else []), *({split} - {"test"})]
-        name = "-".join(words)
+    for (dataset, setup), part in rows.groupby(["dataset", "setup"], sort=False):
         first = part.iloc[0]
+        name = _name(folder, dataset, first["architecture"], setup, split)
         click.echo(
             f"{dataset}, {first['architecture']}, {counted(first['latents'], 'latent')}, "
             f"{split} split; nats per image"
         )
+        write = _Writer(out, name, split)
         for section in (_spread, _pairs, _matched, _overlay):
-            section(part, _Writer(out, name, split), split, folder)
+            section(part, write, split, folder)
+        for old in write.not_written():
+            click.echo(f"rdvae: {old} is of an earlier run, there is nothing to draw now", err=True)
         click.echo()
+
+
+def _name(folder: Path, dataset: str, architecture: str, setup: str, split: str) -> str:
+    """What the files of a setup begin with: no two experiments write into the same ones."""
+    from rdvae_analysis.names import dataset_name, file_part
+
+    place = folder.resolve()
+    sweep = place.parent.name if place.name == "results" else place.name
+    words = [sweep, Path(dataset_name(dataset)).stem, architecture, setup, *({split} - {"test"})]
+    return "-".join(["consistency", *(file_part(str(word)) for word in words)])
 
 
 class _Writer:
@@ -74,15 +89,26 @@ class _Writer:
 
     def __init__(self, folder: Path, name: str, split: str) -> None:
         self._stem, self._split = str(folder / name), split
+        self._written: list[str] = []
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
         from rdkit_vae.files import write_atomic
         from rdvae_analysis.figures.style import save
+        from rdvae_analysis.tables import to_csv
 
-        save(figure, Path(f"{self._stem}-{what}.png"))
-        csv = table.assign(split=self._split).to_csv(index=False)
-        write_atomic(Path(f"{self._stem}-{what}.csv"), csv.encode())
-        click.echo(f"drew {self._stem}-{what}.png, wrote {self._stem}-{what}.csv")
+        picture, rows = self._files(what)
+        save(figure, picture)
+        write_atomic(rows, to_csv(table.assign(split=self._split)).encode())
+        self._written.append(what)
+        click.echo(f"drew {picture}, wrote {rows}")
+
+    def not_written(self) -> list[Path]:
+        """Files of the same names from earlier, of sections that had nothing to write now."""
+        others = [what for what in _SECTIONS if what not in self._written]
+        return [file for what in others for file in self._files(what) if file.exists()]
+
+    def _files(self, what: str) -> tuple[Path, Path]:
+        return Path(f"{self._stem}-{what}.png"), Path(f"{self._stem}-{what}.csv")
 
 
 def _spread(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
@@ -105,7 +131,8 @@ def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> No
         click.echo(f"{title}\nnone here: rdvae sweep --pairs trains them")
         return
     table = pairs(rows, dict(_distances(wanted, rows, folder)))
-    _show(title, table)
+    # With several seeds there are several lines of one product.
+    _show(title, table if table["seed"].nunique() > 1 else table.drop(columns="seed"))
     click.echo("  distance: of the weights from those of the line's first model, |a - b| / |a|")
     write("pairs", table, figure(table, split=split))
 

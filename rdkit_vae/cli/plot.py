@@ -233,9 +233,11 @@ def _results(folder: Path) -> "pd.DataFrame":
 
 def _setups(frame: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":
     """The rows of each setup, with what is put into its file's name where there are several."""
+    from rdvae_analysis.names import file_part
+
     groups = list(frame.groupby(["dataset", "setup"], sort=False))
     for (_, setup), rows in groups:
-        yield f"-{setup}" if len(groups) > 1 else "", rows
+        yield f"-{file_part(setup)}" if len(groups) > 1 else "", rows
 
 
 def _save(figure: "Figure", out: Sequence[str], end: str, models: int) -> None:

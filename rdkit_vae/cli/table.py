@@ -19,7 +19,7 @@ _NOT_A_DENSITY = (
     type=click.Choice(["text", "markdown", "latex", "csv"]),
     default="text",
     show_default=True,
-    help="csv has every column and digit, with bootstrap intervals over seeds.",
+    help="csv has every column and digit, with intervals over seeds; latex has a caption.",
 )
 @click.option(
     "--sigma",
@@ -32,8 +32,9 @@ _NOT_A_DENSITY = (
 def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     """The paper's Table 1 of the sweeps below FOLDER: test and train bounds by model and beta.
 
-    Mean and standard deviation over seeds, nats per image; the best of each column is marked. Where
-    dataset and protocol are the paper's, its printed values stand beside.
+    Mean and standard deviation over seeds (of the sample: it divides by seeds - 1), nats per image;
+    the best of each column is marked. Where dataset and protocol are the paper's, its printed
+    values stand beside.
 
     \b
     rdvae table runs/

@@ -438,10 +438,11 @@ def test_pairs_and_their_consistency(rdvae: Run, sweep_folder: Path, tmp_path: P
     done = rdvae("consistency", runs, "--out", tmp_path / "figures")
     assert done.returncode == 0, done.stderr
     for what in ("spread", "pairs"):
-        stem = f"consistency-{what}"
-        assert (tmp_path / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
-        assert len(pd.read_csv(tmp_path / "figures" / f"{stem}.csv"))
-    table = pd.read_csv(tmp_path / "figures" / "consistency-pairs.csv")
+        (picture,) = (tmp_path / "figures").glob(f"consistency-runs-digits-linear-*-{what}.png")
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(picture.with_suffix(".csv")))
+    (written,) = (tmp_path / "figures").glob("*-pairs.csv")
+    table = pd.read_csv(written)
     line = table[table["product"].round(6) == 0.05]
     assert len(line) == 3
     assert (line["distance"] < 0.02).all()

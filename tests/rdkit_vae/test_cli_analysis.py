@@ -206,6 +206,62 @@ def test_a_dollar_in_a_name_is_a_dollar(main: Run, sweep_folder: Path, tmp_path:
     assert done.returncode == 0, done.stderr
 
 
+def _written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_consistency_of_one_sweep_overwrites_no_other(
+    main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    """Sweeps of one setup too, and sweeps that come to lie beside those of before."""
+    shutil.copytree(sweep_folder / "results", tmp_path / "runs" / "small" / "results")
+    assert main("consistency", "runs/small", cwd=tmp_path).returncode == 0
+    before = _written(tmp_path / "figures")
+    assert all(name.startswith("consistency-small-digits-linear-") for name in before)
+    for path in (tmp_path / "runs" / "small" / "results").iterdir():
+        for changed in ({}, {"setup": "../up", "seed": 7}):
+            rows = [
+                row | changed | {"run_id": row["run_id"] + "x"}
+                for row in read_results(path).to_pylist()
+            ]
+            folder = "far" if changed else "again"
+            write_results(tmp_path / "runs" / folder / "results" / path.name, rows, {})
+    for folder in ("runs/again", "runs/far", "runs"):
+        assert main("consistency", folder, cwd=tmp_path).returncode == 0
+    after = _written(tmp_path / "figures")
+    assert {name: after[name] for name in before} == before
+    assert len(after) > 3 * len(before)
+    assert not list(tmp_path.glob("*up*"))
+
+
+def test_files_of_an_earlier_consistency_are_said(
+    main: Run, sweep_folder: Path, tmp_path: Path
+) -> None:
+    """Runs of pairs that are no longer there leave their table of pairs."""
+    shutil.copytree(sweep_folder / "results", tmp_path / "runs" / "results")
+    others = tmp_path / "runs" / "more"
+    for path in (sweep_folder / "results").glob("*-constant-*"):
+        rows = [
+            row
+            | {"beta": row["beta"] * 10, "train_sigma2": 0.05}
+            | {"run_id": row["run_id"] + "x", "curve": row["curve"] + "x"}
+            for row in read_results(path).to_pylist()
+        ]
+        write_results(others / "results" / path.name, rows, {})
+    first = main("consistency", "runs", cwd=tmp_path)
+    assert "is of an earlier run" not in first.stderr
+    (picture,) = (tmp_path / "figures").glob("*-pairs.png")
+    lines = [line.split() for line in first.stdout.splitlines()]
+    assert ["seed", "product"] in [words[:2] for words in lines]  # as there are several seeds
+    shutil.rmtree(others)
+    second = main("consistency", "runs", cwd=tmp_path)
+    assert second.returncode == 0
+    told = [line for line in second.stderr.splitlines() if "is of an earlier run" in line]
+    assert [line.split()[1] for line in told] == [
+        str(file.relative_to(tmp_path)) for file in (picture, picture.with_suffix(".csv"))
+    ]
+
+
 def test_figures_are_listed(main: Run, tmp_path: Path) -> None:
     assert "Commands:" in main("plot", cwd=tmp_path).stdout
     done = main("plot", "nope", "runs", cwd=tmp_path)

@@ -4,12 +4,15 @@ import bjontegaard as oracle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.spatial import ConvexHull
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives import OBJECTIVES
 from rdvae_analysis import curves
 from rdvae_analysis.deltas import bjontegaard
+from rdvae_analysis.intervals import mean_interval
+from rdvae_analysis.paper_table import table1
 from rdvae_analysis.theory import linear_optimum
 
 EIGENVALUES = 0.05 * 0.8 ** np.arange(24)
@@ -173,26 +176,48 @@ def test_collapsed_models_do_not_decide_a_delta() -> None:
 
 
 def test_means_over_seeds_against_scipy() -> None:
-    from scipy import stats
-
     rng = np.random.default_rng(3)
     rows = pd.DataFrame(
         {
-            "beta": np.repeat([0.1, 1.0], 12),
-            "seed": list(range(12)) * 2,
-            "elbo": rng.normal(size=24),
+            "beta": np.repeat([0.1, 1.0], 5),
+            "seed": list(range(5)) * 2,
+            "elbo": rng.normal(size=10),
         }
     )
-    found, notes = curves.over_seeds(rows, ["beta"], ["elbo"])
+    found, notes = curves.over_seeds(rows, ["beta"], ["elbo"], confidence=0.9)
     assert notes == []
     for row, (_, part) in zip(found.itertuples(), rows.groupby("beta"), strict=True):
-        assert (row.seeds, row.elbo) == (12, pytest.approx(part["elbo"].mean()))
-        assert row.elbo_sd == pytest.approx(part["elbo"].std())
-        interval = stats.bootstrap(
-            (part["elbo"],), np.mean, method="percentile", n_resamples=20_000, rng=0
-        ).confidence_interval
-        assert row.elbo_low == pytest.approx(interval.low, abs=0.05)
-        assert row.elbo_high == pytest.approx(interval.high, abs=0.05)
+        assert (row.seeds, row.elbo) == (5, pytest.approx(part["elbo"].mean()))
+        assert row.elbo_sd == pytest.approx(part["elbo"].std(ddof=1))
+        interval = stats.ttest_1samp(part["elbo"], 0).confidence_interval(0.9)
+        assert (row.elbo_low, row.elbo_high) == pytest.approx(interval, rel=1e-12)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_cover_what_they_say(seeds: int) -> None:
+    """Of normal values; percentiles of resampled means, which were here before, do not."""
+    replicates, confidence = 4000, 0.95
+    values = np.random.default_rng(seeds).normal(size=(seeds, replicates))
+    _, low, high = mean_interval(values, confidence)
+    covered = int(((low <= 0) & (high >= 0)).sum())
+    # Chances of one in a million that an interval of this confidence is beyond these counts.
+    least, most = stats.binom.ppf([5e-7, 1 - 5e-7], replicates, confidence)
+    assert least <= covered <= most
+    rng = np.random.default_rng(0)
+    places = rng.integers(seeds, size=(seeds, 400, 1))
+    means = np.take_along_axis(values[:, None], places, axis=0).mean(axis=0)  # (400, replicates)
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    assert ((low <= 0) & (high >= 0)).sum() < least
+
+
+def test_table_1_covers_with_the_same_interval(frame: pd.DataFrame) -> None:
+    frame["elbo"] += np.random.default_rng(0).normal(size=len(frame))
+    table, _ = table1(frame, sigma="shared")
+    rows = frame[(frame["sigma"] == "shared") & (frame["epoch"] == 5)]
+    for row in table.itertuples():
+        mine = rows[(rows["objective"] == row.objective) & (rows["beta"] == row.beta)]["elbo"]
+        interval = stats.ttest_1samp(mine, 0).confidence_interval(0.95)
+        assert (row.test_low, row.test_high) == pytest.approx(interval, rel=1e-9)
 
 
 def test_one_seed_has_no_interval_and_two_rows_of_a_seed_are_refused() -> None:

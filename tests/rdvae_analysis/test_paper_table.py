@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -67,7 +68,8 @@ def test_the_papers_values_stand_beside_what_they_are_of(as_paper: pd.DataFrame)
 def test_the_papers_values_stand_beside_nothing_else(
     as_paper: pd.DataFrame, other: dict[str, object]
 ) -> None:
-    table, notes = table1(as_paper.assign(**other, seed=range(len(as_paper))))
+    seeds, _ = pd.factorize(as_paper["run_id"])
+    table, notes = table1(as_paper.assign(**other, seed=seeds))
     assert not any(name.endswith("_paper") for name in table)
     assert "nothing to put them beside" in notes[-1]
     assert not any(name.endswith("_paper") for name in table1(as_paper, sigma="shared")[0])
@@ -136,6 +138,61 @@ def test_runs_of_unknown_setup_are_no_seeds(both: pd.DataFrame) -> None:
 
 
 def test_latex_escapes_what_it_would_read(both: pd.DataFrame) -> None:
-    two = pd.concat([both, both.assign(dataset="npz:/a/b$c_d%^~.npz", run_id="x" + both["run_id"])])
+    other = {"dataset": "npz:/a/b$c_d%^~.npz", "setup": r"\input{/etc/passwd}"}
+    two = pd.concat([both, both.assign(**other, run_id="x" + both["run_id"])])
     text = render(table1(two.reset_index(drop=True))[0], "latex")
     assert r"b\$c\_d\%\textasciicircum{}\textasciitilde{}.npz" in text
+
+
+@pytest.mark.parametrize(
+    "text", [r"\input{x}", "a & b", "50% $x_1^2$ #~", "[5pt]", "*", "a\nb\r\\"]
+)
+def test_no_text_of_a_table_is_code_in_latex(both: pd.DataFrame, text: str) -> None:
+    """Whatever column it stands in: only commands and braces that the table writes itself."""
+    table, _ = table1(both, sigma="shared")
+    plain = render(table.assign(dataset=["a", "b"] * 3, setup=list("uvwxyz")), "latex")
+    texts = {name: text for name in ("dataset", "setup", "model", "sigma")}
+    evil = table.assign(**texts, beta=range(6))
+    evil["dataset"] = [text, text + "2"] * 3
+    evil["setup"] = [f"{text}{place}" for place in range(6)]
+    written = render(evil, "latex")
+    codes = [
+        re.sub(r"\\text(backslash|asciitilde|asciicircum)\{\}|\\[&%#_{}$]|\{[\[*]\}", "", t)
+        for t in (plain, written)
+    ]
+    for code in codes:
+        assert "input" not in re.findall(r"\\(\w+)", code)
+    assert len({tuple(re.findall(r"\\\w+|[{}&%#_$~^]", code)) for code in codes}) == 1
+    assert not re.search(r"\\\\\s*[\[*]", written)
+    assert written.count("\n") == plain.count("\n")
+
+
+@pytest.mark.parametrize("sigma", ["optimal", "shared"])
+def test_latex_says_what_its_numbers_are(both: pd.DataFrame, sigma: str) -> None:
+    (caption,) = re.findall(r"\\caption\{(.*)\}", render(table1(both, sigma=sigma)[0], "latex"))
+    for words in (
+        "digits",
+        "nats per image",
+        rf"\texttt{{{sigma}}}",
+        "test and train",
+        "seeds $-$ 1",
+    ):
+        assert words in caption
+    assert ("no density" in caption) == (sigma == "optimal")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_finds_no_formula_in_csv(both: pd.DataFrame, start: str) -> None:
+    evil = f"{start}cmd|' /C calc'!A0"
+    table, _ = table1(both, sigma="shared")
+    table = table.assign(model=evil, setup=evil, test=-table["test"].abs(), mixed=[evil, -1.5] * 3)
+    text = render(table.assign(**{evil: 1.0}), "csv")
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    told = [
+        cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    ]
+    assert all(float(cell) < 0 for cell in told)
+    evil = evil.replace("\r", "\n")
+    assert f"'{evil}" in header
+    assert [float(row[header.index("test")]) for row in rows] == table["test"].tolist()
+    assert [row[header.index("mixed")] for row in rows] == [f"'{evil}", "-1.5"] * 3

@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.errors import BadInput
-from rdvae_analysis.load import scan
+from rdvae_analysis.figures.rd import plot_rd
+from rdvae_analysis.load import LoadWarning, scan
+from rdvae_analysis.paper_table import table1
 from rdvae_analysis.points import (
     DEFAULT_SIGMAS,
     DEFAULT_SIGMAS_ELSEWHERE,
@@ -13,6 +15,7 @@ from rdvae_analysis.points import (
     final_rows,
     rd_points,
 )
+from rdvae_analysis.tables import elbo_table
 
 
 def test_the_last_checkpoint_of_each_run(frame: pd.DataFrame) -> None:
@@ -137,9 +140,10 @@ def test_tables_that_a_user_put_together_may_repeat_their_index(frame: pd.DataFr
 
 
 def test_rows_without_a_number_are_counted_out(frame: pd.DataFrame) -> None:
-    frame.loc[(frame["run_id"] == "optimal-1.0-0") & (frame["epoch"] == 5), "distortion"] = None
+    row = (frame["run_id"] == "optimal-1.0-0") & (frame["epoch"] == 5)
+    frame.loc[row & (frame["sigma"] == "shared"), "distortion"] = None
     points, notes = rd_points(frame, sigmas=["shared"])
-    assert notes == ["left out 1 row of no finite distortion"]
+    assert notes == ["left out 1 row without distortion: optimal-1.0-0"]
     assert points.set_index(["objective", "beta"])["runs"].to_dict()["optimal", 1.0] == 1
 
 
@@ -148,3 +152,32 @@ def test_the_columns_of_points_suffice(sweep_folder: Path) -> None:
     every, _ = scan(sweep_folder)
     assert len(few.columns) < len(every.columns)
     pd.testing.assert_frame_equal(rd_points(few)[0], rd_points(every)[0])
+
+
+def test_scores_beside_results_are_left_out_and_counted(frame: pd.DataFrame) -> None:
+    """What `rdv.score` gives does not say of which model it is."""
+    names = ["split", "sigma", "sigma2", "rate", "distortion", "elbo", "mse", "psnr", "dims"]
+    scores = frame.loc[frame["sigma"] == "shared", names].head(3)
+    points, notes = rd_points(pd.concat([frame, scores]))
+    pd.testing.assert_frame_equal(points, rd_points(frame)[0])
+    (note,) = notes
+    assert note.startswith("left out 3 rows without run_id, curve, dataset, architecture, latents")
+
+
+@pytest.mark.parametrize("name", ["curve", "dataset", "objective", "architecture", "seed"])
+def test_a_foreign_point_is_drawn_or_said(frame: pd.DataFrame, name: str) -> None:
+    foreign = frame[frame["run_id"] == "optimal-1.0-0"].assign(run_id="mine", curve="c", beta=3.0)
+    drawn, notes = rd_points(pd.concat([frame, foreign]))
+    assert notes == []
+    assert (drawn["beta"] == 3.0).sum() == 2
+    points, notes = rd_points(pd.concat([frame, foreign.drop(columns=name)]))
+    assert (points["beta"] == 3.0).sum() == 0
+    assert notes == [f"left out 8 rows without {name}: mine"]
+    with pytest.warns(LoadWarning, match=f"8 rows without {name}: mine"):
+        plot_rd(pd.concat([frame, foreign.drop(columns=name)]))
+
+
+def test_a_column_that_is_not_there_is_one_line(frame: pd.DataFrame) -> None:
+    for function in (rd_points, final_rows, elbo_table, table1):
+        with pytest.raises(BadInput, match="the table has no beta, seed: it must have"):
+            function(frame.drop(columns=["beta", "seed"]))

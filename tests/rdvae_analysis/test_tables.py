@@ -37,3 +37,21 @@ def test_all_runs_failed(frame: pd.DataFrame) -> None:
 def test_text_shows_digits_that_can_be_used() -> None:
     table = pd.DataFrame({"beta": [1e-4], "elbo": [-123.456], "own": [float("nan")]})
     assert to_text(table).split() == ["beta", "elbo", "own", "0.0001", "-123.46", "-"]
+
+
+def test_tables_of_pairs_show_the_constant_and_no_hash(frame: pd.DataFrame) -> None:
+    other = frame[frame["objective"] == "constant"].assign(
+        train_sigma2=0.05, curve="constant-efgh", run_id="c" + frame["run_id"]
+    )
+    table, _ = elbo_table(pd.concat([frame, other], ignore_index=True))
+    assert list(table)[:5] == ["objective", "beta", "C", "rate", "mse"]
+    assert table["C"].isna().tolist() == [False] * 6 + [True] * 3
+    assert set(table["C"].dropna()) == {0.5, 0.05}
+    assert "constant-" not in to_text(table)
+
+
+def test_networks_that_differ_are_told_by_what_differs(frame: pd.DataFrame) -> None:
+    other = frame.assign(curve="wider", setup="x", latents=9, run_id="w" + frame["run_id"])
+    table, _ = elbo_table(pd.concat([frame, other], ignore_index=True))
+    assert list(table)[:3] == ["latents", "objective", "beta"]
+    assert "curve" not in table

@@ -14,6 +14,7 @@ from rdvae_analysis.curves import COLLAPSED
 from rdvae_analysis.figures.labels import Label, place_labels
 from rdvae_analysis.figures.style import beta_axis, dataset_title, new_figure, paper_style
 from rdvae_analysis.names import objective_name, short
+from rdvae_analysis.sound import only_sound
 from rdvae_analysis.theory import Floats
 
 MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
@@ -31,6 +32,7 @@ def plane(rows: pd.DataFrame) -> pd.DataFrame:
         training fits the variance), `sigma2` (that of `shared`: E[sse]/D on train; for `learned`
         its own), `rate`.
     """
+    rows = only_sound(rows, ("objective", "train_sigma2", "beta", "sigma", "sigma2", "rate"))
     known = rows[rows["objective"].isin(MARKERS)]
     wanted = np.where(known["objective"] == "learned", "own", "shared")
     known = known[known["sigma"] == wanted]

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
 from rdvae_analysis.figures.style import (
     dataset_title,
@@ -22,7 +23,12 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
     Args:
         table: as `matched.matched_rate` gives it, of one setup.
         split: named in the title.
+
+    Raises:
+        BadInput: the table is empty.
     """
+    if table.empty:
+        raise BadInput("nothing to draw: no curves in common")
     objectives = in_order(table["objective"])
     with paper_style():
         figure = new_figure(2, 2.8)

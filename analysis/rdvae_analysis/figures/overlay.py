@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rdkit_vae.errors import BadInput
 from rdvae_analysis.figures.style import (
     dataset_title,
     new_figure,
@@ -23,7 +24,12 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
         table: as `matched.overlay` gives it, of one setup.
         constant: `consistency.by_beta` of its constant-variance models.
         split: named in the title.
+
+    Raises:
+        BadInput: the table is empty.
     """
+    if table.empty:
+        raise BadInput("nothing to draw: no model within a curve of constant variance")
     with paper_style():
         figure = new_figure(2, 3.5)
         left, right = figure.subplots(1, 2)

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style, reading_look
 from rdvae_analysis.names import reading_name
@@ -18,7 +19,12 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
     Args:
         table: as `consistency.pairs` gives it, of one setup; seeds are averaged.
         split: named in the title.
+
+    Raises:
+        BadInput: the table is empty.
     """
+    if table.empty:
+        raise BadInput("nothing to draw: no pairs of one product beta x C")
     lines = sorted(table["product"].unique())
     chosen = [lines[i * (len(lines) - 1) // max(1, _MOST - 1)] for i in range(_MOST)]
     chosen = list(dict.fromkeys(chosen if len(lines) > _MOST else lines))

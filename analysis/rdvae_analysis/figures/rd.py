@@ -17,6 +17,7 @@ from rdvae_analysis.figures.series import Series, legend, series_of
 from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style
 from rdvae_analysis.names import short
 from rdvae_analysis.points import rd_points
+from rdvae_analysis.sound import warn
 from rdvae_analysis.theory import Floats, gaussian_curve
 
 Bounds = tuple[float, float]
@@ -50,8 +51,12 @@ def plot_rd(
     columns: int = 2,
     **chosen: Sequence[str],
 ) -> Figure:
-    """`rd` straight from results; `chosen` are the `sigmas` and `objectives` of `rd_points`."""
-    points, _ = rd_points(frame, distortion=distortion, split=split, **chosen)
+    """`rd` straight from results; `chosen` are the `sigmas` and `objectives` of `rd_points`.
+
+    What is left out is a `LoadWarning`.
+    """
+    points, notes = rd_points(frame, distortion=distortion, split=split, **chosen)
+    warn(notes)
     return rd(points, distortion=distortion, split=split, columns=columns)
 
 

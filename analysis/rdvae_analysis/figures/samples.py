@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.samples import KINDS
 from rdvae_analysis.figures.style import WIDTHS, dataset_title, paper_style
 from rdvae_analysis.names import in_order, objective_name, short
 
@@ -37,6 +38,10 @@ def samples(pictures: pd.DataFrame, *, columns: int = 2) -> Figure:
     """
     if pictures.empty:
         raise BadInput("nothing to draw: no pictures (rdvae sample makes them)")
+    shapes = {p.shape[1:] for kind in KINDS for p in pictures[kind]}
+    if len(shapes) > 1:
+        some = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:2])
+        raise BadInput(f"pictures of different shapes ({some}): draw them apart")
     betas = sorted(pictures["beta"].unique())
     rows = _rows(pictures, betas, _TILES[columns])
     width = WIDTHS[columns]

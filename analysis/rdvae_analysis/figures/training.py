@@ -15,6 +15,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
 from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style, plain_log_ticks
 from rdvae_analysis.names import model_name, models_in_order, reading_name
+from rdvae_analysis.sound import only_sound
 from rdvae_analysis.theory import Floats
 
 Panels = Any  # an array of axes
@@ -46,6 +47,7 @@ def training(
     Raises:
         BadInput: no rows of that interpretation.
     """
+    rows = only_sound(rows, ("run_id", "objective", "beta", "epoch", "status", "sigma"))
     rows = rows[rows["sigma"] == sigma]
     if rows.empty:
         raise BadInput(f"nothing to draw: no rows of sigma {sigma}")

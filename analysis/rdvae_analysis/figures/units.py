@@ -16,6 +16,7 @@ from rdvae_analysis.figures.style import (
     series_look,
 )
 from rdvae_analysis.names import model_name, models_in_order
+from rdvae_analysis.sound import only_sound
 
 _PARTS = {
     "rate": "rate",
@@ -35,6 +36,7 @@ def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figur
     Raises:
         BadInput: none of the runs says where its rate goes, as older results do not.
     """
+    rows = only_sound(rows, ("run_id", "objective", "beta", "rate", "n_images", "latents"))
     runs = rows.drop_duplicates("run_id")
     told = runs[runs["mutual_information"].notna()]
     if told.empty:
