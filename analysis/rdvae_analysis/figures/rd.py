@@ -147,10 +147,9 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
             capsize=1.5,
             **properties,
         )
-    for _, readings in points.groupby(["curve", "beta"]):
-        if len(readings) > 1:
-            low, high = readings["value"].min(), readings["value"].max()
-            axes.vlines(readings["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
+    same = points.groupby(["curve", "beta"], sort=False)
+    low, high = same["value"].min(), same["value"].max()
+    axes.vlines(same["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
     for line in _theory(points, distortion):
         # An artist and not a plot: the axes show the range of the models.
         axes.add_artist(Line2D(*line.T, color="k", linewidth=0.8, zorder=1.5))

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
@@ -71,7 +72,9 @@ def new_figure(columns: int, height: float) -> Figure:
         columns: 1 or 2.
         height: inches.
     """
-    return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+    figure = Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+    FigureCanvasAgg(figure)  # keeps what measures text, which is made for each text otherwise
+    return figure
 
 
 def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
