@@ -39,7 +39,9 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     Returns:
         A row per dataset, setup, objective, sigma and rate: `gain`, `low`, `high` (nats, NaN for
-        one seed) and `seeds`; and in words what was left out, and how good the interpolation is.
+        one seed), `seeds`, and `miss`: by how much both curves together miss their inner points
+        about that rate if these are left out (nats, mean over seeds; NaN where curves are too
+        short to say); and in words what was left out, and how good the interpolation is.
     """
     rows = only_sound(rows, _NEEDS)
     found: list[pd.DataFrame] = []
@@ -60,6 +62,7 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         notes += [*_miss_of_constant(key["dataset"], base), *_same_gains(known)]
         found += known
     columns = ["dataset", "setup", "objective", "sigma", "seeds", "rate", "gain", "low", "high"]
+    columns.append("miss")
     table = pd.concat(found) if found else pd.DataFrame(columns=columns)
     return table[columns], list(dict.fromkeys(notes))
 
@@ -75,7 +78,9 @@ def _gains(
         return None
     gains = np.array([_at(ours, rates) - _at(theirs, rates) for ours, theirs in curves])
     gain, low, high = mean_interval(gains)
+    misses = [_misses(ours, rates) + _misses(theirs, rates) for ours, theirs in curves]
     columns = {"sigma": sigma, "seeds": len(curves), "rate": rates}
+    columns["miss"] = np.mean(misses, axis=0)
     return pd.DataFrame({**columns, "gain": gain, "low": low, "high": high})
 
 
@@ -215,6 +220,14 @@ def _miss_at(x: Floats, elbos: Floats, at: float) -> float:
     if np.isclose(x, at, rtol=0, atol=_SAME_BETA).any():
         return 0.0
     return float(misses[np.abs(x[1:-1] - at).argmin()]) if len(misses) else math.nan
+
+
+def _misses(curve: tuple[Floats, Floats], rates: Floats) -> Floats:
+    """The interpolation error about each rate: that of the inner points on either side."""
+    misses = _interpolation_error(curve)
+    if not len(misses):
+        return np.full_like(rates, math.nan)
+    return np.interp(np.log(rates), np.log(curve[0][1:-1]), misses)
 
 
 def _interpolation_error(curve: tuple[Floats, Floats]) -> Floats:

@@ -14,7 +14,11 @@ OBJECTIVE_NAMES = {
     "learned": "learned variance",
     "learned-image": "learned variance of z",
 }
-_READING_NAMES = {"half": r"$\sigma^2=1/2$", "beta-half": r"$\sigma^2=\beta/2$"}
+_READING_NAMES = {
+    "half": r"$\sigma^2=1/2$",
+    "beta-half": r"$\sigma^2=\beta/2$",
+    "optimal": "optimal (no density)",  # wherever it stands beside those that are
+}
 
 
 def dataset_name(dataset: str) -> str:

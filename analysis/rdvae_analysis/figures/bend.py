@@ -3,22 +3,27 @@
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 Floats = npt.NDArray[np.float64]
 
 _LOG_PART = 0.35  # height of the logarithmic part against the linear one
 _BELOW = 0.1  # room below the lowest value, as a share of the linear part
+_APART = 0.11  # between ticks above the bend, likewise: the height of a number
 
 
-def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
+def bend_above(axes: Axes, low: float, bend: float, high: float) -> Text | None:
     """Makes a y axis linear from `low` to `bend` and logarithmic from there to `high`.
 
     Does nothing where the part above the bend is no longer than the one below.
+
+    Returns:
+        The note on the line where the axis bends, which may be moved along it.
     """
     span = bend - low
     if high - bend <= span or span <= 0:
-        return
+        return None
     slope = _LOG_PART / np.log1p((high - bend) / span)
 
     def forward(value: Floats) -> Floats:
@@ -34,7 +39,7 @@ def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
     axes.set_yscale("function", functions=(forward, inverse))
     axes.set_ylim(low - _BELOW * span, float(inverse(np.array(1.06 + _LOG_PART))))
     axes.axhline(bend, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
-    axes.annotate(
+    note = axes.annotate(
         "logarithmic above",
         (1, bend),
         xycoords=("axes fraction", "data"),
@@ -45,12 +50,15 @@ def bend_above(axes: Axes, low: float, bend: float, high: float) -> None:
         color="0.4",
     )
     ticks = np.asarray(MaxNLocator(6).tick_values(low, bend))
-    decades = 10.0 ** np.arange(-3, 16)
     kept = [*ticks[(ticks >= low - _BELOW * span) & (ticks <= bend)]]
-    kept += [*decades[(decades > bend + 0.3 * span) & (decades <= 1.2 * high)]][-3:]
+    decades = 10.0 ** np.arange(-3, 16)
+    for decade in decades[(decades > bend) & (decades <= 1.2 * high)]:
+        if not kept or forward(decade) - forward(kept[-1]) > _APART:
+            kept.append(decade)
     axes.yaxis.set_major_locator(FixedLocator(kept))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    return note
 
 
 def _tick(value: float, place: int | None) -> str:

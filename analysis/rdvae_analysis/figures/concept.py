@@ -11,13 +11,21 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.curves import COLLAPSED
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.labels import Label, place_labels
-from rdvae_analysis.figures.style import beta_axis, dataset_title, new_figure, paper_style
+from rdvae_analysis.figures.style import (
+    beta_axis,
+    dataset_title,
+    log_ticks,
+    new_figure,
+    paper_style,
+)
 from rdvae_analysis.names import objective_name, short
 from rdvae_analysis.sound import only_sound
-from rdvae_analysis.theory import Floats
 
 MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
+_LABEL = 0.45  # inches that a model has at least where labels lie
 _SIZES = {"constant": 18, "optimal": 22, "learned": 70}
 
 
@@ -62,7 +70,7 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
         raise BadInput(f"nothing to draw: no models of {', '.join(MARKERS)}")
     norm = LogNorm(COLLAPSED, max(2 * COLLAPSED, table["rate"].max()), clip=True)
     with paper_style():
-        figure = new_figure(columns, 4.0 if columns == 2 else 3.7)
+        figure = new_figure(columns, 3.5 if columns == 2 else 2.9)
         axes = figure.subplots()
         for objective in MARKERS:
             part = table[table["objective"] == objective].sort_values("beta")
@@ -70,14 +78,18 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
                 _draw(axes, str(objective), part, norm)
         beta_axis(axes)
         axes.set(yscale="log", ylabel=r"decoder variance $\sigma^2$  (squared pixel)")
-        axes.margins(0.08)
+        log_ticks(axes.yaxis)
+        axes.margins(x=0.08, y=0.08 if columns == 2 else 0.16)
         _draw_lines(axes)
         mapped = ScalarMappable(norm, "viridis")
-        figure.colorbar(mapped, ax=axes, label="rate  (nats / image)", fraction=0.05, pad=0.02)
-        figure.legend(loc="outside lower center", ncols=2 if columns == 2 else 1)
+        bar = figure.colorbar(
+            mapped, ax=axes, label="rate  (nats / image)", fraction=0.05, pad=0.02
+        )
+        log_ticks(bar.ax.yaxis)
         name = dataset_title(rows["dataset"].iloc[0])
-        axes.set_title(rf"The plane of $\beta$ and $\sigma^2$: {name}, {split}")
-        figure.draw_without_rendering()
+        axes.set_title(rf"The plane of $\beta$ and $\sigma^2$: {name}, {split}; numbers are βC")
+        add_key(figure, {"": axes.get_legend_handles_labels()[0]}, rows=2)
+        fit_texts(figure)
         _label(axes, table)
     return figure
 
@@ -131,12 +143,14 @@ def _draw_lines(axes: Axes) -> None:
 def _label(axes: Axes, table: pd.DataFrame) -> None:
     """Writes beside the constant models what beta x C is."""
     constant = table[table["objective"] == "constant"].sort_values("beta")
-    lines: list[Floats] = [constant[["beta", "trained"]].to_numpy(dtype=np.float64)]
-    labels = [
-        Label(short(p.beta * p.trained), p.beta, p.trained, above=True)
-        for p in constant.itertuples()
-    ]
-    if labels:
-        first = labels[0]
-        labels[0] = Label(f"βC={first.text}", first.x, first.y, above=True)
-    place_labels(axes, labels, lines)
+    width = axes.get_window_extent().width / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    upright = width / constant["beta"].nunique() < _LABEL if len(constant) else False
+    labels = []
+    for p in constant.itertuples():
+        product = p.beta * p.trained
+        ends = np.array([(p.beta, p.trained), (product / p.sigma2, p.sigma2)])
+        at = (p.beta, p.trained)
+        labels.append(Label(text=short(product), at=at, own=ends, above=True, upright=upright))
+    markers = [np.asarray(marks.get_offsets()) for marks in axes.collections]
+    paths = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_zorder() > 1]
+    place_labels(axes, labels, np.concatenate(markers), paths)

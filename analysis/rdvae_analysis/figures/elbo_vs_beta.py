@@ -1,6 +1,7 @@
 """What every interpretation claims for the same models, and how far the claims lie apart."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,15 +11,20 @@ from matplotlib.figure import Figure
 from rdkit_vae.grammar import CONSTANT, MIXTURE, SIGMAS
 from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis.consistency import by_beta, spread
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (
     beta_axis,
     dataset_title,
+    log_ticks,
     new_panels,
     paper_style,
     reading_look,
     series_look,
 )
 from rdvae_analysis.names import in_order, objective_name, reading_name
+
+Limits = tuple[float, float]
 
 _MARGIN = 0.08
 # For models of C = 1/2 the two are the same: both must be seen.
@@ -47,8 +53,9 @@ def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -
     with paper_style():
         figure, panels = new_panels(columns, len(parts) + 1)
         for axes, (name, part) in zip(panels, parts.items(), strict=False):
-            left = _draw_readings(axes, part, _limits(table), beta_half)
-            axes.set_title("\n".join([name, left]).strip())
+            limits = limits_of(table, _readings(table))
+            _draw_readings(axes, part, limits, beta_half)
+            axes.set_title("\n".join([name, *below(part, limits, beta_half)]))
             if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
                 axes.set_ylabel("ELBO  (nats / image)")
         _draw_spreads(panels[-1], parts)
@@ -56,12 +63,11 @@ def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -
         for axes in panels[:-1]:
             artists, labels = axes.get_legend_handles_labels()
             handles |= dict(zip(labels, artists, strict=True))
-        across = 6 if columns == 2 else 3
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=across
-        )
+        models = panels[-1].get_legend_handles_labels()[0]
+        add_key(figure, {"read with": [*handles.values()], "trained with": models}, rows=3)
         name = dataset_title(table["dataset"].iloc[0])
         figure.suptitle(f"The same weights, read differently: {name}, {split}")
+        fit_texts(figure)
     return figure
 
 
@@ -77,11 +83,11 @@ def _draw_spreads(axes: Axes, parts: dict[str, pd.DataFrame]) -> None:
     beta_axis(axes)
     if max(part["spread"].max() for part in parts.values()) > 0:
         axes.set(yscale="log")
+        log_ticks(axes.yaxis)
     low, high = axes.get_ylim()
     if 0 < high < 10 * low:
         axes.set_ylim((low * high / 10) ** 0.5, (low * high * 10) ** 0.5)
     axes.set_title("highest claim less lowest  (nats)")
-    axes.legend()
 
 
 def _readings(table: pd.DataFrame) -> list[str]:
@@ -89,19 +95,25 @@ def _readings(table: pd.DataFrame) -> list[str]:
     return [c for c in table if c in SIGMAS or str(c).startswith((CONSTANT, MIXTURE, "shared-"))]
 
 
-def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Over all readings but the one that leaves the picture, as it falls like 1/beta."""
-    steady = table[[sigma for sigma in _readings(table) if sigma != "beta-half"]]
+def limits_of(table: pd.DataFrame, readings: Sequence[str]) -> Limits:
+    """Of ELBOs, over all readings but the one that leaves the picture, as it falls like 1/beta."""
+    steady = table[[sigma for sigma in readings if sigma != "beta-half"]]
     steady = table[["beta-half"]] if steady.empty else steady
     low, high = steady.min(axis=None), steady.max(axis=None)
     margin = _MARGIN * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def _draw_readings(
-    axes: Axes, part: pd.DataFrame, limits: tuple[float, float], beta_half: str
-) -> str:
-    """Draws a line per interpretation; says in words what leaves the picture."""
+def below(part: pd.DataFrame, limits: Limits, beta_half: str) -> list[str]:
+    """Says in words what leaves the picture, if anything does."""
+    if "beta-half" not in part or not part["beta-half"].min() < limits[0]:
+        return []
+    lowest = f"{part['beta-half'].min():,.0f}".replace("-", "\N{MINUS SIGN}")
+    return [f"{beta_half} falls to {lowest}"]
+
+
+def _draw_readings(axes: Axes, part: pd.DataFrame, limits: Limits, beta_half: str) -> None:
+    """Draws a line per interpretation."""
     part = part.sort_values("beta")
     for sigma in _readings(part):
         if part[sigma].isna().all():
@@ -111,7 +123,3 @@ def _draw_readings(
         axes.plot(part["beta"], part[sigma], label=label, **look)
     beta_axis(axes)
     axes.set(ylim=limits)
-    if "beta-half" not in part:
-        return ""
-    below = part["beta-half"][part["beta-half"] < limits[0]]
-    return f"{beta_half} falls to {below.min():,.0f}" if len(below) else ""

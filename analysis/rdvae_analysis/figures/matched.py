@@ -5,11 +5,13 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (
     dataset_title,
+    log_ticks,
     new_figure,
     paper_style,
-    plain_log_ticks,
     reading_look,
 )
 from rdvae_analysis.names import in_order, objective_name, reading_name
@@ -18,7 +20,10 @@ _MARKER_SIZES = {"optimal": 6}  # `mixture` often lies right on it, and must not
 
 
 def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
-    """Gain in ELBO against rate, a panel per objective, with the intervals over seeds as bands.
+    """Gain in ELBO against rate, a panel per objective.
+
+    Bands are the intervals over seeds, and about zero what the interpolation of the curves may
+    miss: a gain within that is none.
 
     Args:
         table: as `matched.matched_rate` gives it, of one setup.
@@ -31,10 +36,13 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
         raise BadInput("nothing to draw: no curves in common")
     objectives = in_order(table["objective"])
     with paper_style():
-        figure = new_figure(2, 2.8)
+        figure = new_figure(2, 2.7)
         panels = figure.subplots(1, len(objectives), squeeze=False, sharey=True)[0]
         for axes, objective in zip(panels, objectives, strict=True):
             axes.axhline(0, color="0.4", linewidth=0.8)
+            miss = table[table["objective"] == objective].groupby("rate")["miss"].max()
+            label = "what interpolation may miss"
+            axes.fill_between(miss.index, -miss, miss, color="0.87", label=label, zorder=0)
             for sigma, part in table[table["objective"] == objective].groupby("sigma", sort=False):
                 look = reading_look(str(sigma))
                 name = reading_name(str(sigma))
@@ -43,13 +51,12 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
                 colour = look["color"]
                 axes.fill_between(part["rate"], part["low"], part["high"], color=colour, alpha=0.15)
             axes.set(xscale="log", xlabel="rate  (nats / image)")
-            plain_log_ticks(axes.xaxis)
+            log_ticks(axes.xaxis, most=9 // len(objectives) + 1)
             seeds = table.loc[table["objective"] == objective, "seeds"].iloc[0]
             axes.set_title(f"{objective_name(objective)}, {counted(seeds, 'seed')}")
-        panels[0].set_ylabel("ELBO gained on constant variance  (nats)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        figure.suptitle(
-            f"At the same rate, read alike: {dataset_title(table['dataset'].iloc[0])}, {split}"
-        )
+        panels[0].set_ylabel("ELBO gained  (nats)")
+        add_key(figure, {"": panels[0].get_legend_handles_labels()[0]})
+        name = dataset_title(table["dataset"].iloc[0])
+        figure.suptitle(f"Against constant variance at the same rate: {name}, {split}")
+        fit_texts(figure)
     return figure

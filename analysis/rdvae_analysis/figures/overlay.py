@@ -3,10 +3,14 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from rdkit_vae.errors import BadInput
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (
     dataset_title,
+    log_ticks,
     new_figure,
     paper_style,
     reading_look,
@@ -31,30 +35,35 @@ def overlay(table: pd.DataFrame, constant: pd.DataFrame, *, split: str = "test")
     if table.empty:
         raise BadInput("nothing to draw: no model within a curve of constant variance")
     with paper_style():
-        figure = new_figure(2, 3.5)
+        figure = new_figure(2, 2.9)
         left, right = figure.subplots(1, 2)
         line = constant.assign(x=2 * constant["beta"] * constant["train_sigma2"]).sort_values("x")
         left.plot(line["x"], line["rate"], color="0.5", marker=".", label="constant variance")
         right.axhline(0, color="0.4", linewidth=0.8)
         missed = table.dropna(subset="miss").sort_values("beta_const")
-        label = "interpolation of constant variance"
+        label = "what interpolation of constant variance may miss"
         x, miss = missed["beta_const"], missed["miss"]
-        right.fill_between(x, -miss, miss, color="0.85", label=label, zorder=0)
+        band = right.fill_between(x, -miss, miss, color="0.85", label=label, zorder=0)
         for place, objective in enumerate(in_order(table["objective"])):
             part = table[table["objective"] == objective].sort_values("beta_const")
-            look = series_look(0, place) | {"linestyle": "", "color": "0.1"}
+            look = series_look(0, place) | {"color": "0.1", "linewidth": 0.6}
             name = objective_name(str(objective))
             left.plot(part["beta_const"], part["rate"], label=name, **look)
             _draw_gains(right, part, str(objective), place)
         for axes in (left, right):
             axes.set(xscale="log", xlabel=r"$\beta_{const}=2\beta\sigma^2$")
+            log_ticks(axes.xaxis)
         left.set_ylabel("rate  (nats / image)")
-        left.legend()
-        right.set_ylabel("ELBO gained on constant variance  (nats)")
-        handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        right.set_ylabel("ELBO gained  (nats)")
+        readings = [
+            Line2D([], [], color=reading_look(s)["color"], linewidth=2.5, label=reading_name(s))
+            for s in _SHOWN
+        ]
+        models = left.get_legend_handles_labels()[0]
+        add_key(figure, {"read with": readings, "trained with": models, " ": [band]}, rows=3)
         name = dataset_title(table["dataset"].iloc[0])
         figure.suptitle(f"Against constant variance at the same weighting: {name}, {split}")
+        fit_texts(figure)
     return figure
 
 
@@ -65,5 +74,4 @@ def _draw_gains(axes: Axes, part: pd.DataFrame, objective: str, place: int) -> N
         look = reading_look(sigma) | {"marker": series_look(0, place)["marker"]}
         look["linestyle"] = series_look(0, place)["linestyle"]
         known = None if part[f"low_{sigma}"].isna().all() else whiskers
-        name = f"{objective_name(objective)}, {reading_name(sigma)}"
-        axes.errorbar(part["beta_const"], gain, yerr=known, capsize=1.5, label=name, **look)
+        axes.errorbar(part["beta_const"], gain, yerr=known, capsize=1.5, **look)

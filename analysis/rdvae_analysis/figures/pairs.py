@@ -7,7 +7,16 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import SIGMAS
-from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style, reading_look
+from rdvae_analysis.figures.elbo_vs_beta import below, limits_of
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
+from rdvae_analysis.figures.style import (
+    dataset_title,
+    log_ticks,
+    new_figure,
+    paper_style,
+    reading_look,
+)
 from rdvae_analysis.names import reading_name
 
 _MOST = 4  # panels
@@ -28,8 +37,9 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
     lines = sorted(table["product"].unique())
     chosen = [lines[i * (len(lines) - 1) // max(1, _MOST - 1)] for i in range(_MOST)]
     chosen = list(dict.fromkeys(chosen if len(lines) > _MOST else lines))
+    limits = limits_of(table, [sigma for sigma in SIGMAS if sigma in table])
     with paper_style():
-        figure = new_figure(2, 2.8)
+        figure = new_figure(2, 2.5)
         panels = figure.subplots(1, len(chosen), squeeze=False, sharey=True)[0]
         for axes, product in zip(panels, chosen, strict=True):
             part = table[table["product"] == product]
@@ -39,14 +49,17 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
                     look = reading_look(sigma)
                     name = reading_name(sigma, c=math.nan)  # C is what varies here
                     axes.plot(means["C"], means[sigma], label=name, **look)
-            axes.set(xscale="log", xlabel=r"constant variance $C$ of training")
+            axes.set(xscale="log", xlabel="$C$ of training")
+            log_ticks(axes.xaxis, most=4)
+            axes.set_ylim(*limits)
             unknown = part["distance"].isna().any()
             apart = "an unknown distance" if unknown else f"{part['distance'].max():.1g}"
-            axes.set_title(rf"$\beta C={product:g}$" + f"\nweights apart by {apart}")
+            title = [rf"$\beta C={product:g}$", f"weights apart by {apart}"]
+            axes.set_title("\n".join([*title, *below(part, limits, r"$\sigma^2=\beta C$")]))
         panels[0].set_ylabel("claimed ELBO  (nats / image)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5)
+        add_key(figure, {"": panels[0].get_legend_handles_labels()[0]})
         some = f" ({len(chosen)} of {len(lines)} lines)" if len(chosen) < len(lines) else ""
         name = f"{dataset_title(table['dataset'].iloc[0])}, {split}{some}"
         figure.suptitle(f"One line, the same weights, other claims: {name}")
+        fit_texts(figure)
     return figure

@@ -1,19 +1,22 @@
 """Rate-distortion curves (Beta-Sigma VAE, Fig. 3)."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.figures.bend import bend_above
-from rdvae_analysis.figures.labels import Label, place_labels
-from rdvae_analysis.figures.series import Series, legend, series_of
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
+from rdvae_analysis.figures.labels import Label, place_labels, settle
+from rdvae_analysis.figures.series import Series, key_of, series_of
 from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style
 from rdvae_analysis.names import short
 from rdvae_analysis.points import rd_points
@@ -94,24 +97,25 @@ def rd(
     series = series_of(points)
     rows, across = (len(groups), 1 + two) if columns == 2 else (len(groups) * (1 + two), 1)
     with paper_style():
-        figure = new_figure(columns, (2.7 if two or columns == 1 else 3.6) * rows + 1.0)
+        figure = new_figure(columns, (2.7 if two or columns == 1 else 3.6) * rows)
         panels = figure.subplots(rows, across, squeeze=False).reshape(len(groups), 1 + two)
+        notes = []
         for row, (dataset, part) in zip(panels, groups.items(), strict=True):
             _draw(row[0], part, series, distortion)
             row[0].set_title(f"{dataset_title(dataset)}, {split} split; numbers are " + r"$\beta$")
             row[0].set_ylabel(_DISTORTIONS[distortion])
-            _bound(row[0], part, xlim, ylim)
+            notes.append(_bound(row[0], part, xlim, ylim))
             if two:
                 _draw_low_rates(row[1], part, series, distortion)
         bounds = [_bound_key(distortion)] if "gaussian" in groups else []
-        figure.legend(**legend(points, series, *bounds), loc="outside lower center")
-        engine = figure.get_layout_engine()
-        assert engine is not None
-        engine.execute(figure)  # labels need to know where the panels end up,
+        add_key(figure, key_of(points, series, *bounds), rows=7)
+        fit_texts(figure)  # labels need to know where the panels end up,
         figure.set_layout_engine("none")  # and the panels stay there
-        for row, part in zip(panels, groups.values(), strict=True):
+        for row, part, note in zip(panels, groups.values(), notes, strict=True):
+            if note is not None:
+                settle(row[0], note, *_drawn(part))
             for axes in row:
-                _label_betas(axes, part)
+                _label_betas(axes, part, series)
     return figure
 
 
@@ -148,10 +152,9 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
             capsize=1.5,
             **properties,
         )
-    for _, readings in points.groupby(["curve", "beta"]):
-        if len(readings) > 1:
-            low, high = readings["value"].min(), readings["value"].max()
-            axes.vlines(readings["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
+    same = points.groupby(["curve", "beta"], sort=False)
+    low, high = same["value"].min(), same["value"].max()
+    axes.vlines(same["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
     for line in _theory(points, distortion):
         # An artist and not a plot: the axes show the range of the models.
         axes.add_artist(Line2D(*line.T, color="k", linewidth=0.8, zorder=1.5))
@@ -184,15 +187,19 @@ def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
     return [line[name] - line[f"{name}_low"], line[f"{name}_high"] - line[name]]
 
 
-def _bound(axes: Axes, points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None) -> None:
+def _bound(
+    axes: Axes, points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None
+) -> Text | None:
     axes.margins(x=0.07)
+    note = None
     if ylim:
         axes.set_ylim(*ylim)
     else:
         steady = _steady(points)["value"].max()
-        bend_above(axes, points["value"].min(), steady, points["value"].max())
+        note = bend_above(axes, points["value"].min(), steady, points["value"].max())
     if xlim:
         axes.set_xlim(*xlim)
+    return note
 
 
 def _steady(points: pd.DataFrame) -> pd.DataFrame:
@@ -223,39 +230,57 @@ def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series, distortion
     axes.set_ylim(values.min() - margin, values.max() + margin)
 
 
-def _label_betas(axes: Axes, points: pd.DataFrame) -> None:
+def _label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
     """Writes beta along each curve where there is room; points too close together share a label.
 
     Labels go to the lowest reading of every other curve, and to the highest fitted reading of those
-    between.
+    between, in the colour of that reading.
     """
     if not axes.axison:
         return
-    labels, lines = [], []
+    labels = []
     for index, (_, curve) in enumerate(points.groupby("curve", sort=False)):
         above = index % 2 == 1
         fitted = curve[~curve["sigma"].isin(["half", "beta-half"])]
         values = (curve if fitted.empty or not above else fitted).groupby("beta")["value"]
         line = curve.loc[values.idxmax() if above else values.idxmin()].sort_values("beta")
-        for low, high, x, y in _clusters(axes, line):
-            ends = dict.fromkeys(short(beta) for beta in (low, high))
-            labels.append(Label("–".join(ends), x, y, above=above))
-        for _, drawn in curve.sort_values("beta").groupby("sigma"):
-            lines.append(drawn[["rate", "value"]].to_numpy(dtype=np.float64))
-    place_labels(axes, labels, lines)
+        for cluster in _clusters(axes, line):
+            first = cluster.iloc[0]
+            ends = dict.fromkeys(short(beta) for beta in cluster["beta"].iloc[[0, -1]])
+            labels.append(
+                Label(
+                    text="–".join(ends),
+                    at=(first["rate"], first["value"]),
+                    own=_places(curve[curve["beta"].isin(cluster["beta"])]),
+                    above=above,
+                    colour=series[first["curve"], first["sigma"]]["color"],
+                )
+            )
+    place_labels(axes, labels, *_drawn(points))
 
 
-def _clusters(axes: Axes, line: pd.DataFrame) -> list[tuple[float, float, float, float]]:
-    """(lowest beta, highest beta, x, y) of runs of points that lie within a label of each other."""
+def _drawn(points: pd.DataFrame) -> tuple[Floats, list[Floats]]:
+    """The points, and the lines through them and their whiskers."""
+    curves = points.sort_values("beta").groupby(["curve", "sigma"], sort=False)
+    lines = [_places(curve) for _, curve in curves]
+    for ends in (["rate_low", "value"], ["rate", "value_low"]):  # the whiskers
+        others = [name.replace("low", "high") for name in ends]
+        whiskers = np.stack([points[ends], points[others]], axis=1).astype(np.float64)
+        lines += list(whiskers)
+    return _places(points), lines
+
+
+def _places(points: pd.DataFrame) -> Floats:
+    return np.asarray(points[["rate", "value"]], dtype=np.float64)
+
+
+def _clusters(axes: Axes, line: pd.DataFrame) -> list[pd.DataFrame]:
+    """Runs of points that lie within a label of the first of them."""
     inside = line[line["rate"].between(*axes.get_xlim()) & line["value"].between(*axes.get_ylim())]
-    places = axes.transData.transform(inside[["rate", "value"]].to_numpy())
     points_apart = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-    found: list[list[Any]] = []
-    last = None
-    for (_, row), place in zip(inside.iterrows(), places, strict=True):
-        if last is not None and np.abs(place - last).max() * points_apart < _CLUSTER:
-            found[-1][1] = row["beta"]
-        else:
-            found.append([row["beta"], row["beta"], row["rate"], row["value"]])
-            last = place
-    return [tuple(cluster) for cluster in found]
+    places = axes.transData.transform(_places(inside)) * points_apart
+    firsts: list[int] = []
+    for i, place in enumerate(places):
+        if not firsts or np.abs(place - places[firsts[-1]]).max() >= _CLUSTER:
+            firsts.append(i)
+    return [inside.iloc[a:b] for a, b in itertools.pairwise([*firsts, len(inside)])]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.samples import KINDS
+from rdvae_analysis.figures.fit import wrapped
 from rdvae_analysis.figures.style import WIDTHS, dataset_title, paper_style
 from rdvae_analysis.names import in_order, objective_name, short
 
@@ -19,7 +20,9 @@ Pixels = npt.NDArray[np.uint8]
 _TILES = {1: (2, 1), 2: (2, 2)}  # pictures of a cell, down and across, by columns of the figure
 _WHITE = 255
 _LEFT, _BETWEEN = 0.82, 0.05  # inches
-_TITLE = {1: 0.36, 2: 0.24}  # height, inches
+_LINE, _BELOW = 0.12, 0.12  # height of a line of the title, and of what is left below, inches
+_LETTERS = {1: 52, 2: 100}  # of a line of the title
+_WIDEST = 0.75  # of a picture, inches
 _CHARACTER = 0.062  # width of one in a heading, inches
 _KINDS = {"reconstruction": "reconstructed", "prior": "from the prior"}
 
@@ -45,26 +48,28 @@ def samples(pictures: pd.DataFrame, *, columns: int = 2) -> Figure:
     betas = sorted(pictures["beta"].unique())
     rows = _rows(pictures, betas, _TILES[columns])
     width = WIDTHS[columns]
-    across = width - _LEFT - 0.05
+    across = min(width - _LEFT - 0.05, _WIDEST * _TILES[columns][1] * len(betas))
+    left = (width - 0.05 + _LEFT - across) / 2
     heights = [float(across * len(row) / row.shape[1]) for row in rows.values()]
     headings = [short(beta) for beta in betas]
     upright = max(map(len, headings)) * _CHARACTER > across / len(betas)
-    head = _TITLE[columns] + (_CHARACTER * max(map(len, headings)) if upright else 0.16)
+    title = wrapped(_title(pictures), _LETTERS[columns])
+    head = _LINE * (title.count("\n") + 1) + _BELOW
+    head += _CHARACTER * max(map(len, headings)) if upright else 0.16
     height = sum(heights) + _BETWEEN * len(rows) + head
     with paper_style():
         figure = Figure(figsize=(width, height))
         top = height - head
         for (label, row), tall in zip(rows.items(), heights, strict=True):
-            place = (_LEFT / width, (top - tall) / height, across / width, tall / height)
+            place = (left / width, (top - tall) / height, across / width, tall / height)
             _draw_row(figure, place, label, row)
             top -= tall + _BETWEEN
         above = 1 - (head - 0.04) / height
         style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 7}
-        figure.text((_LEFT - 0.1) / width, above, r"$\beta$", **style)
+        figure.text((left - 0.1) / width, above, r"$\beta$", **style)
         for place_of, heading in enumerate(headings):
-            x = (_LEFT + across * (place_of + 0.5) / len(betas)) / width
+            x = (left + across * (place_of + 0.5) / len(betas)) / width
             figure.text(x, above, heading, rotation=90 if upright else 0, **style)
-        title = textwrap.fill(_title(pictures), 52 if columns == 1 else 100)
         figure.suptitle(title, y=1 - 0.04 / height, va="top", fontsize=8)
     return figure
 

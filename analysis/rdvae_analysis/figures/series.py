@@ -12,8 +12,14 @@ from rdvae_analysis.names import OBJECTIVE_NAMES, in_order, objective_name, read
 
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
-_TELLING = ("architecture", "latents", "epochs", "protocol", "train_sigma2")
-_ROWS = 7  # of a legend, unless there are more readings
+# What tells curves apart, as it is written in a legend.
+_TELLING = {
+    "architecture": "{}",
+    "latents": "{} latents",
+    "epochs": "{} epochs",
+    "protocol": "protocol {}",
+    "train_sigma2": "C={:g}",
+}
 
 
 def series_of(points: pd.DataFrame) -> Series:
@@ -31,9 +37,9 @@ def series_of(points: pd.DataFrame) -> Series:
     shapes = dict.fromkeys((objective, "") for objective in objectives)
     shapes |= dict.fromkeys((p.objective, settings[p.curve]) for p in firsts.itertuples())
     places = {shape: place for place, shape in enumerate(shapes)}
-    found = {}
+    found, c = {}, _any_c(points)
     for p in firsts.itertuples():
-        model, reading = _model(p, settings), _reading(p)
+        model, reading = _model(p, settings), reading_name(p.sigma, c=c)
         shape = places[p.objective, settings[p.curve]]
         colour = p.rank if p.sigma else shape  # mse and psnr have no reading to tell
         label = f"{model}, {reading}" if reading else model
@@ -41,8 +47,8 @@ def series_of(points: pd.DataFrame) -> Series:
     return found
 
 
-def legend(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, Any]:
-    """The two keys of a figure side by side: readings by colour, models by line and marker.
+def key_of(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, list[Line2D]]:
+    """The two keys of a figure: readings by colour, models by line and marker.
 
     Args:
         points: as drawn.
@@ -50,9 +56,9 @@ def legend(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, 
         further: lines that are no model.
 
     Returns:
-        What `Figure.legend` takes.
+        Lines with their labels, by heading.
     """
-    settings = _settings(points)
+    settings, c = _settings(points), _any_c(points)
     readings: dict[str, Line2D] = {}
     models: dict[str, Line2D] = {}
     firsts = {
@@ -61,28 +67,21 @@ def legend(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, 
     for key, look in series.items():
         p = firsts[key]
         if p.sigma:
-            line = Line2D([], [], color=look["color"], linewidth=2.5, label=_reading(p))
-            readings.setdefault(_reading(p), line)
+            name = reading_name(p.sigma, c=c)
+            line = Line2D([], [], color=look["color"], linewidth=2.5, label=name)
+            readings.setdefault(name, line)
         shape = {"marker": look["marker"], "linestyle": look["linestyle"]}
         colour = "0.25" if p.sigma else look["color"]
         model = _model(p, settings)
         models.setdefault(model, Line2D([], [], color=colour, label=model, **shape))
-    rows = max(_ROWS, len(readings))
-    shown = [*(models[label] for label in models), *further]
-    columns = [[_text("read with"), *readings.values()]] if readings else []
-    for start in range(0, len(shown), rows):
-        columns.append([_text("" if start else "trained with"), *shown[start : start + rows]])
-    longest = max(len(column) for column in columns)
-    padded = [line for column in columns for line in [*column, *_blanks(longest - len(column))]]
-    return {"handles": padded, "ncols": len(columns)}
+    return {"read with": [*readings.values()], "trained with": [*models.values(), *further]}
 
 
-def _text(text: str) -> Line2D:
-    return Line2D([], [], linestyle="", label=text or " ")
-
-
-def _blanks(count: int) -> list[Line2D]:
-    return [_text("") for _ in range(count)]
+def _any_c(points: pd.DataFrame) -> float:
+    """A constant variance other than 1/2, if some models have one: beta/2 is beta C then."""
+    others = points["train_sigma2"].dropna()
+    others = others[others != DEFAULT_SIGMA2]
+    return DEFAULT_SIGMA2 if others.empty else float(others.iloc[0])
 
 
 def _settings(points: pd.DataFrame) -> dict[str, str]:
@@ -92,19 +91,15 @@ def _settings(points: pd.DataFrame) -> dict[str, str]:
         curves = group.drop_duplicates("curve")
         varying = [name for name in _TELLING if curves[name].nunique(dropna=False) > 1]
         for _, row in curves.iterrows():
-            told[row["curve"]] = " ".join(f"{name}={row[name]}" for name in varying)
+            here = [name for name in varying if not pd.isna(row[name])]
+            told[row["curve"]] = ", ".join(_TELLING[name].format(row[name]) for name in here)
         words = [told[curve] for curve in curves["curve"]]
         for curve in curves["curve"]:
             if words.count(told[curve]) > 1:  # they differ elsewhere: their names tell
-                told[curve] = f"{told[curve]} {curve[-4:]}".strip()
+                told[curve] = f"{told[curve]}, curve …{curve[-4:]}".removeprefix(", ")
     return told
 
 
 def _model(point: Any, settings: dict[str, str]) -> str:
     name, told = objective_name(point.objective), settings[point.curve]
     return f"{name} ({told})" if told else name
-
-
-def _reading(point: Any) -> str:
-    c = DEFAULT_SIGMA2 if pd.isna(point.train_sigma2) else point.train_sigma2
-    return reading_name(point.sigma, c=c)

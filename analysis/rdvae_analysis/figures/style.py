@@ -1,16 +1,18 @@
 """The look that all figures share, and how they are saved."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
 from rdkit_vae.files import write_atomic
 from rdkit_vae.grammar import SIGMAS
@@ -70,7 +72,9 @@ def new_figure(columns: int, height: float) -> Figure:
         columns: 1 or 2.
         height: inches.
     """
-    return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+    figure = Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+    FigureCanvasAgg(figure)  # keeps what measures text, which is made for each text otherwise
+    return figure
 
 
 def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
@@ -83,7 +87,7 @@ def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, l
     """
     across = 1 if columns == 1 else 2 if count in (2, 4) else min(count, 3)
     rows = -(-count // across)
-    figure = new_figure(columns, height * rows + 0.7)
+    figure = new_figure(columns, height * rows + 0.3)
     panels = list(figure.subplots(rows, across, squeeze=False).ravel())
     for axes in panels[count:]:
         axes.set_axis_off()
@@ -91,10 +95,9 @@ def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, l
 
 
 def beta_axis(axes: Axes) -> None:
-    """A logarithmic axis of betas, in decades."""
+    """A logarithmic axis of betas."""
     axes.set(xscale="log", xlabel=r"$\beta$")
-    axes.xaxis.set_major_locator(LogLocator(numticks=7))
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_ticks(axes.xaxis, most=7)
 
 
 def series_look(colour: int, shape: int) -> dict[str, Any]:
@@ -126,16 +129,48 @@ def dataset_title(dataset: str) -> str:
     return dataset_name(dataset).replace("$", r"\$")
 
 
-def plain_log_ticks(axis: Axis, *, few: bool = False) -> None:
-    """Ticks 1, 2, 5, 10, ... as plain numbers, for a logarithmic axis of a decade or two.
+def log_ticks(axis: Axis, *, most: int = 6) -> None:
+    """Ticks of a logarithmic axis: decades, or 1, 2, 5 of each, or even steps in a short range.
 
     Args:
         axis: of a logarithmic scale.
-        few: only 1, 10, ..., as there is little room.
+        most: ticks that there is room for.
     """
-    axis.set_major_locator(LogLocator(subs=(1,) if few else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(_LogTicks(most))
+    axis.set_major_formatter(_LogNumbers())
+    axis.set_minor_locator(NullLocator())
+
+
+class _LogTicks(Locator):
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def __call__(self) -> Sequence[float]:
+        assert self.axis is not None
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        low, high = sorted((vmin, vmax))
+        if not (low > 0 and np.isfinite(high)):
+            return []
+        places = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        for digits, fewest in (((1,), 3), ((1, 2, 5), 2)):
+            ticks = np.outer(10.0**places, digits).ravel()
+            inside = ticks[(ticks >= low) & (ticks <= high)]
+            if len(inside) >= fewest:
+                return list(inside[:: -(-len(inside) // self._most)])
+        even = MaxNLocator(self._most - 1, steps=[1, 2, 5, 10]).tick_values(low, high)
+        return [float(tick) for tick in even if low <= tick <= high]
+
+
+class _LogNumbers(Formatter):
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        assert self.axis is not None
+        low, high = self.axis.get_view_interval()
+        power = np.log10(x)
+        if power == np.round(power) and (high > 3e4 * low or not 1e-3 <= x < 1e5):
+            return f"$10^{{{power:.0f}}}$"
+        return f"{x:g}"
 
 
 def save(figure: Figure, path: Path) -> None:

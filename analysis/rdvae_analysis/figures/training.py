@@ -1,6 +1,5 @@
 """How runs came to be what they are: rate, distortion, ELBO and variance over epochs."""
 
-import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +12,9 @@ from matplotlib.lines import Line2D
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
-from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style, plain_log_ticks
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
+from rdvae_analysis.figures.style import dataset_title, log_ticks, new_figure, paper_style
 from rdvae_analysis.names import model_name, models_in_order, reading_name
 from rdvae_analysis.sound import only_sound
 from rdvae_analysis.theory import Floats
@@ -21,11 +22,14 @@ from rdvae_analysis.theory import Floats
 Panels = Any  # an array of axes
 
 _QUANTITIES = {
-    "rate": "rate  (nats)",
-    "distortion": "distortion  (nats)",
-    "elbo": "ELBO  (nats)",
+    "rate": "rate",
+    "distortion": "distortion",
+    "elbo": "ELBO",
     "sigma2": r"variance $\sigma^2$",
 }
+_ABREAST = {1: 3, 2: 6}  # models, by columns of the figure
+_HEIGHT = 1.15  # of a panel, inches
+_LOG = 3.0  # a variance that spans a larger factor is drawn over a logarithmic axis
 _ENDS = {"diverged": "x", "crashed": "+"}  # markers
 
 
@@ -56,34 +60,55 @@ def training(
     betas = rows["beta"].unique()
     norm = LogNorm(betas.min(), betas.max() if len(betas) > 1 else 2 * betas.max())
     with paper_style():
-        figure = new_figure(columns, 1.25 * len(_QUANTITIES) + 0.9)
-        panels = figure.subplots(
-            len(_QUANTITIES), len(models), squeeze=False, sharex=True, sharey="row"
-        )
-        for column, model in zip(panels.T, models, strict=True):
+        across = min(len(models), _ABREAST[columns])
+        blocks = -(-len(models) // across)
+        figure = new_figure(columns, _HEIGHT * len(_QUANTITIES) * blocks + 0.7)
+        panels = _panels(figure, blocks, across)
+        for column in panels[len(models) :]:
+            for axes in column:
+                axes.set_axis_off()
+        panels = panels[: len(models)]
+        for column, model in zip(panels, models, strict=True):
             part = rows[rows["model"] == model]
             for _, run in part.groupby("run_id", sort=False):
                 _draw(column, run, norm)
-            width = 60 * columns // len(models)
-            column[0].set_title(textwrap.fill(model, width // 2))
+            column[0].set_title(model)
             column[-1].set_xlabel("epoch")
-        _axes(panels, rows)
-        for column, model in zip(panels.T, models, strict=True):
+        _axes(panels, across, columns, rows)
+        for column, model in zip(panels, models, strict=True):
             for _, run in rows[rows["model"] == model].groupby("run_id", sort=False):
                 _mark_end(column, run)
         if len(betas) > 1:
             colours = ScalarMappable(norm, "viridis")
             bar = figure.colorbar(colours, ax=panels, fraction=0.04, pad=0.02, aspect=40)
             bar.set_label(r"$\beta$ of training")
-        figure.legend(handles=_keys(rows), loc="outside lower center", ncols=3)
+            log_ticks(bar.ax.yaxis, most=9)
+        add_key(figure, {"": _keys(rows)})
         name = dataset_title(rows["dataset"].iloc[0])
         runs = counted(rows["run_id"].nunique(), "run")
-        title = f"{name}, {split} split, read with {reading_name(sigma)}: {runs}"
-        title += rf", $\beta={betas[0]:g}$" if len(betas) == 1 else ""
+        title = f"{name}, {split} split, in nats, read with {reading_name(sigma)}: {runs}"
         if rows.groupby("run_id")["epoch"].nunique().max() == 1:
             title += " of one checkpoint each (--checkpoints log makes more)"
+        title += rf"; $\beta={betas[0]:g}$" if len(betas) == 1 else ""
         figure.suptitle(title)
+        fit_texts(figure)
     return figure
+
+
+def _panels(figure: Figure, blocks: int, across: int) -> Panels:
+    """A column of panels for each model, (models, quantities), several blocks below each other.
+
+    They share the epochs, and panels of a quantity its range.
+    """
+    panels: Panels = figure.subplots(len(_QUANTITIES) * blocks, across, squeeze=False, sharex=True)
+    columns = panels.reshape(blocks, len(_QUANTITIES), across).transpose(0, 2, 1)
+    columns = columns.reshape(blocks * across, len(_QUANTITIES))
+    for place, column in enumerate(columns):
+        for axes, first in zip(column, columns[0], strict=True):
+            if place:
+                axes.sharey(first)
+            axes.tick_params(labelleft=place % across == 0, labelbottom=axes is column[-1])
+    return columns
 
 
 def _draw(panels: Panels, run: pd.DataFrame, norm: LogNorm) -> None:
@@ -106,21 +131,23 @@ def _mark_end(panels: Panels, run: pd.DataFrame) -> None:
             axes.plot(epochs, [height] * len(epochs), markevery=[-1], scaley=False, **look)
 
 
-def _axes(panels: Panels, rows: pd.DataFrame) -> None:
+def _axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> None:
     ended = rows.groupby("run_id")["status"].transform(lambda status: (status == "ok").all())
     sound = rows[ended.astype(bool)] if ended.any() else rows
-    for line, (quantity, label) in zip(panels, _QUANTITIES.items(), strict=True):
-        line[0].set_ylabel(label)
+    for line, (quantity, label) in zip(panels.T, _QUANTITIES.items(), strict=True):
+        for axes in line[::across]:
+            axes.set_ylabel(label)
         values = sound.loc[np.isfinite(sound[quantity]), quantity].to_numpy(dtype=np.float64)
         for axes in line:
             axes.set_xscale("log")
-            plain_log_ticks(axes.xaxis, few=panels.shape[1] > 2)
-            if quantity == "sigma2" and len(values):
+            log_ticks(axes.xaxis, most=max(2, 4 * columns // across))
+            if quantity == "sigma2" and len(values) and values.max() > _LOG * values.min():
                 axes.set_yscale("log")
+                log_ticks(axes.yaxis, most=4)
                 axes.set_ylim(*np.exp(_limits(np.log(values))))
             elif len(values):
                 axes.set_ylim(*_limits(values))
-    panels[0, 0].get_figure().align_ylabels(panels[:, 0])
+    panels[0, 0].get_figure().align_ylabels(panels[::across].ravel())
 
 
 def _limits(values: Floats) -> tuple[float, float]:
@@ -128,7 +155,7 @@ def _limits(values: Floats) -> tuple[float, float]:
     low, high = np.quantile(values, [0.1, 0.9])
     fence = 1.5 * (high - low)
     low, high = max(low - fence, values.min()), min(high + fence, values.max())
-    margin = 0.08 * (high - low) or 1.0
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     return low - margin, high + margin
 
 

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted
+from rdvae_analysis.figures.fit import fit_texts
+from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (
     beta_axis,
     dataset_title,
@@ -20,9 +22,10 @@ from rdvae_analysis.sound import only_sound
 
 _PARTS = {
     "rate": "rate",
-    "mutual_information": r"information $I_q(x; z)$",
+    "mutual_information": r"information $I_q(x;\,z)$",
     "marginal_kl": r"$KL(q(z)\,\|\,p(z))$",
 }
+_IN_SIGHT = 2.0  # the ceiling is drawn where it is at most so many times the highest rate
 
 
 def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
@@ -52,19 +55,20 @@ def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figur
     models = models_in_order(told["objective"], told["train_sigma2"])
     with paper_style():
         figure, panels = new_panels(columns, len(models) + 1)
-        ceiling = math.log(told["n_images"].max())
+        ceiling, highest = math.log(told["n_images"].max()), table["rate"].max()
+        top = max(highest, ceiling) if ceiling < _IN_SIGHT * highest else highest
         for axes, model in zip(panels, models, strict=False):
             _draw_parts(axes, table[table["model"] == model], ceiling)
             axes.set_title(model)
             if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
                 axes.set_ylabel("nats / image")
-            axes.set_ylim(-0.03 * table["rate"].max(), 1.05 * max(table["rate"].max(), ceiling))
+            axes.set_ylim(-0.03 * top, 1.05 * top or 1.0)
         _draw_units(panels[-1], table, models, int(told["latents"].max()))
-        handles, labels = panels[0].get_legend_handles_labels()
-        ncols = 4 if columns == 2 else 2
-        figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+        key = {"the rate and its parts": panels[0].get_legend_handles_labels()[0]}
+        add_key(figure, key | {"active units": panels[-1].get_legend_handles_labels()[0]}, rows=2)
         name = dataset_title(rows["dataset"].iloc[0])
         figure.suptitle(f"Where the rate goes: {name}, {split}{left_out}")
+        fit_texts(figure)
     return figure
 
 
@@ -72,7 +76,7 @@ def _draw_parts(axes: Axes, part: pd.DataFrame, ceiling: float) -> None:
     part = part.sort_values("beta")
     for place, (column, label) in enumerate(_PARTS.items()):
         axes.plot(part["beta"], part[column], label=label, **series_look(place, place))
-    label = r"$\log n$, the ceiling"
+    label = rf"$\log\,n={ceiling:.1f}$, the ceiling"
     axes.axhline(ceiling, color="0.5", linewidth=0.8, linestyle=":", label=label)
     beta_axis(axes)
 
@@ -85,4 +89,3 @@ def _draw_units(axes: Axes, table: pd.DataFrame, models: list[str], latents: int
     axes.set_ylim(-0.04 * latents, 1.04 * latents)
     axes.set_title(f"active units of {latents}")
     beta_axis(axes)
-    axes.legend(loc="lower left", fontsize=6.5, handlelength=1.6, borderpad=0.1)

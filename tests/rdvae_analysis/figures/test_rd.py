@@ -146,12 +146,12 @@ def test_two_curves_of_one_objective_are_told_apart(frame: pd.DataFrame) -> None
         curve="constant-wxyz", setup="wxyz", run_id=frame["run_id"] + "w", latents=9
     )
     labels = _series(plot_rd(pd.concat([frame, other]), sigmas=["shared"]))
-    assert "constant variance (latents=4), shared" in labels
-    assert "constant variance (latents=9), shared" in labels
+    assert "constant variance (4 latents), shared" in labels
+    assert "constant variance (9 latents), shared" in labels
     same = frame.assign(curve="constant-wxyz", setup="wxyz", run_id=frame["run_id"] + "w")
     labels = _series(plot_rd(pd.concat([frame, same]), sigmas=["shared"]))
-    assert "constant variance (abcd), shared" in labels
-    assert "constant variance (wxyz), shared" in labels
+    assert "constant variance (curve …abcd), shared" in labels
+    assert "constant variance (curve …wxyz), shared" in labels
 
 
 def test_no_two_labels_share_a_look(frame: pd.DataFrame) -> None:
