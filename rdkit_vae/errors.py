@@ -11,6 +11,10 @@ class BadInput(RdvaeError):
     """An option, name or argument that cannot be used as given."""
 
 
+class NotFinite(BadInput):
+    """Numbers of a model, or measured on one, that are NaN or infinite: it has diverged."""
+
+
 class BadData(RdvaeError):
     """A file or folder that is missing, damaged or of another format."""
 

@@ -5,7 +5,6 @@ The network computes in float32, whatever it was trained in.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,11 +14,10 @@ from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.discrete import discretized_nll
 from rdkit_vae.errors import BadInput
+from rdkit_vae.forward import decode, encode, evaluating
 from rdkit_vae.inputs import augmentation_of, to_unit
-from rdkit_vae.models import VAE
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives import OBJECTIVES, kl_divergence
-from rdkit_vae.precision import products
 from rdkit_vae.rate import split_rate
 from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial
@@ -50,19 +48,15 @@ def evaluate(
         batch_size: images per pass of the encoder; chosen by the number of draws if None.
 
     Raises:
-        BadInput: the model has another number of latents than the trial.
+        BadInput: the model has another number of latents than the trial, or its output another
+            shape than the images.
+        NotFinite: it gives a number that is not finite.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        size = batch_size or _images_at_once(trial, images.dims)
-        with products("float32", torch.device(device)):
-            return {
-                split: _evaluate_split(model, images, split, trial, device, size)
-                for split in SPLITS
-            }
-    finally:
-        model.train(was_training)
+    size = batch_size or _images_at_once(trial, images.dims)
+    with evaluating(model, device):
+        return {
+            split: _evaluate_split(model, images, split, trial, device, size) for split in SPLITS
+        }
 
 
 def _images_at_once(trial: Trial, dims: int) -> int:
@@ -112,7 +106,6 @@ def _passes(
         uniform = seeds.generator(trial.seed, "augment-split", index)
         numbers = uniform.random((len(chosen), augmentation.numbers))
         warps = augmentation.parameters(torch.from_numpy(numbers))
-    vae = cast(VAE, model)
     for start in range(0, len(chosen), batch_size):
         batch = chosen[start : start + batch_size]
         x = to_unit(torch.from_numpy(pixels[batch]).to(device), images.levels)
@@ -120,15 +113,13 @@ def _passes(
             x = augmentation.apply(x, warps[start : start + batch_size].to(device))
         shape = (len(batch), trial.draws, trial.latents)
         noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
-        mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
-        if mean.shape[1] != trial.latents:
-            raise BadInput(f"the model has {mean.shape[1]} latents, the trial {trial.latents}")
+        mean, log_var = encode(model, x, trial.latents)
         z = mean[:, None] + (log_var[:, None] / 2).exp() * noise
-        decoded = torch.unflatten(vae.decode(z.flatten(0, 1)), 0, z.shape[:2])
+        decoded = decode(model, z.flatten(0, 1), images.shape)
+        decoded = torch.unflatten(decoded, 0, z.shape[:2])
         yield _Pass(x=x, mean=mean, log_var=log_var, noise=noise, z=z, decoded=decoded)
 
 
-@torch.inference_mode()
 def _evaluate_split(
     model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
 ) -> Statistics:
@@ -141,7 +132,7 @@ def _evaluate_split(
             variances.append(torch.unflatten(variance.double(), 0, done.z.shape[:2]).cpu())
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
-    return Statistics(
+    statistics = Statistics(
         image=evaluated_images(images, split, trial),
         kl=kl,
         sse=sse,
@@ -151,6 +142,8 @@ def _evaluate_split(
         own_sigma2=_own_sigma2(trial, torch.cat(variances).numpy() if variances else None),
         split_of_rate=split_rate(mean, log_var, z),
     )
+    statistics.check_finite(split)
+    return statistics
 
 
 def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
@@ -192,16 +185,14 @@ def evaluate_discretized(
     """
     if augmentation_of(trial):
         raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
-    model.eval()
     size = _images_at_once(trial, images.dims)
-    with products("float32", torch.device(device)):
+    with evaluating(model, device):
         return {
             split: _discretized_split(model, images, split, trial, device, size, named)
             for split, named in sigma2.items()
         }
 
 
-@torch.inference_mode()
 def _discretized_split(
     model: nn.Module,
     images: Images,

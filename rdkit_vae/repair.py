@@ -11,7 +11,7 @@ from typing import Any
 from rdkit_vae.checkpoint import Checkpoint, load_checkpoint
 from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.grammar import SIGMAS, counted
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
@@ -37,7 +37,7 @@ def repair(
         device: torch device for that.
 
     Raises:
-        BadData: the images are not there.
+        BadData: the images are not there, or a model has diverged.
         CannotWrite: a file cannot be written.
     """
     done: list[str] = []
@@ -150,14 +150,19 @@ def _statistics_of(
     place = sweep.statistics(checkpoint.trial.run_id, checkpoint.epoch)
     try:
         statistics, said = read_statistics(place)
-        if said.get("checkpoint_sha256") == checkpoint.sha256:
+        finite = all(measured.finite for measured in statistics.values())
+        if finite and said.get("checkpoint_sha256") == checkpoint.sha256:
             return statistics
     except BadData:
         pass
     if place.exists():
         done.append(_put_aside(sweep, place))
     model = checkpoint.model().to(device)
-    statistics = evaluate(model, images_of(checkpoint, path), checkpoint.trial, device=device)
+    images = images_of(checkpoint, path)
+    try:
+        statistics = evaluate(model, images, checkpoint.trial, device=device)
+    except NotFinite as error:
+        raise BadData(f"{path}: {error}; the model has diverged") from error
     at = {"epoch": checkpoint.epoch, "step": checkpoint.step}
     facts = {**about, **at, "checkpoint_sha256": checkpoint.sha256, "code_version": code_version()}
     write_statistics(place, statistics, facts)

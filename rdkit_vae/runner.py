@@ -14,7 +14,7 @@ import torch
 
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData, Newer
+from rdkit_vae.errors import BadData, Newer, NotFinite
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.files import sha256_of
 from rdkit_vae.grammar import SIGMAS
@@ -231,9 +231,10 @@ class _Run:
         """Writes a checkpoint and its statistics, and adds its rows."""
         training, sweep, trial = self.training, self._sweep, self.training.trial
         at = {"epoch": training.epoch, "step": training.step}
-        statistics = evaluate(training.model, training.images, trial, device=self._device)
-        if not all(measured.finite for measured in statistics.values()):
-            raise Diverged(f"the evaluation is not finite at epoch {training.epoch}")
+        try:
+            statistics = evaluate(training.model, training.images, trial, device=self._device)
+        except NotFinite as error:
+            raise Diverged(f"{error} at epoch {training.epoch}") from error
         scores = score(statistics, SIGMAS, trial)
         if not all(math.isfinite(s.elbo) for s in scores):
             raise Diverged(f"an elbo is not finite at epoch {training.epoch}")

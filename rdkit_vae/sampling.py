@@ -1,21 +1,16 @@
 """The pictures of a model: its reconstructions of the first images, and samples of its prior."""
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rdkit_vae import seeds
 from rdkit_vae.datasets.images import Images, Pixels
-from rdkit_vae.errors import BadInput
+from rdkit_vae.forward import decode, encode, evaluating
 from rdkit_vae.inputs import to_unit
-from rdkit_vae.models import VAE
-from rdkit_vae.precision import products
 from rdkit_vae.samples import Samples
 
 
-@torch.inference_mode()
 def sample(
     model: nn.Module,
     images: Images,
@@ -40,30 +35,26 @@ def sample(
         n_images, n_prior: how many pictures of each; at most all images of the split.
 
     Raises:
-        BadInput: the model has another number of latents.
+        BadInput: the model has another number of latents, or its output another shape than the
+            images.
+        NotFinite: it gives a number that is not finite.
     """
-    vae, shown = cast(VAE, model), images.split(split)[:n_images]
+    shown = images.split(split)[:n_images]
     x = to_unit(torch.from_numpy(np.array(shown)).to(device), images.levels)
     noise, prior = (
         _normal(seed, index, (count, latents)).to(device)
         for index, count in enumerate((len(shown), n_prior))
     )
-    was_training = model.training
-    model.eval()
-    try:
-        with products("float32", torch.device(device)):
-            mean, log_var = vae.encode(x.contiguous(memory_format=torch.channels_last))
-            if mean.shape[1] != latents:
-                raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")
-            return Samples(
-                split=split,
-                seed=seed,
-                original=_pixels(x),
-                reconstruction=_pixels(vae.decode(mean + (log_var / 2).exp() * noise)),
-                prior=_pixels(vae.decode(prior)),
-            )
-    finally:
-        model.train(was_training)
+    with evaluating(model, device):
+        mean, log_var = encode(model, x, latents)
+        z = mean + (log_var / 2).exp() * noise
+        return Samples(
+            split=split,
+            seed=seed,
+            original=_pixels(x),
+            reconstruction=_pixels(decode(model, z, images.shape)),
+            prior=_pixels(decode(model, prior, images.shape)),
+        )
 
 
 def _normal(seed: int, index: int, shape: tuple[int, int]) -> Tensor:

@@ -235,7 +235,10 @@ def readings(
 
     Raises:
         BadInput: unknown interpretation, or `shared` without statistics of the train split.
+        NotFinite: a number of the statistics is not finite.
     """
+    for split, measured in statistics.items():
+        measured.check_finite(split)
     names = list(sigmas)
     train = statistics.get("train")
     found = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rdkit_vae.errors import BadInput
+from rdkit_vae.errors import BadInput, NotFinite
 
 Array = npt.NDArray[np.float64]
 
@@ -82,11 +82,32 @@ class Statistics:
     @property
     def finite(self) -> bool:
         """Whether every number in it is."""
-        numbers: list[Array | float] = [self.kl, self.sse, self.log_ratio]
-        numbers += [] if self.own_sigma2 is None else [self.own_sigma2]
+        return all(bool(np.isfinite(values).all()) for values in self._numbers().values())
+
+    def check_finite(self, split: str) -> None:
+        """Refuses numbers that are not.
+
+        Raises:
+            NotFinite: one is not; the message names it and the split.
+        """
+        for name, values in self._numbers().items():
+            bad = values[~np.isfinite(values)]
+            if len(bad):
+                share = f"{len(bad)} of {values.size} numbers"
+                raise NotFinite(f"{name} of the {split} split is not finite: {bad[0]:g} in {share}")
+
+    def _numbers(self) -> dict[str, Array]:
+        numbers: dict[str, Array | float] = {
+            "kl": self.kl,
+            "sse": self.sse,
+            "log_ratio": self.log_ratio,
+        }
+        if self.own_sigma2 is not None:
+            numbers["own_sigma2"] = self.own_sigma2
         if self.split_of_rate is not None:
-            numbers += [self.split_of_rate.unit_variance, self.split_of_rate.mutual_information]
-        return all(bool(np.isfinite(a).all()) for a in numbers)
+            numbers["unit_variance"] = self.split_of_rate.unit_variance
+            numbers["mutual_information"] = self.split_of_rate.mutual_information
+        return {name: np.atleast_1d(values) for name, values in numbers.items()}
 
 
 def standard_error(per_image: Array) -> float:

@@ -1,8 +1,8 @@
 """What the commands on checkpoints share: their statistics, stored or measured now."""
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.options import data_dir_option
-from rdkit_vae.errors import BadData, BadInput, RdvaeError
+from rdkit_vae.errors import BadData, BadInput, NotFinite, RdvaeError
 from rdkit_vae.trial import Trial, bind
 
 if TYPE_CHECKING:
@@ -132,8 +132,9 @@ def measured(path: Path, wanted: Wanted) -> Measured:
     anew = wanted.anew or wanted.draws is not None
     stored = None if anew else _stored(path, sha256)
     statistics, about = stored or _evaluated(path, wanted)
-    if not all(found.finite for found in statistics.values()):
-        raise BadData(f"{path}: its evaluation is not finite; the model has diverged")
+    with refused_if_not_finite(path):
+        for split, found in statistics.items():
+            found.check_finite(split)
     missing = [name for name in ("trial", "epoch", "step") if name not in about]
     if missing:
         raise BadData(f"{statistics_beside(path)}: damaged (no {', '.join(missing)})")
@@ -165,8 +166,21 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
     checkpoint, device = load_checkpoint(of.path), choose_device(wanted.device)
     images, model = images_of(of.path, checkpoint, wanted), checkpoint.model().to(device)
     trial = replace(of.trial, draws=of.statistics["test"].sse.shape[1])  # the very same draws
-    with _busy(f"weighing the pixels of {of.path}"):
+    with _busy(f"weighing the pixels of {of.path}"), refused_if_not_finite(of.path):
         return evaluate_discretized(model, images, trial, sigma2, device=device)
+
+
+@contextmanager
+def refused_if_not_finite(path: Path) -> Iterator[None]:
+    """Says of which checkpoint it is that a number is not finite.
+
+    Raises:
+        BadData: one is not.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        raise BadData(f"{path}: {error}; the model has diverged") from error
 
 
 def _busy(what: str) -> AbstractContextManager[object]:
@@ -263,7 +277,7 @@ def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict
         raise BadData(f"{path}: asks for {draws} draws per image; give --draws, 1 to {MOST_DRAWS}")
     images, device = images_of(path, checkpoint, wanted), choose_device(wanted.device)
     taken = replace(trial, draws=draws)
-    with _busy(f"evaluating {path}"):
+    with _busy(f"evaluating {path}"), refused_if_not_finite(path):
         statistics = evaluate(checkpoint.model().to(device), images, taken, device=device)
     at = {"epoch": checkpoint.epoch, "step": checkpoint.step}
     return statistics, {"trial": trial.to_dict(), **at}

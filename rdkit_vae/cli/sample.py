@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdkit_vae.cli.checkpoints import NoImages, Place, images_of, with_place_options
+from rdkit_vae.cli.checkpoints import (
+    NoImages,
+    Place,
+    images_of,
+    refused_if_not_finite,
+    with_place_options,
+)
 from rdkit_vae.cli.options import split_option
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.grammar import counted
@@ -139,7 +145,8 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
     found = load_checkpoint(path)
     trial, images = found.trial, images_of(path, found, where)
     model = found.model().to(where.device)
-    pictures = sample(model, images, latents=trial.latents, device=where.device, **wanted)
+    with refused_if_not_finite(path):
+        pictures = sample(model, images, latents=trial.latents, device=where.device, **wanted)
     name = f"{trial.run_id}-epoch={found.epoch:05d}.parquet"
     target = samples_beside(path) if out is None else out / name
     if not _there(target, pictures, found.sha256):

@@ -11,6 +11,7 @@ from rdkit_vae.models import Shape
 _FIRST_WIDTH, _MOST_WIDTH = 32, 256
 _SMALLEST_SIDE = 4  # stages halve the image until its longer side is this small
 _FEWEST_STAGES = 2
+_SAFE_CHANNELS = 8  # as many as fill a register of AVX2
 
 
 class ConvVAE(nn.Module):
@@ -74,12 +75,27 @@ class _Residual(nn.Module):
         self.shortcut = (
             nn.Identity()
             if same
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+            else nn.Sequential(_pointwise(inputs, outputs, stride), nn.BatchNorm2d(outputs))
         )
 
     def forward(self, x: Tensor) -> Tensor:
         # In place, as elsewhere: the gradient of BatchNorm needs what went in, not what came out.
         return F.leaky_relu(self.body(x).add_(self.shortcut(x)), inplace=True)
+
+
+class _EverySecond(nn.Conv2d):
+    """A 1x1 convolution of every second pixel: what one of stride 2 computes, without its fault."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, ::2, ::2])
+
+
+def _pointwise(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
+    # Of channels-last images with 2 to 5 channels, the gradient of a 1x1 convolution of stride 2
+    # writes out of bounds: in oneDNN, on processors with AVX2 and without AVX-512.
+    if stride == 2 and 1 < inputs < _SAFE_CHANNELS:
+        return _EverySecond(inputs, outputs, 1)
+    return nn.Conv2d(inputs, outputs, 1, stride)
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:

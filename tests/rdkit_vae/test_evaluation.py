@@ -83,7 +83,7 @@ def test_as_many_training_images_as_test_images_unless_all(tiny: Images, tiny_tr
 
 def test_a_model_of_other_latents_is_refused(tiny: Images, tiny_trial: Trial) -> None:
     model = train(tiny_trial, tiny)
-    with pytest.raises(BadInput, match="the model has 3 latents, the trial 7"):
+    with pytest.raises(BadInput, match="the model has 3 latents, not 7"):
         evaluate(model, tiny, replace(tiny_trial, latents=7))
 
 

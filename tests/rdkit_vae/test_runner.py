@@ -1,3 +1,4 @@
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,6 +62,28 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint(
     assert failed["elbo"].isna().all()
     statistics, _ = read_statistics(sweep.statistics(run_id, 3))
     assert statistics["test"].finite
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_an_evaluation_that_is_not_finite_is_a_divergence(
+    epoch: int, tiny: Images, tiny_trial: Trial, tmp_path: Path
+) -> None:
+    """Though every loss was; the reason says what was not."""
+
+    def damage(training: Training) -> None:
+        if training.epoch == epoch:
+            for weight in training.model.get_submodule("encoder").parameters():
+                weight.data.fill_(math.nan)
+
+    outcome = run_trial(tiny_trial, tiny, Sweep(tmp_path), on_epoch=damage)
+    assert outcome.status == DIVERGED
+    assert "the encoder's mean is not finite: nan in" in outcome.summary
+    assert outcome.summary.endswith(f"at epoch {epoch}")
+    frame = read_results(Sweep(tmp_path).results(bind(tiny_trial, tiny.sha256).run_id)).to_pandas()
+    failed = frame[frame["status"] == DIVERGED]
+    assert set(failed["reason"]) == {outcome.summary}
+    assert failed["elbo"].isna().all()
+    assert set(frame.loc[frame["status"] == OK, "epoch"]) == set(range(1, epoch))
 
 
 def test_a_run_that_diverges_at_once_keeps_nothing(

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from rdkit_vae import make_trial
-from rdkit_vae.errors import BadInput
+from rdkit_vae.errors import BadInput, NotFinite
 from rdkit_vae.grammar import ON_REQUEST, SIGMAS
 from rdkit_vae.mixture import MIXTURE_S
 from rdkit_vae.sigma import INTERPRETATIONS, score
@@ -172,3 +172,20 @@ def test_mse_and_psnr_do_not_depend_on_the_interpretation(statistics: Stats) -> 
 def test_statistics_that_disagree_in_shape_are_refused(statistics: Stats) -> None:
     with pytest.raises(BadInput):
         replace(statistics["test"], kl=np.zeros(3))
+
+
+@pytest.mark.parametrize("name", ["kl", "sse", "log_ratio", "own_sigma2"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_statistics_that_are_not_finite_are_refused(
+    name: str, value: float, statistics: Stats
+) -> None:
+    test = replace(statistics["test"], own_sigma2=np.full((15, 4), 0.1))
+    values = getattr(test, name).copy()
+    values[3] = value
+    damaged = {**statistics, "test": replace(test, **{name: values})}
+    share = f"{values[3].size} of {values.size} numbers"
+    with pytest.raises(
+        NotFinite, match=f"{name} of the test split is not finite: {value} in {share}"
+    ):
+        score(damaged, ["half"], make_trial())
+    assert not damaged["test"].finite

@@ -1,6 +1,7 @@
 """Damage of every kind is found, named and mended; the numbers come back to the last bit."""
 
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from rdkit_vae.compact import compact
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.files import locked
 from rdkit_vae.ledger import LEFT, record_crash, state_of
-from rdkit_vae.parquet import read_results, write_results
+from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import run_trial
 from rdkit_vae.store import Sweep
 from rdkit_vae.trial import Trial
@@ -69,6 +70,13 @@ def _swap(path: Path) -> None:
     shutil.copy(max(path.parent.glob("*.parquet")), path)
 
 
+def _lose_a_number(path: Path) -> None:
+    """A file that is whole, in which a squared error is no number."""
+    statistics, about = read_statistics(path)
+    statistics["test"].sse[3] = math.nan
+    write_statistics(path, statistics, about)
+
+
 RESULTS, STATISTICS = "results/*.parquet", "statistics/*/epoch=00002.parquet"
 CHECKPOINT, LAST = "checkpoints/*/epoch=00002.pt", "checkpoints/*/epoch=00003.pt"
 DAMAGES = {
@@ -81,6 +89,7 @@ DAMAGES = {
     "flipped statistics": (STATISTICS, _flip, "checksum"),
     "no statistics": (STATISTICS, Path.unlink, "No such file"),
     "other statistics": (STATISTICS, _swap, "measured on another checkpoint"),
+    "statistics of no number": (STATISTICS, _lose_a_number, "sse of the test split is not finite"),
     "a flipped checkpoint": (CHECKPOINT, _flip, "its SHA-256 is not the one"),
     "a flipped last checkpoint": (LAST, _flip, "its SHA-256 is not the one"),
     "an orphan": (CHECKPOINT, lambda p: shutil.copy(p, p.with_name("epoch=00007.pt")), "no row"),

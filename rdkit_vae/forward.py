@@ -1,0 +1,68 @@
+"""A model outside training: in evaluation mode, and nothing that it returns is taken unchecked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rdkit_vae.errors import BadInput, NotFinite
+from rdkit_vae.models import VAE, Shape
+from rdkit_vae.precision import products
+
+
+@contextmanager
+def evaluating(model: nn.Module, device: str) -> Iterator[None]:
+    """Evaluation mode, float32 and no gradients; afterwards every part has its mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode(), products("float32", torch.device(device)):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def encode(model: nn.Module, x: Tensor, latents: int) -> tuple[Tensor, Tensor]:
+    """The posteriors of (B, C, H, W) images: mean and log variance, (B, L) each.
+
+    Raises:
+        BadInput: they are of another shape.
+        NotFinite: a number in them is not finite.
+    """
+    mean, log_var = cast(VAE, model).encode(x.contiguous(memory_format=torch.channels_last))
+    if mean.dim() == 2 and mean.shape[1] != latents:
+        raise BadInput(f"the model has {mean.shape[1]} latents, not {latents}")
+    for name, values in (("mean", mean), ("log_var", log_var)):
+        _check_shape(f"the encoder's {name}", values, (len(x), latents))
+        _check_finite(f"the encoder's {name}", values)
+    return mean, log_var
+
+
+def decode(model: nn.Module, z: Tensor, shape: Shape) -> Tensor:
+    """The decoder means of (N, L) latents: images (N, C, H, W) of a shape (C, H, W).
+
+    Raises:
+        BadInput: they are of another shape.
+        NotFinite: a number in the latents or in the means is not finite.
+    """
+    _check_finite("the latent that is drawn", z)
+    decoded = cast(VAE, model).decode(z)
+    size = "x".join(map(str, shape))
+    _check_shape(f"the decoder's output for images of {size}", decoded, (len(z), *shape))
+    _check_finite("the decoder's output", decoded)
+    return decoded
+
+
+def _check_shape(what: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    if values.shape != shape:
+        raise BadInput(f"{what} has the shape {tuple(values.shape)}, not {shape}")
+
+
+def _check_finite(what: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        bad = values[values.isfinite().logical_not()]
+        share = f"{len(bad)} of {values.numel()} numbers"
+        raise NotFinite(f"{what} is not finite: {bad[0]:g} in {share}")
