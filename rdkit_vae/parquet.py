@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.grammar import is_plain_name, shown
 from rdkit_vae.schema import BOUNDS, COLUMNS, Column
 from rdkit_vae.sealed import about_of, copy_of_rows, encoded, file_metadata, read_table, write_table
 from rdkit_vae.statistics import RateSplit, Statistics
@@ -91,7 +92,7 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     wanted = _results_schema(tuple(columns))
     table = read_table(path, RESULTS_KIND, columns)
     if table.schema.equals(wanted):
-        return table
+        return _with_plain_names(table, path)
     table = read_table(path, RESULTS_KIND)
     schema = int(table.schema.metadata[b"schema"])
     there = set(table.column_names)
@@ -110,6 +111,19 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     other = [f.name for f, w in zip(table.schema, wanted, strict=True) if f.type != w.type]
     if other:
         raise BadData(f"{path}: damaged (another type of column {', '.join(other)})")
+    return _with_plain_names(table, path)
+
+
+def _with_plain_names(table: Any, path: Path) -> Any:
+    """The table, if every run in it has a name that can be a file's.
+
+    Raises:
+        BadData: one has not; it could lead out of the sweep.
+    """
+    if "run_id" in table.column_names:
+        for run_id in table["run_id"].unique().to_pylist():
+            if not is_plain_name(run_id):
+                raise BadData(f"{path}: damaged ({shown(str(run_id))} names no run)")
     return table
 
 
