@@ -21,6 +21,8 @@ DAMAGED = "damaged"  # that for files which a repair has put aside
 CRASHES = "crashes"  # that for tracebacks
 _BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # with a folder for each trial
 
+Write = Callable[[Path, bytes], None]  # `write_atomic` or `write_output`
+
 _NOT_FOLLOWED = "a link, which is not followed here"
 _MOST_HOLDERS = 10_000  # bytes of a lock file that are shown
 _MOST_JSON = 2**24  # bytes of a file
@@ -71,17 +73,20 @@ def write_output(path: Path, data: bytes) -> None:
         CannotWrite: it cannot be written.
     """
     try:
-        mode = path.stat().st_mode
-    except OSError:  # not there yet, or a link to what is not: the writing tells
-        mode = stat.S_IFREG
-    if stat.S_ISREG(mode):
-        write_atomic(path.resolve() if path.is_symlink() else path, data)
-        return
-    try:
+        if _is_regular_or_new(path):
+            write_atomic(path.resolve() if path.is_symlink() else path, data)
+            return
         with path.open("wb") as file:
             file.write(data)
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _is_regular_or_new(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:  # also a link to what is not there
+        return True
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import Write, write_atomic
 from rdkit_vae.grammar import is_plain_name, shown
 from rdkit_vae.schema import BOUNDS, COLUMNS, Column
 from rdkit_vae.sealed import about_of, copy_of_rows, encoded, file_metadata, read_table, write_table
@@ -23,9 +24,15 @@ RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
 STATISTICS_KIND = b"rdvae-statistics"
 
 
-def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+def write_results(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    *,
+    write: Write = write_atomic,
+) -> None:
     """Writes the results of one trial; `about` (JSON) goes into the file's metadata."""
-    _write_rows(path, rows, COLUMNS, RESULTS_KIND, about)
+    write(path, _encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
 
 
 def encoded_results(tables: Sequence[Any], about: Mapping[str, Any]) -> bytes:
@@ -36,18 +43,23 @@ def encoded_results(tables: Sequence[Any], about: Mapping[str, Any]) -> bytes:
     return encoded(pa.concat_tables(tables).combine_chunks().cast(schema))
 
 
-def write_bounds(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
-    """Writes bounds, with the columns of `BOUNDS`."""
-    _write_rows(path, rows, BOUNDS, BOUNDS_KIND, about)
-
-
-def _write_rows(
+def write_bounds(
     path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    *,
+    write: Write = write_atomic,
+) -> None:
+    """Writes bounds, with the columns of `BOUNDS`."""
+    write(path, _encoded_rows(rows, BOUNDS, BOUNDS_KIND, about))
+
+
+def _encoded_rows(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Column],
     kind: bytes,
     about: Mapping[str, Any],
-) -> None:
+) -> bytes:
     import pyarrow as pa
 
     schema = _schema_of(columns).with_metadata(file_metadata(kind, about))
@@ -60,7 +72,7 @@ def _write_rows(
         "write_statistics": False,
     }
     table = pa.Table.from_arrays(arrays, schema=schema)
-    write_table(path, table, beside=copy_of_rows(table), **quick)
+    return encoded(table, beside=copy_of_rows(table), **quick)
 
 
 def _schema_of(columns: Mapping[str, Column]) -> Any:

@@ -75,12 +75,12 @@ class _Writer:
         self._stem, self._split = str(folder / name), split
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
-        from rdkit_vae.files import write_atomic
+        from rdkit_vae.files import write_output
         from rdvae_analysis.figures.style import save
 
         save(figure, Path(f"{self._stem}-{what}.png"))
         csv = table.assign(split=self._split).to_csv(index=False)
-        write_atomic(Path(f"{self._stem}-{what}.csv"), csv.encode())
+        write_output(Path(f"{self._stem}-{what}.csv"), csv.encode())
         click.echo(f"drew {self._stem}-{what}.png, wrote {self._stem}-{what}.csv")
 
 

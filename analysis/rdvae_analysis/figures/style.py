@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from rdkit_vae.files import write_atomic
+from rdkit_vae.files import write_output
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.names import dataset_name
 
@@ -139,7 +139,7 @@ def plain_log_ticks(axis: Axis, *, few: bool = False) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format of the suffix, whole or not at all.
+    """Writes a figure in the format of the suffix, as `files.write_output` writes.
 
     Raises:
         BadData: the file cannot be written.
@@ -149,4 +149,4 @@ def save(figure: Figure, path: Path) -> None:
     dated = {"pdf": "CreationDate", "svg": "Date"}.get(kind)
     with mpl.rc_context(_RC):
         figure.savefig(buffer, format=kind, metadata={dated: None} if dated else None)
-    write_atomic(path, buffer.getvalue())
+    write_output(path, buffer.getvalue())
