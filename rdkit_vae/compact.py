@@ -5,6 +5,7 @@ Never imports torch.
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -232,6 +233,8 @@ def _settle(results: Path) -> None:
     they came while the new one was made, or what was merged of them cannot be read again.
     """
     beside = _beside(results)
+    if beside.is_symlink():
+        raise OSError(errno.ELOOP, f"{beside.name} is a link, which is not followed here")
     if beside.exists():
         merged: Mapping[str, Any] = {}
         with contextlib.suppress(BadData):

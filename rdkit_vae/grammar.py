@@ -222,3 +222,35 @@ def megabytes(count: float) -> str:
 def shown(text: str) -> str:
     """The text quoted on one line, cut where it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but for tab and newline, DEL, C1
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line ends; what turns the direction of text
+    "\ud800-\udfff]"  # halves of characters; Python's stand-ins for bytes that are not UTF-8
+)
+
+
+def printable(text: str) -> str:
+    """The text with control characters as visible escapes, so that it moves no terminal.
+
+    Tabs and newlines stay.
+    """
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(found: "re.Match[str]") -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00  # the byte that could not be decoded
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+_LONGEST_NAME = 200  # bytes; file systems take 255, and it gets a suffix
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether this can be the name of a run: one folder's or file's, and of plain characters."""
+    if not isinstance(name, str) or not name.isprintable():
+        return False
+    return "/" not in name and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME

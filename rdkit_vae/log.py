@@ -13,12 +13,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rdkit_vae.errors import CannotWrite, cause_of
+from rdkit_vae.files import open_regular
+from rdkit_vae.grammar import is_plain_name
 from rdkit_vae.pool import Event
 from rdkit_vae.store import now
 from rdkit_vae.trial import Trial
+
+_LONGEST = 2**16  # bytes of a line; none of rdvae's is longer
+_MOST_EPOCHS = 10**9
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
@@ -32,7 +37,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         """
         self._path = path
         try:
-            self._file: IO[bytes] = path.open("ab", buffering=0)
+            self._file = open_regular(path, "ab", follow=False, buffering=0)
             if not _ends_a_line(path):  # a process was killed, or the disk was full
                 self._file.write(b"\n")
         except OSError as error:
@@ -72,7 +77,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
 
 
 def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path, follow=False) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True
         file.seek(-1, os.SEEK_END)
@@ -114,10 +119,10 @@ class LogReader:
 
     def running(self) -> dict[str, Running]:
         """By run_id, the trials that were begun and not ended, by a process that may have died."""
-        with contextlib.suppress(OSError), self._path.open("rb") as file:
+        with contextlib.suppress(OSError), open_regular(self._path, follow=False) as file:
             file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
+            while line := file.readline(_LONGEST):
+                if not line.endswith(b"\n") and len(line) < _LONGEST:
                     break  # half written
                 self._offset += len(line)
                 self._take(line)
@@ -127,14 +132,23 @@ class LogReader:
         try:
             said = json.loads(line)
             run_id, event = said.get("run_id"), said["event"]
+            if run_id is not None and not is_plain_name(run_id):
+                return  # nothing that rdvae has written
             if event == "started":
-                self._running[run_id] = Running(process=said["process"])
+                self._running[run_id] = Running(process=str(said["process"]))
             elif event == "ended":
                 self._running.pop(run_id, None)
             elif event == "epoch" and run_id in self._running:
-                running, at = self._running[run_id], (int(said["epoch"]), float(said["clock"]))
-                running.epoch, running.epochs = at[0], int(said["epochs"])
+                running, at = self._running[run_id], (_count(said["epoch"]), float(said["clock"]))
+                running.epoch, running.epochs = at[0], _count(said["epochs"])
                 running.loss = float(said["loss"])
                 running.first, running.last = running.first or at, at
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return  # a line that a killed process or a full disk cut short
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if not 0 <= count <= _MOST_EPOCHS:
+        raise ValueError("no number of epochs")
+    return count

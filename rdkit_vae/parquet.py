@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.files import Write, write_atomic
+from rdkit_vae.grammar import is_plain_name, shown
 from rdkit_vae.schema import BOUNDS, COLUMNS, Column
 from rdkit_vae.sealed import about_of, copy_of_rows, encoded, file_metadata, read_table, write_table
 from rdkit_vae.statistics import RateSplit, Statistics
@@ -22,9 +24,15 @@ RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
 STATISTICS_KIND = b"rdvae-statistics"
 
 
-def write_results(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+def write_results(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    *,
+    write: Write = write_atomic,
+) -> None:
     """Writes the results of one trial; `about` (JSON) goes into the file's metadata."""
-    _write_rows(path, rows, COLUMNS, RESULTS_KIND, about)
+    write(path, _encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
 
 
 def encoded_results(tables: Sequence[Any], about: Mapping[str, Any]) -> bytes:
@@ -35,18 +43,23 @@ def encoded_results(tables: Sequence[Any], about: Mapping[str, Any]) -> bytes:
     return encoded(pa.concat_tables(tables).combine_chunks().cast(schema))
 
 
-def write_bounds(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
-    """Writes bounds, with the columns of `BOUNDS`."""
-    _write_rows(path, rows, BOUNDS, BOUNDS_KIND, about)
-
-
-def _write_rows(
+def write_bounds(
     path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    *,
+    write: Write = write_atomic,
+) -> None:
+    """Writes bounds, with the columns of `BOUNDS`."""
+    write(path, _encoded_rows(rows, BOUNDS, BOUNDS_KIND, about))
+
+
+def _encoded_rows(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Column],
     kind: bytes,
     about: Mapping[str, Any],
-) -> None:
+) -> bytes:
     import pyarrow as pa
 
     schema = _schema_of(columns).with_metadata(file_metadata(kind, about))
@@ -59,7 +72,7 @@ def _write_rows(
         "write_statistics": False,
     }
     table = pa.Table.from_arrays(arrays, schema=schema)
-    write_table(path, table, beside=copy_of_rows(table), **quick)
+    return encoded(table, beside=copy_of_rows(table), **quick)
 
 
 def _schema_of(columns: Mapping[str, Column]) -> Any:
@@ -91,7 +104,7 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     wanted = _results_schema(tuple(columns))
     table = read_table(path, RESULTS_KIND, columns)
     if table.schema.equals(wanted):
-        return table
+        return _with_plain_names(table, path)
     table = read_table(path, RESULTS_KIND)
     schema = int(table.schema.metadata[b"schema"])
     there = set(table.column_names)
@@ -110,6 +123,19 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     other = [f.name for f, w in zip(table.schema, wanted, strict=True) if f.type != w.type]
     if other:
         raise BadData(f"{path}: damaged (another type of column {', '.join(other)})")
+    return _with_plain_names(table, path)
+
+
+def _with_plain_names(table: Any, path: Path) -> Any:
+    """The table, if every run in it has a name that can be a file's.
+
+    Raises:
+        BadData: one has not; it could lead out of the sweep.
+    """
+    if "run_id" in table.column_names:
+        for run_id in table["run_id"].unique().to_pylist():
+            if not is_plain_name(run_id):
+                raise BadData(f"{path}: damaged ({shown(str(run_id))} names no run)")
     return table
 
 

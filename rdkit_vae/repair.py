@@ -13,6 +13,7 @@ from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation import evaluate
+from rdkit_vae.files import DAMAGED, own_folder
 from rdkit_vae.grammar import SIGMAS, counted
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
@@ -60,7 +61,7 @@ def _is_whole_merged(finding: Finding) -> bool:
 
 def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
     """Moves (or copies) a file into the folder `damaged`, beside others that came there before."""
-    place = sweep.root / "damaged" / path.relative_to(sweep.root)
+    place = own_folder(sweep.root / DAMAGED) / path.relative_to(sweep.root)
     place.parent.mkdir(parents=True, exist_ok=True)
     taken = sum(1 for _ in place.parent.glob(f"{path.stem}*{path.suffix}"))
     if taken:

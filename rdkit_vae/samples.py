@@ -9,7 +9,8 @@ import numpy as np
 
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData
-from rdkit_vae.sealed import about_of, file_metadata, read_table, write_table
+from rdkit_vae.files import Write, write_atomic
+from rdkit_vae.sealed import about_of, encoded, file_metadata, read_table
 
 KINDS = ("original", "reconstruction", "prior")
 _KIND = b"rdvae-samples"
@@ -34,7 +35,9 @@ class Samples:
     prior: Pixels
 
 
-def write_samples(path: Path, samples: Samples, about: Mapping[str, Any]) -> None:
+def write_samples(
+    path: Path, samples: Samples, about: Mapping[str, Any], *, write: Write = write_atomic
+) -> None:
     """Writes a row per picture; `about` (JSON) says of which checkpoint.
 
     Raises:
@@ -56,7 +59,7 @@ def write_samples(path: Path, samples: Samples, about: Mapping[str, Any]) -> Non
         "seed": samples.seed,
         "shape": list(samples.original.shape[1:]),
     }
-    write_table(path, table.replace_schema_metadata(file_metadata(_KIND, facts)))
+    write(path, encoded(table.replace_schema_metadata(file_metadata(_KIND, facts))))
 
 
 def read_samples(path: Path) -> tuple[Samples, dict[str, Any]]:

@@ -28,6 +28,7 @@ from rdkit_vae import __version__
 from rdkit_vae.bounds import BoundScore
 from rdkit_vae.errors import BadData
 from rdkit_vae.files import SWEEP_FILE, read_json
+from rdkit_vae.grammar import is_plain_name, shown
 from rdkit_vae.sigma import Score
 from rdkit_vae.statistics import RateSplit, Statistics
 from rdkit_vae.trial import Trial
@@ -65,8 +66,11 @@ class Sweep:
             BadData: what was asked cannot be read.
         """
         run_ids = read_json(self.description).get("run_ids")
-        if not isinstance(run_ids, list) or not all(isinstance(r, str) for r in run_ids):
+        if not isinstance(run_ids, list):
             raise BadData(f"{self.description}: damaged (it names no runs)")
+        for run_id in run_ids:
+            if not is_plain_name(run_id):
+                raise BadData(f"{self.description}: damaged ({shown(str(run_id))} names no run)")
         return run_ids
 
     def data_dir(self) -> Path | None:

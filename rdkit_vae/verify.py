@@ -12,7 +12,7 @@ from typing import Any
 
 from rdkit_vae.compact import by_run, is_merged
 from rdkit_vae.errors import BadData, BadInput, Newer
-from rdkit_vae.files import PARTIAL, is_locked, sha256_of
+from rdkit_vae.files import is_locked, left_partial, sha256_of
 from rdkit_vae.grammar import are, counted, few
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.samples import read_samples
@@ -124,7 +124,7 @@ def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, list[A
             findings += [
                 Finding(path=path, what=f"its configuration is not that of {run_id}", run_id=run_id)
                 for run_id, facts in trials.items()
-                if _name_of(facts.get("trial")) != run_id
+                if _name_of(facts) != run_id
             ]
         if not gone:
             break
@@ -143,7 +143,10 @@ def _read(path: Path) -> tuple[Any, dict[str, dict[str, Any]]]:
     if not _pages_agree(path, table):
         raise BadData(f"{path}: damaged (its rows are there twice, and differ)")
     about = about_of(table)
-    return table, about.get("runs") or {path.stem: about}
+    trials = about.get("runs") or {path.stem: about}
+    if not isinstance(trials, dict):
+        raise BadData(f"{path}: damaged (it does not say of which trials)")
+    return table, trials
 
 
 def _damaged(path: Path, error: BadData) -> Finding:
@@ -175,10 +178,10 @@ def _pages_agree(path: Path, table: Any) -> bool:
     return bool(table.select(names).to_pandas().equals(pages.select(names).to_pandas()))
 
 
-def _name_of(trial: Any) -> str | None:
+def _name_of(about: Any) -> str | None:
     try:
-        return Trial.from_dict(trial).run_id
-    except (BadInput, AttributeError, TypeError):
+        return Trial.from_dict(about["trial"]).run_id
+    except (BadInput, AttributeError, TypeError, KeyError):
         return None
 
 
@@ -309,5 +312,5 @@ def _unnamed(sweep: Sweep, accounted: set[Path], going_on: set[str]) -> Iterator
             if path not in accounted and path.parent.name not in going_on:
                 what = "no row names it"
                 yield Finding(path=path, what=what, run_id=path.parent.name, remedy=PUT_ASIDE)
-    for path in sorted((sweep.root / PARTIAL).glob("*")):
+    for path in left_partial(sweep.root):
         yield Finding(path=path, what="left by a process that died", remedy="removed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
-from rdkit_vae.files import claimed
+from rdkit_vae.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.ledger import LEFT, state_of
 from rdkit_vae.pace import Pace, Stopwatch
 from rdkit_vae.processes import keep_freed_memory, live_as_child
@@ -179,12 +179,13 @@ class _Watched:
 
 def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:
     """Files a traceback under the first of the trials that were at work."""
-    path = sweep.root / "crashes" / f"{trials[0].run_id}.txt"
+    path = sweep.root / CRASHES / f"{trials[0].run_id}.txt"
     names = "".join(f"{trial.run_id}\n" for trial in trials)
     reason = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
     try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(names + "".join(traceback.format_exception(error)), "utf-8")
-    except OSError:
+        own_folder(path.parent)
+        lines = traceback.format_exception(error)
+        write_atomic(path, (names + "".join(lines)).encode("utf-8", "backslashreplace"))
+    except (OSError, CannotWrite):
         return reason
     return f"{reason} (traceback in {path})"

@@ -92,13 +92,13 @@ class _Writer:
         self._written: list[str] = []
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
-        from rdkit_vae.files import write_atomic
+        from rdkit_vae.files import write_output
         from rdvae_analysis.figures.style import save
         from rdvae_analysis.tables import to_csv
 
         picture, rows = self._files(what)
         save(figure, picture)
-        write_atomic(rows, to_csv(table.assign(split=self._split)).encode())
+        write_output(rows, to_csv(table.assign(split=self._split)).encode())
         self._written.append(what)
         click.echo(f"drew {picture}, wrote {rows}")
 

@@ -26,12 +26,12 @@ def command(folder: Path, split: str, out: str) -> None:
     """
     check_suffixes([out], (".html",))
     check_extra(_NEEDED, "report", "rdvae report")
-    from rdkit_vae.files import write_atomic
+    from rdkit_vae.files import write_output
     from rdvae_analysis.report.page import report
 
     page, notes = report(folder, split=split)
     for note in notes:
         click.echo(f"rdvae: {note}", err=True)
     data = page.encode()
-    write_atomic(Path(out), data)
+    write_output(Path(out), data)
     click.echo(f"wrote {out}, {len(data) / 1e6:.2f} MB")

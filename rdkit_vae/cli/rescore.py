@@ -239,17 +239,17 @@ def _remarks(frame: Any) -> list[str]:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
-    from rdkit_vae.files import write_atomic
+    from rdkit_vae.files import write_output
     from rdkit_vae.parquet import write_bounds, write_results
     from rdkit_vae.schema import BOUNDS, COLUMNS
     from rdvae_analysis.tables import to_csv
 
     if path.suffix == ".parquet":
         write = write_bounds if bounds else write_results
-        write(path, rows, {"rescored": list(sigmas)})
+        write(path, rows, {"rescored": list(sigmas)}, write=write_output)
         return
     frame = pd.DataFrame(rows, columns=list(BOUNDS if bounds else COLUMNS))
     if path.suffix == ".csv":
-        write_atomic(path, to_csv(frame).encode())
+        write_output(path, to_csv(frame).encode())
     else:
-        write_atomic(path, frame.to_json(orient="records", indent=1, double_precision=15).encode())
+        write_output(path, frame.to_json(orient="records", indent=1, double_precision=15).encode())

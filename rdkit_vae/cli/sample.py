@@ -138,6 +138,7 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
         BadData: no checkpoint, no images, or the file cannot be written.
     """
     from rdkit_vae.checkpoint import load_checkpoint
+    from rdkit_vae.files import write_atomic, write_output
     from rdkit_vae.samples import write_samples
     from rdkit_vae.sampling import sample
     from rdkit_vae.store import code_version, now, samples_beside
@@ -152,7 +153,8 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
     if not _there(target, pictures, found.sha256):
         about = {"trial": trial.to_dict(), "epoch": found.epoch, "step": found.step}
         made = {"checkpoint_sha256": found.sha256, "code_version": code_version()}
-        write_samples(target, pictures, {**about, **made, "created_at": now()})
+        write = write_output if out else write_atomic
+        write_samples(target, pictures, {**about, **made, "created_at": now()}, write=write)
     return target
 
 

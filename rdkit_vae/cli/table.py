@@ -41,7 +41,7 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     rdvae table runs/mnist --sigma shared --format latex --out table1.tex
     """
     sigma = parse_sigma(sigma)
-    from rdkit_vae.files import write_atomic
+    from rdkit_vae.files import write_output
     from rdvae_analysis.load import scan
     from rdvae_analysis.paper_table import table1
     from rdvae_analysis.points import setups_in_words
@@ -56,5 +56,5 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
         return
-    write_atomic(out, text.encode())
+    write_output(out, text.encode())
     click.echo(f"wrote {counted(len(table), 'row')}: {out}")

@@ -2,6 +2,8 @@ import json
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,54 @@ def test_several_processes_write_whole_lines(tmp_path: Path) -> None:
         assert numbers == list(range(500))
 
 
-def test_a_log_that_cannot_be_written_is_said() -> None:
-    with pytest.raises(CannotWrite, match="No space left"), Log(Path("/dev/full")) as log:
-        log.note("x")
+def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A real limit on file size, as a full disk would set."""
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from rdkit_vae.errors import CannotWrite\n"
+        "from rdkit_vae.log import Log\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try:\n"
+        "    with Log(Path(sys.argv[1])) as log:\n"
+        "        log.note('x')\n"
+        "except CannotWrite as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "log.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "log.jsonl: cannot be written (File too large)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 200_000,
+        '{"event": "started", "run_id": "../x", "process": "1"}',
+        '{"event": "started", "run_id": ["a"], "process": "1"}',
+        '{"event": "started", "run_id": "\\ud800", "process": "1"}',
+        '{"event": "epoch", "run_id": "a", "epoch": 1, "epochs": 1' + "0" * 400 + "}",
+        '{"event": "epoch", "run_id": "a", "epoch": 1, "epochs": 2, "clock": {}, "loss": 0}',
+        "x" * 10**6,
+    ],
+)
+def test_lines_that_rdvae_never_wrote_say_nothing(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    sound = '{"event": "started", "run_id": "a", "process": "1 on b"}\n'
+    path.write_text(f"{sound}{line}\n")
+    running = LogReader(path).running()
+    assert running["a"].seconds_left() is None
+    assert (running["a"].epoch, running["a"].epochs) == (0, 0)
+    assert set(running) == {"a"}
+
+
+def test_a_log_that_is_a_fifo_or_a_link_is_neither_waited_for_nor_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert LogReader(tmp_path / "fifo").running() == {}
+    with pytest.raises(CannotWrite, match="not a regular file"):
+        Log(tmp_path / "fifo")
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "log.jsonl").symlink_to("other")
+    with pytest.raises(CannotWrite, match="a link, which is not followed"):
+        Log(tmp_path / "log.jsonl")
+    assert (tmp_path / "other").read_text() == "mine"

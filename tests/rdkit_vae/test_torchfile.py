@@ -1,8 +1,10 @@
 """Files that claim more than they are, each refused in a process that has little memory."""
 
 import copy
+import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -281,6 +283,89 @@ def _another_order(good: Path, path: Path) -> None:
     _rewritten(good, path, lambda name, data: b"big" if name.endswith("byteorder") else data)
 
 
+def _other_weights(good: Path) -> bytes:
+    """The same file, with a tensor of 64 MB in it."""
+    content = torch.load(good, weights_only=True)
+    content["model"][next(iter(content["model"]))] = torch.zeros(2**24)
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def _two_tables(good: Path, path: Path) -> None:
+    """Two archives: the table of the second is found from the end, where the end points to the
+    first, which PyTorch then reads."""
+    first, second = _other_weights(good), good.read_bytes()
+    file = bytearray(first + second)
+    struct.pack_into("<Q", file, len(file) - 22 - 20 + 8, len(first) - 22 - 20 - 56)
+    path.write_bytes(file)
+    sizes = {record.file_size for record in zipfile.ZipFile(path).infolist()}
+    assert sizes == {record.file_size for record in zipfile.ZipFile(good).infolist()}
+    loaded = torch.load(path, weights_only=True)["model"]
+    assert next(iter(loaded.values())).numel() == 2**24
+
+
+def _shifted_table(good: Path, path: Path) -> None:
+    """Something before the records: one reader counts from the start, another from the end."""
+    path.write_bytes(_other_weights(good) + good.read_bytes())
+
+
+def _behind(good: Path, path: Path) -> None:
+    """A second archive in the comment of the first."""
+    first, other = bytearray(good.read_bytes()), _other_weights(good)[:60_000]
+    first[-2:] = len(other).to_bytes(2, "little")
+    path.write_bytes(bytes(first) + other)
+
+
+def _between(good: Path, path: Path) -> None:
+    """A gap behind the records, which the table does not name."""
+    data = good.read_bytes()
+    start = zipfile.ZipFile(good).start_dir
+    hidden = zipfile.ZipFile(io.BytesIO(data)).infolist()
+    file = bytearray(data[:start] + b"hidden" + data[start:])
+    for at, form in ((-22 + 16, "<I"), (-22 - 20 + 8, "<Q"), (-22 - 20 - 56 + 48, "<Q")):
+        (value,) = struct.unpack_from(form, file, len(file) + at)
+        struct.pack_into(form, file, len(file) + at, value + len(b"hidden"))
+    path.write_bytes(file)
+    assert len(zipfile.ZipFile(path).infolist()) == len(hidden)
+
+
+def _two_names(good: Path, path: Path) -> None:
+    """The record of one tensor says at its place that it is another's."""
+    data = good.read_bytes()
+    record = zipfile.ZipFile(good).getinfo(_record_of(good, "data/1"))
+    at = record.header_offset + 30
+    path.write_bytes(data[:at] + data[at:].replace(b"data/1", b"data/0", 1))
+
+
+def _two_sizes(good: Path, path: Path) -> None:
+    """The record of one tensor says at its place that it is longer, and of another checksum."""
+    data = bytearray(good.read_bytes())
+    record = zipfile.ZipFile(good).getinfo(_record_of(good, "data/1"))
+    struct.pack_into("<3I", data, record.header_offset + 14, 1, GIGA, GIGA)
+    path.write_bytes(data)
+
+
+def _two_ends(good: Path, path: Path) -> None:
+    """The short form of the end names a record fewer than the long one."""
+    data = bytearray(good.read_bytes())
+    (count,) = struct.unpack_from("<H", data, len(data) - 22 + 10)
+    struct.pack_into("<2H", data, len(data) - 22 + 8, count - 1, count - 1)
+    path.write_bytes(data)
+
+
+def _wrong_checksum(good: Path, path: Path) -> None:
+    data = bytearray(good.read_bytes())
+    record = zipfile.ZipFile(good).getinfo(_record_of(good, "data/1"))
+    end = data.index(b"PK\x07\x08", record.header_offset)
+    data[end - 1] ^= 1
+    path.write_bytes(data)
+
+
+def _record_of(good: Path, name: str) -> str:
+    return next(r for r in zipfile.ZipFile(good).namelist() if r.endswith(f"/{name}"))
+
+
 WRITTEN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "short record": (_short_record, "not of the size that the file holds"),
     "lost record": (_lost_record, "not of the size that the file holds"),
@@ -294,6 +379,14 @@ WRITTEN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a number": (_pickled(3), "a PyTorch file of another program"),
     "a call": (_pickled(_Called(os.getpid, ())), "names posix.getpid"),
     "big-endian": (_another_order, "another byte order"),
+    "two tables": (_two_tables, "before or between its records"),
+    "an archive before": (_shifted_table, "before or between its records"),
+    "an archive behind": (_behind, "something after its records"),
+    "a gap": (_between, "table of records is not where it says"),
+    "two names": (_two_names, "is there twice, and differs"),
+    "two sizes": (_two_sizes, "is there twice, and differs"),
+    "two ends": (_two_ends, "its end is there twice, and differs"),
+    "wrong checksum": (_wrong_checksum, "Bad CRC-32"),
 }
 
 # Loads each file with half a gigabyte to spare, says what came of it, and how much memory grew.

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
-from rdkit_vae.files import write_atomic
+from rdkit_vae.files import write_output
 from rdkit_vae.grammar import SIGMAS
 from rdvae_analysis.names import dataset_name
 
@@ -174,7 +174,7 @@ class _LogNumbers(Formatter):
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format of the suffix, whole or not at all.
+    """Writes a figure in the format of the suffix, as `files.write_output` writes.
 
     Raises:
         BadData: the file cannot be written.
@@ -184,4 +184,4 @@ def save(figure: Figure, path: Path) -> None:
     dated = {"pdf": "CreationDate", "svg": "Date"}.get(kind)
     with mpl.rc_context(_RC):
         figure.savefig(buffer, format=kind, metadata={dated: None} if dated else None)
-    write_atomic(path, buffer.getvalue())
+    write_output(path, buffer.getvalue())
