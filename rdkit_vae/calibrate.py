@@ -17,7 +17,8 @@ from rdkit_vae.trial import Trial
 
 _SECONDS = 2.0  # of training steps that are timed
 _WARM_UP = 5  # steps before them
-_IMAGES = 128  # that are evaluated for the timing
+_IMAGES = (2, 16, 128)  # of a split that are evaluated for the timing, until it takes long enough
+_LONG_ENOUGH = 0.1  # seconds
 _START_UP = 5.0  # seconds until the workers have loaded torch and the data
 
 
@@ -68,12 +69,16 @@ def _seconds_per_step(group: Group) -> float:
     return (time.perf_counter() - start) / (first.step - before)
 
 
-def seconds_per_checkpoint(training: Training, device: str, n_images: int = _IMAGES) -> float:
+def seconds_per_checkpoint(training: Training, device: str) -> float:
     """What the evaluation of a checkpoint takes, timed on the first images of each split."""
     images = training.images
-    for count in (2, n_images):  # the first time, libraries are loaded
+    took = 0.0
+    for count in _IMAGES:  # the first time, libraries are loaded
+        if count > _IMAGES[1] and took > _LONG_ENOUGH:
+            break
         few = replace(images, train=images.train[:count], test=images.test[:count], sha256="sample")
         start = time.perf_counter()
         evaluate(training.model, few, training.trial, device=device)
-    per_image = (time.perf_counter() - start) / (len(few.train) + len(few.test))
+        took = time.perf_counter() - start
+    per_image = took / (len(few.train) + len(few.test))
     return evaluated(training) * per_image

@@ -110,11 +110,15 @@ class SweepProgress:
 
     def _standing(self) -> str:
         running = len(self._forecast.running)
+        if self._ended == self._total:
+            return "all have ended"
         return f"{running} running, {self._time_left()}" if running else "starting"
 
     def _time_left(self) -> str:
         seconds = self._forecast.seconds_left(time.monotonic())
-        return "time left unknown" if seconds is None else f"about {duration(seconds)} left"
+        return (
+            "time left unknown" if seconds is None else f"about {duration(max(1.0, seconds))} left"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rdkit_vae.training import Training
 
 Said = dict[str, Any]
-_EVALUATED = 16  # images of each split: enough to know how long an evaluation will take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,7 @@ def _train(
     if measure:
         first = Training(trials[0], images, pool.device)
         yield {"kind": "room", "bytes": bytes_of(first)}
-        checkpoint = seconds_per_checkpoint(first, pool.device, _EVALUATED)
+        checkpoint = seconds_per_checkpoint(first, pool.device)
     for group in groups_that_fit(trials, images, pool.device, pool.jobs):
         if connection.poll():  # all that can come now is the word to stop
             return
