@@ -142,6 +142,71 @@ def test_hovering_shows_the_numbers_and_pictures_of_the_model(
     assert len(seen) > 4
 
 
+def _texts(page: Any, chart: int) -> dict[str, list[Any]]:
+    """The boxes of the text in a chart's panel, by what it says."""
+    texts = page.locator(f"#chart-s0 g.concat_{chart}_group .mark-text.role-mark text")
+    boxes: dict[str, list[Any]] = {}
+    for mark in texts.all():
+        boxes.setdefault(mark.text_content(), []).append(mark.bounding_box())
+    return boxes
+
+
+def test_points_show_their_beta(page: Any, results: pd.DataFrame) -> None:
+    labels = {text: boxes for text, boxes in _texts(page, 0).items() if text not in "▲▼"}
+    assert set(labels) <= {f"{beta:g}" for beta in results["beta"]}
+    assert len(labels) > 1
+    boxes = [box for of_text in labels.values() for box in of_text]
+    for a, b in itertools.combinations(boxes, 2):
+        apart_across = a["x"] + a["width"] < b["x"] or b["x"] + b["width"] < a["x"]
+        assert apart_across or a["y"] + a["height"] < b["y"] or b["y"] + b["height"] < a["y"]
+
+
+def test_claims_off_the_scale_are_hinted_at_the_edge(page: Any, results: pd.DataFrame) -> None:
+    shown = results[results["sigma"].isin(["half", "beta-half", "optimal", "shared"])]
+    steady = results[results["sigma"] != "beta-half"]  # what sets the scale
+    for chart, column in enumerate(("distortion", "elbo")):
+        low, high = steady[column].min(), steady[column].max()
+        room = 0.06 * (high - low)
+        arrows = {text: len(boxes) for text, boxes in _texts(page, chart).items() if text in "▲▼"}
+        beyond = {
+            "▲": int((shown[column] > high + room).sum()),
+            "▼": int((shown[column] < low - room).sum()),
+        }
+        assert arrows == {arrow: count for arrow, count in beyond.items() if count}
+        assert sum(arrows.values()) > 0
+
+
+def test_a_model_of_one_beta_has_one_tick(
+    browser: Any, tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    _write(tmp_path, frame[frame["beta"] == 10])
+    (tmp_path / "x.html").write_text(report(tmp_path)[0])
+    for opened in _opened(browser, tmp_path / "x.html"):
+        axis = opened.locator("#chart-s0 .role-axis", has_text="β of training").last
+        ticks = axis.locator(".role-axis-label text").all_text_contents()
+        assert ticks == ["10"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (400, 800)])
+def test_the_first_screen_says_what_was_trained_and_what_came_out(
+    page: Any, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    screen = page.locator("ul.answers")
+    box = screen.bounding_box()
+    assert box["y"] + box["height"] <= height
+    assert "Best ELBO read with shared" in screen.inner_text()
+    assert "12 linear models with 4 latents" in page.locator("h2 + p").first.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_answers_come_before_remarks_and_what_was_left_out(sampled: Path) -> None:
+    text = (sampled / "report.html").read_text()
+    marks = ["12 linear models", "Best ELBO read with shared", "chart-s0", "is not compared"]
+    places = [text.index(mark) for mark in [*marks, "Nothing was excluded."]]
+    assert places == sorted(places)
+
+
 def test_readings_and_models_are_toggled(page: Any) -> None:
     before = _read_with(_points(page))
     page.get_by_role("checkbox", name="optimal").uncheck()
@@ -299,8 +364,9 @@ def test_sentences_against_the_numbers(results: pd.DataFrame) -> None:
     for objective, name in (("constant", "constant variance"), ("optimal", "BS-VAE")):
         assert f"{name} {means[objective].max():,.1f}" in best["Best ELBO read with shared"]
     assert "optimal looks at the image it scores" in words.densities(results)
-    (delta,) = words.deltas(results)
-    assert "no delta, as the anchor curve has" in delta
+    assert list(words.deltas(results)) == []
+    (reason,) = words.missing_deltas(results)
+    assert "not compared with constant variance at equal PSNR, as the anchor curve has" in reason
 
 
 def _curve(objective: str, betas: np.ndarray, factor: float = 1.0) -> pd.DataFrame:
@@ -339,6 +405,7 @@ def test_the_sentence_on_rates_says_which_needs_less() -> None:
     for factor, told in ((0.5, "needs 50.0% less rate"), (2.0, "needs 100.0% more rate")):
         both = pd.concat([constant, _curve("optimal", betas, factor)])
         (sentence,) = words.deltas(both)
+        assert list(words.missing_deltas(both)) == []
         assert f"BS-VAE {told} than constant variance" in sentence
         assert ("PSNR is +" in sentence) == (factor < 1)
 

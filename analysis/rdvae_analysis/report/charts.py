@@ -1,19 +1,24 @@
 """The interactive charts of a report, as Vega-Lite specifications."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis.figures.style import reading_look
-from rdvae_analysis.names import model_name, models_in_order
+from rdvae_analysis.names import model_name, models_in_order, short
 from rdvae_analysis.points import DEFAULT_SIGMAS
 
 _WIDTH, _HEIGHT = 620, 330
 _ROOM = 0.06  # beyond the outermost points
 _SHAPES = ("circle", "diamond", "square", "triangle-up", "cross")
+# Beta is written beside points that are so far apart, on a chart of a narrow screen.
+_NARROW, _APART, _LINE = 300, 26, 12  # pixels
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
 
 
@@ -48,7 +53,8 @@ def specification(rows: pd.DataFrame, row_ids: dict[str, str]) -> dict[str, Any]
 def _names(rows: pd.DataFrame) -> dict[str, str]:
     """How the readings of a constant variance are written: beta/2 is beta C for another C."""
     others = rows["train_sigma2"].dropna() != DEFAULT_SIGMA2
-    return {"half": "σ² = 1/2", "beta-half": "σ² = βC" if others.any() else "σ² = β/2"}
+    beta_half = "σ² = βC" if others.any() else "σ² = β/2"
+    return {"half": "σ² = 1/2", "beta-half": beta_half, "optimal": "optimal (no density)"}
 
 
 def _boxes(
@@ -67,17 +73,36 @@ def _boxes(
 
 
 def _points(rows: pd.DataFrame, row_ids: dict[str, str]) -> pd.DataFrame:
+    """A row per model and reading; `label`: the beta to write below the lowest of a model."""
     points = rows[["sigma", "beta", "seed", "rate", "distortion", "elbo", "mse", "curve"]].copy()
     points["model"] = list(map(model_name, rows["objective"], rows["train_sigma2"]))
     points["row"] = rows["run_id"].map(row_ids)
     numbers = points.select_dtypes("float").columns
     points[numbers] = points[numbers].map(lambda value: float(f"{value:.6g}"))
+    labelled = _labelled(points)
+    keys = zip(points["curve"], points["beta"], strict=True)
+    points["label"] = [short(key[1]) if key in labelled else "" for key in keys]
     return points
+
+
+def _labelled(points: pd.DataFrame) -> set[tuple[str, float]]:
+    """The (curve, beta) whose label covers no other, where the readings of the start are shown."""
+    shown = points[points["sigma"].isin(DEFAULT_SIGMAS["constant"])]
+    means = shown.groupby(["curve", "beta", "sigma"], as_index=False)[["rate", "distortion"]].mean()
+    lowest = means.groupby(["curve", "beta"], as_index=False).min()
+    (left, right), (low, high) = _domain(points["rate"]), _domain(_steady(points)["distortion"])
+    chosen: dict[tuple[str, float], tuple[float, float]] = {}
+    for p in lowest.itertuples():
+        x = _NARROW * (p.rate - left) / (right - left)
+        y = _HEIGHT * (p.distortion - low) / (high - low)
+        if all(abs(x - a) > _APART or abs(y - b) > _LINE for a, b in chosen.values()):
+            chosen[p.curve, p.beta] = x, y
+    return set(chosen)
 
 
 def _rate_distortion(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
     x = alt.Scale(domain=_domain(rows["rate"]), nice=False)
-    y = alt.Scale(domain=_domain(_steady(rows)["distortion"]))
+    y = alt.Scale(domain=_domain(_steady(rows)["distortion"]), zero=False, nice=False)
     points = base.mark_point(filled=True, size=65, opacity=0.9, clip=True).encode(
         alt.X("rate:Q", scale=x, title="rate (nats / image)"),
         alt.Y("distortion:Q", scale=y, title="distortion (nats / image)"),
@@ -96,20 +121,29 @@ def _rate_distortion(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> 
         detail=["curve:N"],
         **_looks(rows, sigmas, lines=True),
     )
+    lowest = base.transform_filter("datum.label !== ''").transform_aggregate(
+        rate="mean(rate)", distortion="min(distortion)", groupby=["curve", "label"]
+    )
+    betas = lowest.mark_text(dy=12, fontSize=10, color="#555", clip=True).encode(
+        alt.X("rate:Q"), alt.Y("distortion:Q"), text="label:N"
+    )
     zoom = alt.selection_interval(bind="scales", name="zoom")
-    return alt.layer(lines, points.add_params(zoom)).properties(
+    beyond = _beyond(base, "distortion", "rate", "zoom", y.domain, rows, sigmas)
+    return alt.layer(lines, points.add_params(zoom), betas, *beyond).properties(
         width=_WIDTH, height=_HEIGHT, title="Rate and distortion, by reading of the variance"
     )
 
 
 def _elbo(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
-    decades = [10.0**d for d in range(-20, 21)]
-    y = alt.Scale(domain=_domain(_steady(rows)["elbo"]))
+    x = alt.Scale(type="log", domain=[rows["beta"].min() / 2, rows["beta"].max() * 2], nice=False)
+    y = alt.Scale(domain=_domain(_steady(rows)["elbo"]), zero=False, nice=False)
     points = base.mark_point(filled=True, size=55, opacity=0.9, clip=True).encode(
         alt.X(
             "beta:Q",
-            scale=alt.Scale(type="log"),
-            axis=alt.Axis(values=decades, format="~g", title="β of training"),
+            scale=x,
+            axis=alt.Axis(
+                values=_ticks(rows["beta"]), format="~g", labelOverlap=True, title="β of training"
+            ),
         ),
         alt.Y("elbo:Q", scale=y, title="ELBO (nats / image)"),
         tooltip=_tooltip(),
@@ -122,9 +156,43 @@ def _elbo(base: alt.Chart, rows: pd.DataFrame, sigmas: list[str]) -> Any:
         **_looks(rows, sigmas, lines=True),
     )
     zoom = alt.selection_interval(bind="scales", name="zoom_elbo")
-    return alt.layer(lines, points.add_params(zoom)).properties(
+    beyond = _beyond(base, "elbo", "beta", "zoom_elbo", y.domain, rows, sigmas)
+    return alt.layer(lines, points.add_params(zoom), *beyond).properties(
         width=_WIDTH, height=_HEIGHT - 60, title="What the same weights claim: ELBO against β"
     )
+
+
+def _ticks(betas: "pd.Series[float]") -> list[float]:
+    """Decades, or the betas themselves where they span none."""
+    low, high = np.log10(betas.min()), np.log10(betas.max())
+    decades = [float(f"1e{place}") for place in range(math.ceil(low), math.floor(high) + 1)]
+    return decades if len(decades) > 1 else sorted(float(beta) for beta in set(betas))
+
+
+def _beyond(
+    base: alt.Chart,
+    value: str,
+    across: str,
+    zoom: str,
+    domain: Sequence[float],
+    rows: pd.DataFrame,
+    sigmas: list[str],
+) -> list[alt.Chart]:
+    """An arrow at the edge for each point that lies beyond it, with the numbers of the point."""
+    colour = _looks(rows, sigmas)["color"]
+    low, high = (f"({zoom}.{value} ? {zoom}.{value}[{end}] : {domain[end]})" for end in (0, 1))
+    arrows = [("▲", f"datum.{value} > {high}", 7), ("▼", f"datum.{value} < {low}", -5)]
+    return [
+        base.transform_filter(beyond)
+        .mark_text(text=arrow, fontSize=11, dy=inwards, clip=True)
+        .encode(
+            alt.X(f"{across}:Q"),
+            y=alt.value(0 if arrow == "▲" else "height"),
+            color=colour,
+            tooltip=_tooltip(),
+        )
+        for arrow, beyond, inwards in arrows
+    ]
 
 
 def _looks(rows: pd.DataFrame, sigmas: list[str], *, lines: bool = False) -> dict[str, Any]:

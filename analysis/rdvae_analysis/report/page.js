@@ -39,8 +39,17 @@ const goTo = (row) => {
   found.scrollIntoView({ block: "center" });
 };
 
+// On a narrow screen charts are as wide as it, and their legend stands below.
+const fit = (chart) => {
+  const room = document.body.clientWidth - 100;
+  if (room > 760) return chart;
+  for (const part of chart.vconcat) part.width = Math.max(room, 200);
+  chart.config = { ...chart.config, legend: { orient: "bottom", direction: "vertical" } };
+  return chart;
+};
+
 for (const [section, chart] of Object.entries(CHARTS)) {
-  vegaEmbed(`#chart-${section}`, chart, {
+  vegaEmbed(`#chart-${section}`, fit(chart), {
     renderer: "svg",
     actions: { export: true, source: false, compiled: false, editor: false },
     bind: `#toggles-${section}`,

@@ -23,7 +23,7 @@ from rdvae_analysis.points import comparable, final_rows
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.provenance import made, provenance
 from rdvae_analysis.report.strips import Strips, strips
-from rdvae_analysis.report.words import summary
+from rdvae_analysis.report.words import answers, remarks, trained
 
 _PICTURES = 1_400_000  # bytes for all of them: the page stays below 3 MB
 _FACTS = ("rate", "mse", "psnr", "mutual_information", "active_units")
@@ -110,7 +110,9 @@ def _section(
         "name": name,
         "title": f"{dataset_name(first['dataset'])}, {first['architecture']}, "
         f"{first['latents']} latents, {first['epochs']} epochs",
-        "sentences": summary(rows, split),
+        "trained": trained(here),
+        "answers": answers(here),
+        "remarks": remarks(rows, split),
         "chart": specification(here, ids),
         "table": _table1(rows),
         "readings": readings,

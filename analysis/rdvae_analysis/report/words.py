@@ -10,29 +10,39 @@ from rdkit_vae.grammar import counted
 from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
 from rdvae_analysis.curves import COLLAPSED, TRAINED_READING, slopes
-from rdvae_analysis.deltas import bjontegaard
+from rdvae_analysis.deltas import Delta, bjontegaard
 from rdvae_analysis.matched import constant_curve
-from rdvae_analysis.names import in_order, model_name, models_in_order, objective_name, short
+from rdvae_analysis.names import (
+    in_order,
+    model_name,
+    models_in_order,
+    objective_name,
+    reading_name,
+    short,
+)
 
 _BASELINE = "constant"
+_READINGS = ("shared", "mixture", "optimal")  # those that are densities first
 
 
-def summary(rows: pd.DataFrame, split: str) -> list[str]:
-    """Sentences on the results of one setup.
+def answers(rows: pd.DataFrame) -> list[str]:
+    """What came out, in sentences.
+
+    Args:
+        rows: of one setup, split, and of last checkpoints.
+    """
+    return [*best(rows), *deltas(rows), claims(rows)]
+
+
+def remarks(rows: pd.DataFrame, split: str) -> list[str]:
+    """What a reader of the answers may ask next, in sentences.
 
     Args:
         rows: of one setup and of last checkpoints, both splits.
         split: the one that is compared.
     """
     here = rows[rows["split"] == split]
-    return [
-        trained(here),
-        densities(here),
-        claims(here),
-        *best(here),
-        *deltas(here),
-        training(rows),
-    ]
+    return [densities(here), training(rows), *missing_deltas(here)]
 
 
 def trained(rows: pd.DataFrame) -> str:
@@ -43,8 +53,8 @@ def trained(rows: pd.DataFrame) -> str:
     span = span if len(betas) > 1 else f"β = {short(betas[0])}"
     models = ", ".join(models_in_order(rows["objective"], rows["train_sigma2"]))
     return (
-        f"{counted(rows['run_id'].nunique(), 'model')} of {first['architecture']} with "
-        f"{first['latents']} latents, trained on {first['dataset']} for "
+        f"{counted(rows['run_id'].nunique(), str(first['architecture']) + ' model')} with "
+        f"{counted(int(first['latents']), 'latent')}, trained on {first['dataset']} for "
         f"{counted(int(first['epochs']), 'epoch')} (protocol {first['protocol']}): {models}; "
         f"{span}, {counted(rows['seed'].nunique(), 'seed')}. Evaluated on "
         f"{counted(int(first['n_images']), 'image')} with "
@@ -70,6 +80,11 @@ def densities(rows: pd.DataFrame) -> str:
 def claims(rows: pd.DataFrame) -> str:
     """How far the readings of the same weights lie apart."""
     apart = spread(rows)["spread"]
+    if _nats(apart.min()) == _nats(apart.max()):
+        return (
+            "The same weights, read differently, claim ELBOs that lie "
+            f"{_nats(apart.max())} nats apart."
+        )
     return (
         f"The same weights, read differently, claim ELBOs that lie {_nats(apart.min())} to "
         f"{_nats(apart.max())} nats apart (in the median {_nats(apart.median())})."
@@ -83,17 +98,42 @@ def _nats(value: float) -> str:
 def best(rows: pd.DataFrame) -> Iterator[str]:
     """The best model of each objective, under readings that are fitted alike to all."""
     table = matched.best(rows)
-    for sigma, part in table.groupby("sigma", sort=False):
+    for sigma in _READINGS:
+        part = table[table["sigma"] == sigma]
+        if part.empty:
+            continue
         ranked = part.sort_values("elbo", ascending=False)
         words = [
             f"{model_name(row.objective, row.train_sigma2)} {row.elbo:,.1f} (β = {short(row.beta)})"
             for row in ranked.itertuples()
         ]
-        yield f"Best ELBO read with {sigma}: {', '.join(words)} nats."
+        yield f"Best ELBO read with {reading_name(sigma)}: {'; '.join(words)} nats."
 
 
 def deltas(rows: pd.DataFrame) -> Iterator[str]:
     """Each objective against constant variance after Bjøntegaard, where that can be said."""
+    for name, base, psnr in _deltas(rows):
+        if isinstance(psnr, BadInput):
+            continue
+        more = "more" if psnr.rate > 0 else "less"
+        low, high = sorted(-value for value in psnr.distortions)
+        left_out = f" ({'; '.join(psnr.notes)})" if psnr.notes else ""
+        yield (
+            f"At equal PSNR, {name} needs {abs(psnr.rate):.1f}% {more} rate than {base} "
+            f"(Bjøntegaard delta over {low:.1f} to {high:.1f} dB); at equal rate its PSNR is "
+            f"{-psnr.distortion:+.2f} dB{left_out}."
+        )
+
+
+def missing_deltas(rows: pd.DataFrame) -> Iterator[str]:
+    """Why the others are not compared with constant variance at equal PSNR."""
+    for name, base, psnr in _deltas(rows):
+        if isinstance(psnr, BadInput):
+            yield f"{name} is not compared with {base} at equal PSNR, as {psnr}."
+
+
+def _deltas(rows: pd.DataFrame) -> Iterator[tuple[str, str, Delta | BadInput]]:
+    """The names of each objective and of constant variance, and the delta or why there is none."""
     base = constant_curve(rows)
     if base.empty:
         return
@@ -105,16 +145,9 @@ def deltas(rows: pd.DataFrame) -> Iterator[str]:
         try:
             psnr = bjontegaard(_mean(base, "psnr"), _mean(test, "psnr"), "less_psnr")
         except BadInput as error:
-            yield f"{objective_name(objective)} against {name_of_base}: no delta, as {error}."
-            continue
-        more = "more" if psnr.rate > 0 else "less"
-        low, high = sorted(-value for value in psnr.distortions)
-        left_out = f" ({'; '.join(psnr.notes)})" if psnr.notes else ""
-        yield (
-            f"At equal PSNR, {objective_name(objective)} needs {abs(psnr.rate):.1f}% {more} rate "
-            f"than {name_of_base} (Bjøntegaard delta over {low:.1f} to {high:.1f} dB); at equal "
-            f"rate its PSNR is {-psnr.distortion:+.2f} dB{left_out}."
-        )
+            yield objective_name(objective), name_of_base, error
+        else:
+            yield objective_name(objective), name_of_base, psnr
 
 
 def training(rows: pd.DataFrame) -> str:
