@@ -22,6 +22,7 @@ from rdkit_vae.trial import Trial
 
 RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
 STATISTICS_KIND = b"rdvae-statistics"
+_FEW_ROWS = 200
 
 
 def write_results(
@@ -133,7 +134,9 @@ def _with_plain_names(table: Any, path: Path) -> Any:
         BadData: one has not; it could lead out of the sweep.
     """
     if "run_id" in table.column_names:
-        for run_id in table["run_id"].unique().to_pylist():
+        column = table["run_id"]
+        few = len(column) < _FEW_ROWS  # where a kernel of Arrow's takes longer to call than to do
+        for run_id in {*(column if few else column.unique()).to_pylist()}:
             if not is_plain_name(run_id):
                 raise BadData(f"{path}: damaged ({shown(str(run_id))} names no run)")
     return table

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from rdkit_vae.datasets.images import Pixels
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.files import Write, write_atomic
+from rdkit_vae.pages import MOST_UNPACKED
 from rdkit_vae.sealed import about_of, encoded, file_metadata, read_table
 
 KINDS = ("original", "reconstruction", "prior")
@@ -41,10 +42,17 @@ def write_samples(
     """Writes a row per picture; `about` (JSON) says of which checkpoint.
 
     Raises:
+        BadInput: so many pictures of this size that `read_samples` would refuse them.
         BadData: the file cannot be written.
     """
     import pyarrow as pa
 
+    size = sum(getattr(samples, kind).nbytes for kind in KINDS)
+    if size > MOST_UNPACKED:
+        raise BadInput(
+            f"{path}: pictures of {size:,} bytes are more than a file of them may hold "
+            f"({MOST_UNPACKED:,}); ask for fewer"
+        )
     pictures = [(kind, i, p) for kind in KINDS for i, p in enumerate(getattr(samples, kind))]
     table = pa.table(
         {
@@ -68,7 +76,7 @@ def read_samples(path: Path) -> tuple[Samples, dict[str, Any]]:
     Raises:
         BadData: damaged, not rdvae's, or of a newer schema.
     """
-    table = read_table(path, _KIND)
+    table = read_table(path, _KIND, most=2 * MOST_UNPACKED)
     about = about_of(table)
     try:
         shape = tuple(int(side) for side in about["shape"])

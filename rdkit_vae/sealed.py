@@ -5,6 +5,7 @@ Never imports torch.
 
 import base64
 import json
+import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import BadData, Newer, OtherKind
-from rdkit_vae.files import write_atomic
+from rdkit_vae.files import open_regular, write_atomic
+from rdkit_vae.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked, varint
 from rdkit_vae.schema import SCHEMA
+
+MOST_BYTES = 2**32  # of a file; statistics of a million images and 127 draws come near
 
 
 def about_of(table: Any) -> dict[str, Any]:
@@ -77,8 +81,7 @@ def encoded(
 _SEAL, _OPEN = "rdvae-crc32", b"00000000"
 _SEAL_MARK = _SEAL.encode() + b"\x18\x08"  # Thrift: a binary field of 8 bytes follows
 _SEALED_SINCE = 3
-_LARGE = 2**20  # bytes of a file
-_MOST_OF_FEW_BYTES = 100_000  # rows that fit in fewer bytes than there are rows
+_LARGE = 2**26  # bytes of a file, which is then written without holes
 
 
 def _sealed(data: bytes) -> bytes:
@@ -119,42 +122,40 @@ def copy_of_rows(table: Any) -> dict[str, str]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, bare) as writer:
         writer.write_table(pa.Table.from_arrays(table.columns, schema=bare))
-    return {_ROWS: base64.b64encode(zlib.compress(sink.getvalue())).decode()}
+    stream = sink.getvalue()
+    if stream.size > MOST_UNPACKED:  # its reader would take it for one that was made to do harm
+        return {}
+    return {_ROWS: base64.b64encode(zlib.compress(stream)).decode()}
 
 
 def _rows_beside(data: bytes) -> Any:
     """The copy of the rows in a file's footer, as an Arrow table; None: it has none."""
-    import pyarrow as pa
-
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     at = data.rfind(_ROWS_MARK, max(footer, 0))
     if at < 0:
         return None
-    at, length, shift = at + len(_ROWS_MARK), 0, 0
-    while True:  # the varint: seven bits a byte, the lowest first
-        length |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if data[at - 1] < 0x80:
-            break
-    return pa.ipc.open_stream(zlib.decompress(base64.b64decode(data[at : at + length]))).read_all()
+    length, at = varint(data, at + len(_ROWS_MARK))
+    return read_stream(unpacked(base64.b64decode(data[at : at + length])))
 
 
-def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) -> Any:
+def read_table(
+    path: Path, kind: bytes, columns: Sequence[str] | None = None, *, most: int = MOST_BYTES
+) -> Any:
     """Reads an Arrow table of a kind that rdvae writes, checksums verified.
 
     Args:
         path: of the file.
         kind: what it must say of itself.
         columns: only those, as far as they are there. The whole file is checked all the same.
+        most: bytes that such a file may have.
 
     Raises:
-        BadData: damaged, of another kind, or of a newer schema.
+        BadData: damaged, of another kind, of a newer schema, or of a size that none of rdvae has.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        data = path.read_bytes()
+        data = file_of(path, most)
         whole = _is_whole(data)
         if whole is False:
             raise BadData(f"{path}: damaged (its checksum is another)")
@@ -165,24 +166,35 @@ def read_table(path: Path, kind: bytes, columns: Sequence[str] | None = None) ->
             if columns and list(columns) != names:
                 table = table.select([name for name in columns if name in names])
         else:
-            # A seal that was found whole is over the pages too.
-            source = pa.BufferReader(data)
-            with pq.ParquetFile(source, page_checksum_verification=not whole) as file:
-                _check_metadata(path, file.schema_arrow.metadata, kind, sealed=bool(whole))
-                rows = file.metadata.num_rows
-                if rows > max(len(data), _MOST_OF_FEW_BYTES):
-                    raise BadData(
-                        f"{path}: damaged (it claims {rows:,} rows in {len(data):,} bytes)"
-                    )
-                # In small files threads would cost more than they save.
-                threads = len(data) > _LARGE
-                table = file.read(columns and list(columns), use_threads=threads)
+            table = read_parquet(
+                data,
+                columns,
+                check=lambda metadata: _check_metadata(path, metadata, kind, sealed=bool(whole)),
+                verify=not whole,  # a seal that was found whole is over the pages too
+            )
         if not isinstance(about_of(table), dict):
             raise ValueError("what stands beside the rows is damaged")
-    except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error, RecursionError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, pa.ArrowException, LookupError, ValueError, RecursionError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise BadData(f"{path}: not a readable Parquet file ({reason[:120]})") from error
     return table
+
+
+def file_of(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file of rows, if they can be that.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is larger than such a file is, or large and mostly holes.
+    """
+    with open_regular(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > most:
+            raise ValueError(f"of {size:,} bytes")
+        if size > _LARGE and hasattr(os, "SEEK_HOLE") and file.seek(0, os.SEEK_HOLE) < size:
+            raise ValueError(f"of {size:,} bytes, not all of which are there")
+        file.seek(0)
+        return file.read(size)
 
 
 def _check_metadata(

@@ -14,9 +14,10 @@ from rdkit_vae.compact import by_run, is_merged
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.files import is_locked, left_partial, sha256_of
 from rdkit_vae.grammar import are, counted, few
+from rdkit_vae.pages import read_parquet
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.samples import read_samples
-from rdkit_vae.sealed import about_of
+from rdkit_vae.sealed import about_of, file_of
 from rdkit_vae.sigma import score
 from rdkit_vae.store import OK, Sweep, result_rows
 from rdkit_vae.trial import Trial
@@ -167,11 +168,10 @@ def _reason(error: BadData, path: Path) -> str:
 def _pages_agree(path: Path, table: Any) -> bool:
     """Whether other readers of Parquet find the rows that `read_results` finds."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        pages = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        pages = read_parquet(file_of(path))
+    except (OSError, pa.ArrowException, LookupError, ValueError) as error:
         raise BadData(f"{path}: damaged ({error})") from error
     names = [name for name in pages.column_names if name in table.column_names]
     # In pandas, where a NaN equals a NaN.

@@ -269,7 +269,7 @@ def test_columns_that_are_no_statistics_are_refused(
     table = sealed.read_table(path, parquet.STATISTICS_KIND)
     at = table.column_names.index(name)
     sealed.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
-    with pytest.raises(BadData, match=r"s\.parquet: damaged"):
+    with pytest.raises(BadData, match=r"s\.parquet: (damaged|.*a column of type list)"):
         parquet.read_statistics(path)
 
 

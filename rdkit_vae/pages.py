@@ -1,0 +1,253 @@
+"""Parquet and Arrow messages whose size is known before they are unpacked.
+
+Both let a few bytes stand for gigabytes: pages and buffers are compressed, a value that is repeated
+is written once. What rdvae writes stays within a few times its size, so what does not is refused
+by what its headers say. Never imports torch.
+"""
+
+import functools
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+MOST_UNPACKED = 2**26  # bytes, where a file is small
+_MOST_TIMES = 30  # its size, where it is large
+_MOST_OF_FEW_BYTES = 100_000  # rows that fit in fewer bytes than there are rows
+_MOST_LISTED = 256  # columns, or groups of rows
+_LARGE = 2**20  # bytes of a file
+_SURELY_LITTLE = 2**16  # bytes of texts that are not worth to be counted
+_WIDTH = 8  # bytes of a number
+_TEXTS = ("string", "binary")
+_ENCODINGS = (0, 2, 3, 8)  # plain, by a dictionary, runs: those that rdvae's files have
+
+
+def unpacked(data: bytes) -> bytes:
+    """Inflates what zlib has compressed.
+
+    Raises:
+        ValueError: it is damaged, or of more than `MOST_UNPACKED` bytes.
+    """
+    inflate = zlib.decompressobj()
+    try:
+        found = inflate.decompress(data, MOST_UNPACKED)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not inflate.eof:
+        raise ValueError(f"cut short, or of more than {MOST_UNPACKED:,} bytes unpacked")
+    return found
+
+
+def read_stream(data: bytes) -> Any:
+    """Reads a stream of Arrow's, of flat columns and no compression, as a table.
+
+    Raises:
+        ValueError: it is another, or claims more than its bytes. `pyarrow.ArrowInvalid` is one.
+    """
+    import pyarrow as pa
+
+    messages = pa.ipc.MessageReader.open_stream(data)
+    if any(_is_compressed(message) for message in messages):
+        raise ValueError("a compressed message")
+    with pa.ipc.open_stream(data) as stream:
+        _check_types(stream.schema)
+        table = stream.read_all()
+    if len(table) > len(data):
+        raise ValueError(f"it claims {len(table):,} rows in {len(data):,} bytes")
+    table.validate(full=True)
+    return table
+
+
+def _is_compressed(message: Any) -> bool:
+    """Whether the columns of an Arrow message are; it says so in a table of FlatBuffers.
+
+    Such a table begins with the way back to the list of where its fields are. The header is field
+    2 of a message, and the compression is field 3 of a batch of rows.
+    """
+    if message.type != "record batch":
+        return False
+    data = message.metadata.to_pybytes()
+    root = int.from_bytes(data[:4], "little")
+    at = root + _field(data, root, 2)
+    return _field(data, at + int.from_bytes(data[at : at + 4], "little"), 3) != 0
+
+
+def _field(data: bytes, table: int, index: int) -> int:
+    """Where a field of a table is, counted from its start; 0: it is not there."""
+    try:
+        fields = table - struct.unpack_from("<i", data, table)[0]
+        place = 4 + 2 * index
+        if place >= struct.unpack_from("<H", data, fields)[0]:
+            return 0
+        return int(struct.unpack_from("<H", data, fields + place)[0])
+    except struct.error as error:
+        raise ValueError("a damaged message") from error
+
+
+def read_parquet(
+    data: bytes,
+    columns: Sequence[str] | None = None,
+    *,
+    check: Callable[[Mapping[bytes, bytes] | None], None] = lambda metadata: None,
+    verify: bool = True,
+) -> Any:
+    """Reads a Parquet file of flat columns as a table.
+
+    Args:
+        data: of the file.
+        columns: those that are wanted, as far as they are there.
+        check: is given what stands beside the rows, before any is read.
+        verify: the checksums of pages.
+
+    Raises:
+        ValueError: it is another, or unpacks to more than its size allows. `pyarrow.ArrowInvalid`
+            is one.
+        OSError, pyarrow.ArrowException: it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    limits = {"thrift_container_size_limit": _MOST_LISTED}
+    with pq.ParquetFile(pa.BufferReader(data), **limits) as file:
+        facts, schema = file.metadata, file.schema_arrow
+    check(schema.metadata)
+    _check_types(schema)
+    most = max(MOST_UNPACKED, _MOST_TIMES * len(data))
+    _check_rows(facts, len(data), most)
+    _check_pages(facts, data, most)
+    texts = [field.name for field in schema if _is_text(field.type)]
+    with pq.ParquetFile(
+        pa.BufferReader(data),
+        metadata=facts,
+        page_checksum_verification=verify,
+        read_dictionary=texts,
+        **limits,
+    ) as file:
+        # In small files threads would cost more than they save.
+        table = file.read(columns and list(columns), use_threads=len(data) > _LARGE)
+    return _with_texts(table, schema, most)
+
+
+def _check_types(schema: Any) -> None:
+    flat = _flat_types()
+    for kind in schema.types:
+        if kind.id not in flat:
+            raise ValueError(f"a column of type {kind}"[:60])
+
+
+@functools.cache
+def _flat_types() -> frozenset[int]:
+    """Ids of the types of numbers and texts, of which each value is by itself."""
+    import pyarrow as pa
+
+    numbers = (*(f"int{n}" for n in (8, 16, 32, 64)), *(f"uint{n}" for n in (8, 16, 32, 64)))
+    names = (*numbers, "float32", "float64", "bool_", *_TEXTS)
+    return frozenset(getattr(pa, name)().id for name in names)
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind) in _TEXTS
+
+
+def _check_rows(facts: Any, size: int, most: int) -> None:
+    rows = sum(facts.row_group(i).num_rows for i in range(facts.num_row_groups))
+    if rows != facts.num_rows or not 0 <= rows <= max(size, _MOST_OF_FEW_BYTES):
+        raise ValueError(f"it claims {facts.num_rows:,} rows in {size:,} bytes")
+    if rows * facts.num_columns * _WIDTH > most:
+        raise ValueError(f"it claims {rows:,} rows of {facts.num_columns} columns")
+
+
+def _check_pages(facts: Any, data: bytes, most: int) -> None:
+    """Adds up what the pages say that they unpack to."""
+    total, left = 0, 1000 + len(data) // 256  # pages are larger; to walk through more takes long
+    for i in range(facts.num_row_groups):
+        for j in range(facts.num_columns):
+            column = facts.row_group(i).column(j)
+            at = column.data_page_offset
+            if column.has_dictionary_page:
+                at = min(at, column.dictionary_page_offset)
+            end = at + column.total_compressed_size
+            if not 4 <= at <= end <= len(data):
+                raise ValueError("a column that is not in the file")
+            while at < end and left:
+                unpacks_to, at = _page(data, at)
+                total, left = total + unpacks_to, left - 1
+    if total > most or not left:
+        raise ValueError(f"its pages unpack to more than {most:,} bytes, or are too many")
+
+
+def _page(data: bytes, at: int) -> tuple[int, int]:
+    """What a page unpacks to, and where the next one begins."""
+    header, at = _thrift(data, at)
+    unpacks_to, length = header.get(2), header.get(3)
+    if not (isinstance(unpacks_to, int) and isinstance(length, int)) or min(unpacks_to, length) < 0:
+        raise ValueError("a page of no size")
+    for kind, field in ((5, 2), (7, 2), (8, 4)):  # of data, a dictionary, and data again
+        if kind in header and header[kind].get(field) not in _ENCODINGS:
+            raise ValueError("a page of an unusual encoding")
+    return unpacks_to, at + length
+
+
+def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """A structure in Thrift's compact form: its whole numbers and structures, and its end."""
+    found: dict[int, Any] = {}
+    index = 0
+    while head := data[at]:
+        at += 1
+        step, kind = head >> 4, head & 15
+        if step:
+            index += step
+        else:
+            index, at = _whole(data, at)
+        if 4 <= kind <= 6:
+            value = data[at]
+            if value < 0x80:  # as nearly all are: quicker than the call
+                found[index], at = (value >> 1) ^ -(value & 1), at + 1
+            else:
+                found[index], at = _whole(data, at)
+        elif kind == 12 and depth < 3:
+            found[index], at = _thrift(data, at, depth + 1)
+        elif kind == 8:
+            length, at = varint(data, at)
+            at += length
+        elif kind in (3, 7):
+            at += 1 if kind == 3 else 8
+        elif kind not in (1, 2):  # which are the values false and true themselves
+            raise ValueError("a page with a damaged header")
+    return found, at + 1
+
+
+def _whole(data: bytes, at: int) -> tuple[int, int]:
+    value, at = varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """A whole number, seven bits a byte, the lowest first; and its end."""
+    value = 0
+    for shift in range(0, 70, 7):
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise ValueError("a number of too many bytes")
+
+
+def _with_texts(table: Any, schema: Any, most: int) -> Any:
+    """The table with its texts written out, which were read as dictionaries."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for i, field in enumerate(table.schema):
+        if not pa.types.is_dictionary(field.type):
+            continue
+        for chunk in table.column(i).chunks:
+            if chunk.dictionary.nbytes * len(chunk) > _SURELY_LITTLE:
+                lengths = pc.binary_length(chunk.dictionary)
+                most -= pc.sum(pc.take(lengths, chunk.indices)).as_py() or 0
+            if most < 0:
+                raise ValueError(f"{field.name} repeats too long a text too often"[:60])
+        written = schema.field(field.name)
+        table = table.set_column(i, written, table.column(i).cast(written.type))
+    table.validate(full=True)
+    return table
