@@ -105,6 +105,7 @@ def estimate(run: Run) -> int:
     click.echo(
         f"{len(run.trials)} trials, {len(left)} to run into {run.sweep.root}: "
         f"{first.epochs} epochs, checkpoints after {', '.join(map(str, first.checkpoints))}\n"
+        f"{_warp_in_words(run)}"
         f"about {duration(about.seconds)} on {run.jobs} x {run.device}, "
         f"about {megabytes(about.bytes)} of disk"
     )
@@ -173,9 +174,19 @@ def _greet(run: Run, states: "dict[str, State]", left: int, pack: int) -> None:
         f"{first.dataset}: {len(run.images.train):,} train and {len(run.images.test):,} test "
         f"images of {shape}\n"
         f"{first.architecture}, {first.latents} latents, {first.epochs} epochs of {steps} steps\n"
+        f"{_warp_in_words(run)}"
         f"{_standing(run, states, left)} on {run.jobs} x {run.device}{at_once}, "
         f"into {run.sweep.root}"
     )
+
+
+def _warp_in_words(run: Run) -> str:
+    """The line that says what the protocol does to the images; "" if nothing."""
+    first = run.trials[0]
+    warp = first.warp(run.images.shape)
+    if warp is None:
+        return ""
+    return f"protocol {first.protocol}: in training and in test, images are {warp.about}\n"
 
 
 def _standing(run: Run, states: "dict[str, State]", left: int) -> str:
