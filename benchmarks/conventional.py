@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rdkit_vae import load_dataset
 from rdkit_vae.datasets.images import Pixels
-from rdkit_vae.models.conv import ConvVAE
+from rdkit_vae.models.conv import ConvVAE, start_as_reference
 from rdkit_vae.objectives import OBJECTIVES, Setting, kl_divergence
 from rdkit_vae.trial import DEFAULT_SIGMA2, SIGMA2_FLOOR
 
@@ -128,7 +128,9 @@ def train_one(
     )
     if not len(loader):
         raise SystemExit(f"{len(train_pixels)} images fill no batch of {BATCH}")
-    model = ConvVAE(SHAPE, LATENTS).to(device)
+    model = ConvVAE(SHAPE, LATENTS)
+    start_as_reference(model)
+    model = model.to(device)
     steps, loss = fit(model, loader, objective, beta, epochs, device, max_steps)
     trained = time.perf_counter()
     rate, mse = evaluate(model, test_pixels, device, workers=workers)

@@ -49,7 +49,7 @@ def evaluate(
 
     Raises:
         BadInput: the model has another number of latents than the trial, or its output another
-            shape than the images.
+            shape than the images; or the protocol has no warp for the images.
         NotFinite: it gives a number that is not finite.
     """
     size = batch_size or _images_at_once(trial, images.dims)
@@ -100,7 +100,7 @@ def _passes(
     pixels, chosen = images.split(split), evaluated_images(images, split, trial)
     index = SPLITS.index(split)
     draws = seeds.generator(trial.seed, "draws", index)
-    augmentation = augmentation_of(trial)
+    augmentation = augmentation_of(trial, images.shape)
     warps = None
     if augmentation:
         uniform = seeds.generator(trial.seed, "augment-split", index)
@@ -183,7 +183,7 @@ def evaluate_discretized(
         BadInput: as `evaluate`; or the images that are evaluated are warped, so that they are no
             longer on their grey levels.
     """
-    if augmentation_of(trial):
+    if augmentation_of(trial, images.shape):
         raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
     size = _images_at_once(trial, images.dims)
     with evaluating(model, device):

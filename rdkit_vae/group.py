@@ -59,7 +59,7 @@ class Group:
         self._first = self.members[0]
         trial, self._device = self._first.trial, self._first.device
         self._split = Split(self._first.images, "train", self._device)
-        self._augmentation = augmentation_of(trial)
+        self._augmentation = augmentation_of(trial, self._first.images.shape)
         self._networks = networks_of(self.members)
         self._optimizer = self._make_optimizer()
         on_gpu = self._device.type == "cuda"

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.trial import PROTOCOLS, Trial
+from rdkit_vae.models import Shape
+from rdkit_vae.trial import Trial
 
 _DEGREES, _SCALE, _RATIO, _TRIES = 10.0, (0.9, 1.0), (0.9, 1.1), 10
 
@@ -102,13 +103,18 @@ def _apply_flip(x: Tensor, flips: Tensor) -> Tensor:
     return torch.where(flips[:, None, None, None] > 0, x.flip(3), x)
 
 
-# The datasets for which the paper names a warp; on others the protocol warps nothing.
+# By the dataset for which the paper names a warp; see `trial.WARPS`.
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "mnist": Augmentation(numbers=3 + 2 * _TRIES, parameters=_affine, apply=_apply_affine),
     "celeba": Augmentation(numbers=1, parameters=_flip, apply=_apply_flip),
 }
 
 
-def augmentation_of(trial: Trial) -> Augmentation | None:
-    """The warp of a trial's protocol on its dataset; None where it has none."""
-    return AUGMENTATIONS.get(trial.dataset) if PROTOCOLS[trial.protocol].augments else None
+def augmentation_of(trial: Trial, shape: Shape) -> Augmentation | None:
+    """The warp of a trial's protocol for images of a shape; None where it does not warp.
+
+    Raises:
+        BadInput: it warps, and has no warp for them.
+    """
+    warp = trial.warp(shape)
+    return AUGMENTATIONS[warp.dataset] if warp else None

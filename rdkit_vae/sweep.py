@@ -90,6 +90,8 @@ def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
     if held.get("schema") == 1:  # as it was written then
         asked |= {"train_sigma2": next(iter(asked["train_sigma2"]), None)}
     asked.pop("schema")  # of the files; older ones are read
+    if "protocol_revision" in asked:
+        held.setdefault("protocol_revision", 1)  # which had no name yet
     differing = [
         f"{key} {_short(held.get(key))}, not {_short(value)}"
         for key, value in asked.items()

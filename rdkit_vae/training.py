@@ -29,7 +29,10 @@ def build_model(trial: Trial, shape: Shape) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer(trial.seed, "weights"))
-        model = ARCHITECTURES[trial.architecture].build(shape, trial.latents)
+        architecture = ARCHITECTURES[trial.architecture]
+        model = architecture.build(shape, trial.latents)
+        if trial.starts_as_reference:
+            architecture.start_as_reference(model)
         kind = OBJECTIVES[trial.objective].variance
         if kind is not None:
             model.variance = VARIANCES[kind](trial.latents, trial.sigma2_floor)
@@ -100,7 +103,7 @@ class Training:
         self.trial = bind(trial, images.sha256)
         self.images = images
         self.device = torch.device(device)
-        trial.check_images(len(images.train))
+        trial.check_images(len(images.train), images.shape)
         model = build_model(trial, images.shape).to(self.device)
         # The faster layout for convolutions.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,7 +134,7 @@ class Training:
         noise = _generator(seed, "noise", self.epoch, device)
         shapes = [(size, self.trial.latents) for size in sizes]
         drawn = [torch.randn(shape, generator=noise, device=device) for shape in shapes]
-        augmentation, warps = augmentation_of(self.trial), None
+        augmentation, warps = augmentation_of(self.trial, self.images.shape), None
         if augmentation:
             uniform = _generator(seed, "augment", self.epoch, device)
             shape = (sum(sizes), augmentation.numbers)

@@ -12,7 +12,7 @@ from typing import Any
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import one_of
-from rdkit_vae.models import ARCHITECTURES
+from rdkit_vae.models import ARCHITECTURES, Shape
 from rdkit_vae.objectives import OBJECTIVES, Setting
 
 SIGMA2_FLOOR = 1e-6
@@ -37,6 +37,8 @@ class Protocol:
         drop_last: leave out the images that do not fill a last batch of an epoch.
         augments: warp the images, in training and in evaluation.
         draws: posterior draws per image unless the user asks for others.
+        as_reference: from revision 2 on, networks start with weights as the reference's do.
+        revised: releases have changed what it does, so its trials say their revision.
     """
 
     about: str
@@ -45,8 +47,13 @@ class Protocol:
     drop_last: bool
     augments: bool
     draws: int
+    as_reference: bool
+    revised: bool
 
 
+# What protocols do now. 1: `paper` warped by the name of the dataset (`mnist`, `celeba`) and left
+# others as they are; all networks started with PyTorch's weights for their own layers.
+PROTOCOL_REVISION = 2
 PROTOCOLS: Mapping[str, Protocol] = {
     "clean": Protocol(
         about="whole splits, no augmentation, every epoch sees every image",
@@ -55,15 +62,49 @@ PROTOCOLS: Mapping[str, Protocol] = {
         drop_last=False,
         augments=False,
         draws=8,
+        as_reference=False,
+        revised=False,
     ),
     "paper": Protocol(
-        about="the reference set-up of BS-VAE: 50 epochs, batch 512, two cosine cycles, "
-        "augmentation in training and test, one draw",
+        about="the reference set-up of BS-VAE, for grey 28x28 and colour 64x64 images: 50 epochs, "
+        "batch 512, two cosine cycles, augmentation in training and test, one draw",
         weight_decay=1e-5,
         annealings=2,
         drop_last=True,
         augments=True,
         draws=1,
+        as_reference=True,
+        revised=True,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warp:
+    """What a protocol that augments does to images of a shape.
+
+    Attributes:
+        dataset: for which the paper names it.
+        images: those that it is for, in words.
+        about: what it does, in words.
+    """
+
+    dataset: str
+    images: str
+    about: str
+
+
+WARPS: Mapping[Shape, Warp] = {
+    (1, 28, 28): Warp(
+        dataset="mnist",
+        images="grey 28x28 images (as MNIST's)",
+        about="rotated by up to 10 degrees and cropped to 90-100% of the area, as MNIST's in "
+        "the paper",
+    ),
+    (3, 64, 64): Warp(
+        dataset="celeba",
+        images="colour 64x64 ones (as CelebA's)",
+        about="mirrored left to right with probability 1/2, as CelebA's in the paper",
     ),
 }
 
@@ -86,6 +127,7 @@ class Trial:
         sigma2_floor: least value that a fitted variance takes, in squared pixels.
         seed: of weights, data order, noise and draws.
         protocol: name of a protocol.
+        protocol_revision: what that protocol does, as of which release; see `PROTOCOL_REVISION`.
         epochs, batch_size, learning_rate: of the optimiser AdamW.
         precision: arithmetic of training; evaluation is in float32 or better whatever it is.
         checkpoints: epochs after which a checkpoint is written and evaluated.
@@ -108,6 +150,7 @@ class Trial:
     sigma2_floor: float = SIGMA2_FLOOR
     seed: int = 0
     protocol: str = "clean"
+    protocol_revision: int = PROTOCOL_REVISION
     epochs: int
     batch_size: int
     learning_rate: float = 1e-3
@@ -121,13 +164,17 @@ class Trial:
         one_of(self.architecture, ARCHITECTURES, "architecture")
         one_of(self.objective, OBJECTIVES, "objective")
         one_of(self.protocol, PROTOCOLS, "protocol")
+        if not PROTOCOLS[self.protocol].revised:
+            object.__setattr__(self, "protocol_revision", PROTOCOL_REVISION)
         one_of(self.precision, PRECISIONS, "precision")
         one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
-        for name in ("latents", "epochs", "batch_size", "draws", "seed"):
+        for name in ("latents", "epochs", "batch_size", "draws", "seed", "protocol_revision"):
             check(name, getattr(self, name), type(getattr(self, name)) is int, "a whole number")
         for name in ("latents", "epochs", "batch_size", "draws"):
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         check("seed", self.seed, 0 <= self.seed < 2**32, "in 0..2^32-1")
+        revision, newest = self.protocol_revision, PROTOCOL_REVISION
+        check("protocol_revision", revision, 1 <= revision <= newest, f"in 1..{newest}")
         for name in ("beta", "sigma2_floor", "learning_rate", "train_sigma2"):
             value = getattr(self, name)
             if value is None and name == "train_sigma2":
@@ -149,12 +196,40 @@ class Trial:
         """What the loss needs to know, for images of `dims` values."""
         return Setting(beta=self.beta, dims=dims, floor=self.sigma2_floor)
 
-    def check_images(self, n_images: int) -> None:
-        """Refuses a number of training images that the batches do not suit.
+    @property
+    def starts_as_reference(self) -> bool:
+        """Whether the network starts with weights as the paper's reference code's does."""
+        return PROTOCOLS[self.protocol].as_reference and self.protocol_revision >= 2
+
+    def warp(self, shape: Shape) -> Warp | None:
+        """What the protocol does to images of a shape; None if nothing.
 
         Raises:
-            BadInput: no batch would be full where all must be, or one would be too small.
+            BadInput: it warps, and has no warp for them.
         """
+        if not PROTOCOLS[self.protocol].augments:
+            return None
+        if self.protocol_revision == 1:
+            return {warp.dataset: warp for warp in WARPS.values()}.get(self.dataset)
+        if shape not in WARPS:
+            known = " or ".join(warp.images for warp in WARPS.values())
+            raise BadInput(
+                f"protocol {self.protocol} needs {known}; those of {self.dataset} are "
+                f"{'x'.join(map(str, shape))}: use --protocol clean"
+            )
+        return WARPS[shape]
+
+    def check_images(self, n_images: int, shape: Shape) -> None:
+        """Refuses training images that the batches or the protocol do not suit.
+
+        Args:
+            n_images, shape: how many there are, and of which shape.
+
+        Raises:
+            BadInput: no batch would be full where all must be, or one would be too small; or the
+                protocol has no warp for the shape.
+        """
+        self.warp(shape)
         steps = self.steps_per_epoch(n_images)
         if steps == 0:
             raise BadInput(
@@ -175,10 +250,13 @@ class Trial:
         return -(-n_images // self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. The default precision is left out: it is older than its name."""
+        """Plain values for JSON. Left out are those that are older than their names: the default
+        precision, and the first revision of a protocol."""
         values = asdict(self) | {"checkpoints": list(self.checkpoints)}
         if self.precision == DEFAULT_PRECISION:
             del values["precision"]
+        if self.protocol_revision == 1 or not PROTOCOLS[self.protocol].revised:
+            del values["protocol_revision"]
         return values
 
     @classmethod
@@ -189,11 +267,12 @@ class Trial:
             BadInput: missing, unknown or unusable entries.
         """
         known = {field.name for field in fields(cls)}
-        if values.keys() | {"precision"} != known:
-            odd = sorted((values.keys() | {"precision"}) ^ known)
-            raise BadInput(f"not the configuration of a trial: {', '.join(map(str, odd))}")
+        given = {"precision": DEFAULT_PRECISION, "protocol_revision": 1, **values}
+        if given.keys() != known:
+            odd = sorted(map(str, given.keys() ^ known))
+            raise BadInput(f"not the configuration of a trial: {', '.join(odd)}")
         try:
-            return cls(**{**values, "checkpoints": tuple(values["checkpoints"])})
+            return cls(**{**given, "checkpoints": tuple(given["checkpoints"])})
         except (TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"not the configuration of a trial: {error}") from error
 

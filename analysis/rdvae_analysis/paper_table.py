@@ -31,7 +31,7 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
         `test`, `train` (nats per image) and each metric: its mean, `_sd` (of the sample: it divides
         by seeds - 1, the paper by seeds), `_low` and `_high` (Student's t, 95%), `_best` (whether
         it is the best of its dataset and setup) and, where dataset and protocol are the paper's,
-        `_paper`; and in words what was left out.
+        `_paper`; and in words what was left out, and what else makes them differ from the paper's.
 
     Raises:
         BadInput: no finished run has rows of that interpretation, or a column is not there.
@@ -64,7 +64,7 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
             f"the paper's values are of {', '.join(paper.LATENTS)} with --protocol paper "
             f"(conv, 50 epochs) and sigma {paper.SIGMA}: there is nothing to put them beside"
         )
-    return table, notes
+    return table, notes + _caveats(table)
 
 
 def _joined(table: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
@@ -110,6 +110,13 @@ def _paper_columns(
         f"{name}_paper": pd.Series([values.get(name, math.nan) for values in printed])
         for name in quantities(table)
     }
+
+
+def _caveats(table: pd.DataFrame) -> list[str]:
+    """What to keep in mind of the printed values, where there are any."""
+    printed = table.filter(like="_paper").notna().any(axis=1)
+    shown = set(table.loc[printed, "dataset"])
+    return [f"{name}: {words}" for name, words in paper.CAVEATS.items() if name in shown]
 
 
 def _best_columns(table: pd.DataFrame) -> dict[str, "pd.Series[bool]"]:

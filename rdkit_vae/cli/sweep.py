@@ -226,7 +226,7 @@ def command(
 
     images = _load(dataset, data_dir, settings["image_size"])
     trials = [bind(trial, images.sha256) for trial in trials]
-    trials[0].check_images(len(images.train))
+    trials[0].check_images(len(images.train), images.shape)
     device = choose_device(device)
     _check_precision(settings["precision"], device)
     run = Run(

@@ -108,6 +108,7 @@ def estimate(run: Run) -> int:
     click.echo(
         f"{counted(len(run.trials), 'trial')}, {len(left):,} to run into {run.sweep.root}: "
         f"{counted(first.epochs, 'epoch')}, {checkpoints} after {epochs}\n"
+        f"{_warp_in_words(run)}"
         f"about {duration(about.seconds)} on {run.jobs} x {run.device}, "
         f"about {megabytes(about.bytes)} of disk"
     )
@@ -175,8 +176,18 @@ def _greet(run: Run, states: "dict[str, State]", left: int) -> None:
         f"{counted(len(run.images.test), 'test image')} of {shape}\n"
         f"{first.architecture}, {counted(first.latents, 'latent')}, "
         f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
+        f"{_warp_in_words(run)}"
         f"{_standing(run, states, left)} on {run.jobs} x {run.device}, into {run.sweep.root}"
     )
+
+
+def _warp_in_words(run: Run) -> str:
+    """The line that says what the protocol does to the images; "" if nothing."""
+    first = run.trials[0]
+    warp = first.warp(run.images.shape)
+    if warp is None:
+        return ""
+    return f"protocol {first.protocol}: in training and in test, images are {warp.about}\n"
 
 
 def _standing(run: Run, states: "dict[str, State]", left: int) -> str:

@@ -26,6 +26,10 @@ class VAE(Protocol):
         ...
 
 
+def _as_it_is(model: "nn.Module") -> None:
+    """Leaves the initial weights of a network."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A registry entry.
@@ -33,6 +37,8 @@ class Architecture:
     Attributes:
         about: one line for the user.
         build: the network for images of a shape and a number of latents.
+        start_as_reference: gives the network that was built initial weights as the paper's
+            reference code has them, where they differ.
         normalises_batches: needs two images a batch.
         stacks: takes one more dimension of all, T: weights of T networks and (T, B, ...) inputs. So
             do networks whose layers are `models.dense.Dense`, without buffers; convolutions of many
@@ -41,6 +47,7 @@ class Architecture:
 
     about: str
     build: Callable[[Shape, int], "nn.Module"]
+    start_as_reference: Callable[["nn.Module"], None] = _as_it_is
     normalises_batches: bool = False
     stacks: bool = False
 
@@ -49,6 +56,12 @@ def _build_conv(shape: Shape, latents: int) -> "nn.Module":
     from rdkit_vae.models.conv import ConvVAE
 
     return ConvVAE(shape, latents)
+
+
+def _start_conv(model: "nn.Module") -> None:
+    from rdkit_vae.models.conv import start_as_reference
+
+    start_as_reference(model)
 
 
 def _build_mlp(shape: Shape, latents: int) -> "nn.Module":
@@ -67,6 +80,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "conv": Architecture(
         about="the paper's residual convolutions; depth by image size",
         build=_build_conv,
+        start_as_reference=_start_conv,
         normalises_batches=True,
     ),
     "mlp": Architecture(

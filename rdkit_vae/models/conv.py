@@ -61,6 +61,18 @@ class ConvVAE(nn.Module):
         return images
 
 
+def start_as_reference(model: nn.Module) -> None:
+    """Widens the initial weights of the last layer to those of the reference's.
+
+    There it is a transposed convolution, for which PyTorch counts the output channels where it
+    counts the input channels of a convolution: its uniform weights go sqrt(32/channels) further.
+    """
+    last = model.get_submodule("decoder")[-1]  # type: ignore[index]
+    wider = math.sqrt(last.in_channels / last.out_channels)
+    for weight in last.parameters():
+        weight.data.mul_(wider)
+
+
 class _Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()

@@ -111,7 +111,7 @@ BAD = {
     "out is a file": ["--out", "/dev/null/x"],
     "unknown option": ["--momentum", "0.9"],
     "pairs of another objective": ["--pairs", "--objectives", "optimal"],
-    "batches that are never full": ["--protocol", "paper", "--batch-size", "2000"],
+    "images that the protocol has no warp for": ["--protocol", "paper"],
     "a name that is too long": ["--dataset", "npz:" + "x" * 5000],
     "a data folder that is too long": ["--dataset", "mnist", "--data-dir", "x" * 5000],
 }
@@ -217,6 +217,21 @@ def test_a_dry_run_lists_and_estimates_and_writes_nothing(
     assert "12 trials, 12 to run into runs/digits-linear" in done.stdout
     assert "MB of disk" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_says_how_the_protocol_warps_its_images(rdvae: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "grey.npz", np.arange(50 * 784, dtype=np.uint8).reshape(50, 28, 28))
+    arguments = (
+        *("sweep", "--dataset", "npz:grey.npz", "--protocol", "paper", "--architecture", "linear"),
+        *("--epochs", "1", "--batch-size", "20", "--betas", "1", "--out", "x"),
+    )
+    line = "protocol paper: in training and in test, images are rotated by up to 10 degrees and"
+    for more in (("--dry-run",), ()):
+        done = rdvae(*arguments, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert line in done.stdout
+    plain = rdvae(*arguments, "--protocol", "clean", "--out", "y", "--dry-run", cwd=tmp_path)
+    assert "images are" not in plain.stdout
 
 
 def test_a_sweep_ends_with_the_table_of_elbos(

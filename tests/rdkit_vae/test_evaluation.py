@@ -97,14 +97,12 @@ def test_evaluation_leaves_the_model_as_it_was(tiny: Images, tiny_trial: Trial) 
 
 
 def test_the_papers_protocol_warps_the_test_split_by_its_seed(
-    tiny: Images, tiny_trial: Trial
+    as_mnist: Images, tiny_trial: Trial
 ) -> None:
-    images = replace(tiny, name="mnist")
-    clean = replace(tiny_trial, dataset="mnist")
-    paper = replace(clean, protocol="paper")
-    model = train(clean, images)
+    paper = replace(tiny_trial, protocol="paper")
+    model = train(tiny_trial, as_mnist)
     plain, warped, again = (
-        evaluate(model, images, trial)["test"].sse for trial in (clean, paper, paper)
+        evaluate(model, as_mnist, trial)["test"].sse for trial in (tiny_trial, paper, paper)
     )
     assert np.array_equal(warped, again)
     assert not np.allclose(plain, warped)
@@ -155,7 +153,22 @@ def test_pixels_one_by_one(tiny: Images, tiny_trial: Trial) -> None:
         np.testing.assert_allclose(found["test"][name], -np.log(mass).sum(axis=2), rtol=1e-4)
 
 
-def test_warped_images_have_no_grey_levels(tiny: Images, tiny_trial: Trial) -> None:
-    trial = replace(tiny_trial, dataset="mnist", protocol="paper")
+def test_warped_images_have_no_grey_levels(as_mnist: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, protocol="paper")
     with pytest.raises(BadInput, match="grey levels"):
-        evaluate_discretized(build_model(trial, (1, 6, 6)), tiny, trial, {})
+        evaluate_discretized(build_model(trial, as_mnist.shape), as_mnist, trial, {})
+
+
+@pytest.mark.parametrize(("dataset", "warps"), [("mnist", True), ("npz:tiny", False)])
+def test_what_an_older_release_trained_is_evaluated_as_it_was(
+    dataset: str, warps: bool, tiny: Images, as_mnist: Images, tiny_trial: Trial
+) -> None:
+    """Its `paper` warped images of whatever shape, and by the name of their dataset alone."""
+    named = replace(tiny_trial, dataset=dataset, protocol="paper").to_dict()
+    del named["protocol_revision"]
+    old = Trial.from_dict(named)
+    for images in (tiny, as_mnist):
+        clean = replace(old, protocol="clean")
+        model = train(clean, images)
+        plain, found = (evaluate(model, images, trial)["test"].sse for trial in (clean, old))
+        assert np.array_equal(plain, found) != warps

@@ -153,11 +153,10 @@ def test_batch_statistics_in_a_group_are_those_alone(tiny: Images, tiny_trial: T
 
 
 def test_stopped_within_an_epoch_a_group_goes_on_with_its_warps(
-    tiny: Images, tiny_trial: Trial
+    as_mnist: Images, tiny_trial: Trial
 ) -> None:
-    """Under the name of a dataset that the paper's protocol warps."""
-    images = replace(tiny, name="mnist", sha256="")
-    trial = replace(tiny_trial, dataset="mnist", protocol="paper", batch_size=8)
+    """Of images that the paper's protocol warps."""
+    images, trial = as_mnist, replace(tiny_trial, protocol="paper", batch_size=8)
     trials = _trials(trial)
     straight = _run(trials, images, epochs=1)
     stopped = [Training(trial, images) for trial in trials]

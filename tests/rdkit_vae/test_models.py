@@ -1,6 +1,8 @@
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -80,6 +82,38 @@ def test_weights_have_the_same_names_on_any_number_of_channels() -> None:
     assert len({tuple(state) for state in states}) == 1
     shapes = [state["encoder.0.0.shortcut.0.weight"].shape for state in states]
     assert shapes == [(32, c, 1, 1) for c in (1, 2, 3, 8)]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64)])
+def test_under_paper_conv_ends_as_a_transposed_convolution_starts(shape: Shape) -> None:
+    """Against the very layer; all else, and all of `clean`, starts as it did."""
+    clean, paper = (make_trial("mnist", protocol=name) for name in ("clean", "paper"))
+    ours: dict[str, list[float]] = {"weight": [], "bias": []}
+    theirs: dict[str, list[float]] = {"weight": [], "bias": []}
+    for seed in range(12):
+        plain = build_model(replace(clean, seed=seed), shape).state_dict()
+        found = build_model(replace(paper, seed=seed), shape).state_dict()
+        last = [name for name in plain if not torch.equal(plain[name], found[name])]
+        assert [plain[name].shape for name in last] == [(shape[0], 32, 3, 3), (shape[0],)]
+        reference = torch.nn.ConvTranspose2d(32, shape[0], 3, padding=1)
+        for name, kind in zip(last, ours, strict=True):
+            ours[kind].append(found[name].abs().max().item())
+            theirs[kind].append(reference.get_parameter(kind).abs().max().item())
+            wider = math.sqrt(32 / shape[0])
+            torch.testing.assert_close(found[name], wider * plain[name], rtol=1e-6, atol=0)
+    bound = 1 / math.sqrt(9 * shape[0])  # of all that are drawn, uniform weights reach it
+    assert max(ours["weight"]) == pytest.approx(bound, rel=0.005)
+    assert max(theirs["weight"]) == pytest.approx(bound, rel=0.005)
+    for values in (ours["bias"], theirs["bias"]):
+        assert 0.6 * bound < max(values) <= bound * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_an_older_release_began_under_paper_starts_as_it_did(name: str) -> None:
+    clean = make_trial("mnist", architecture=name)
+    old = replace(clean, protocol="paper", protocol_revision=1)
+    states = [build_model(trial, (1, 28, 28)).state_dict() for trial in (clean, old)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 SIDES = ["8x8", "7x7", "6x9"]

@@ -168,7 +168,7 @@ def test_the_papers_protocol_trains_on_warped_images(
         numbers=1, parameters=lambda numbers: numbers, apply=lambda x, parameters: 0 * x
     )
     for module in ("training", "group"):
-        monkeypatch.setattr(f"rdkit_vae.{module}.augmentation_of", lambda trial: erase)
+        monkeypatch.setattr(f"rdkit_vae.{module}.augmentation_of", lambda trial, shape: erase)
     found = Training(tiny_trial, tiny)
     Group([found]).run_epoch()
     assert found.loss == expected.loss
@@ -235,12 +235,45 @@ def test_an_epoch_sees_every_image_once(tiny: Images, tiny_trial: Trial) -> None
     assert not torch.equal(order, training.randomness().order)
 
 
-def test_the_papers_protocol_drops_the_last_batch(tiny: Images, tiny_trial: Trial) -> None:
-    training = Training(replace(tiny_trial, protocol="paper"), tiny)
+def test_the_papers_protocol_drops_the_last_batch(as_mnist: Images, tiny_trial: Trial) -> None:
+    training = Training(replace(tiny_trial, protocol="paper"), as_mnist)
     assert training.batch_sizes() == [16, 16]
     assert len(training.randomness().order) == 32
     with pytest.raises(BadInput, match="more than the 40"):
-        Training(replace(tiny_trial, protocol="paper", batch_size=41), tiny)
+        Training(replace(tiny_trial, protocol="paper", batch_size=41), as_mnist)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "npz:x", "folder:x"])
+def test_grey_28x28_images_are_warped_whatever_their_name(
+    name: str, as_mnist: Images, tiny_trial: Trial
+) -> None:
+    trial = replace(tiny_trial, dataset=name, protocol="paper")
+    warps = Training(trial, as_mnist).randomness().warps
+    assert warps is not None
+    assert warps.shape == (32, 2, 3)
+
+
+def test_colour_64x64_images_are_flipped_whatever_their_name(tiny_trial: Trial) -> None:
+    pixels = np.zeros((20, 3, 64, 64), np.uint8)
+    images = Images(name="npz:x", train=pixels, test=pixels[:4], split_rule="")
+    warps = Training(replace(tiny_trial, protocol="paper"), images).randomness().warps
+    assert warps is not None
+    assert set(warps.tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 28, 28), (1, 64, 64), (1, 28, 27)])
+def test_the_papers_protocol_refuses_images_that_it_has_no_warp_for(
+    shape: tuple[int, int, int], tiny_trial: Trial
+) -> None:
+    pixels = np.zeros((40, *shape), np.uint8)
+    images = Images(name="npz:tiny", train=pixels, test=pixels, split_rule="")
+    trial = replace(tiny_trial, protocol="paper")
+    size = "x".join(map(str, shape))
+    words = f"grey 28x28 .* or colour 64x64 .*; those of npz:tiny are {size}: use --protocol clean"
+    with pytest.raises(BadInput, match=words):
+        Training(trial, images)
+    with pytest.raises(BadInput, match=words):
+        evaluate(build_model(trial, shape), images, trial)
 
 
 def test_the_learning_rate_is_annealed_once_or_twice() -> None:

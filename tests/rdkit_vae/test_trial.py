@@ -1,14 +1,20 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rdkit_vae import Trial, make_trial
 from rdkit_vae.datasets import DATASETS
+from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
+from rdkit_vae.files import write_json
 from rdkit_vae.grid import grid, pairs
 from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.store import Sweep
+from rdkit_vae.sweep import check_same, describe
 from rdkit_vae.trial import PROTOCOLS, bind
 
 
@@ -45,7 +51,37 @@ def test_every_setting_is_part_of_the_name() -> None:
     names.add(make_trial(objective="constant", epochs=7).run_id)
     names.add(make_trial("mnist", objective="constant").run_id)
     names.add(make_trial().run_id)
+    names.add(replace(base, protocol="paper", protocol_revision=1).run_id)
     assert len(names | {base.run_id}) == len(Trial.__dataclass_fields__) + 1
+
+
+def test_what_a_protocol_did_in_an_older_release_is_another_trial(tmp_path: Path) -> None:
+    """So no sweep goes on with half of its models trained in one way and half in another."""
+    now = make_trial("mnist", protocol="paper")
+    old = {key: value for key, value in now.to_dict().items() if key != "protocol_revision"}
+    before = Trial.from_dict(old)
+    assert before.to_dict() == old
+    assert before.protocol_revision == 1
+    assert (before.run_id != now.run_id, before.setup != now.setup) == (True, True)
+    assert replace(make_trial("mnist"), protocol="paper", epochs=9, checkpoints=(9,)) == replace(
+        now, batch_size=512, draws=8, epochs=9, checkpoints=(9,)
+    )
+    images = Images(
+        name="mnist",
+        train=np.ones((9, 1, 28, 28), np.uint8),
+        test=np.ones((2, 1, 28, 28), np.uint8),
+        split_rule="",
+    )
+    write_json(tmp_path / "sweep.json", describe([before], images))
+    check_same(Sweep(tmp_path), [before], images)
+    with pytest.raises(BadInput, match=r"another sweep \(protocol_revision 1, not 2\)"):
+        check_same(Sweep(tmp_path), [now], images)
+    # `clean` has not changed, nor has the name of any trial of it.
+    clean = make_trial("mnist")
+    assert "protocol_revision" not in clean.to_dict()
+    assert Trial.from_dict(clean.to_dict()) == replace(clean, protocol_revision=1) == clean
+    with pytest.raises(BadInput, match=r"protocol_revision must be in 1\.\.2, got 3"):
+        Trial.from_dict({**now.to_dict(), "protocol_revision": 3})
 
 
 def test_one_and_one_point_zero_are_the_same_trial() -> None:
@@ -53,11 +89,11 @@ def test_one_and_one_point_zero_are_the_same_trial() -> None:
 
 
 def test_batches_must_suit_the_images() -> None:
-    make_trial(batch_size=2).check_images(40)
+    make_trial(batch_size=2).check_images(40, (1, 8, 8))
     with pytest.raises(BadInput, match="leaves a batch of one of 41"):
-        make_trial(batch_size=2).check_images(41)
+        make_trial(batch_size=2).check_images(41, (1, 8, 8))
     with pytest.raises(BadInput, match="full batches only"):
-        make_trial(protocol="paper", batch_size=42).check_images(41)
+        make_trial(protocol="paper", batch_size=42).check_images(41, (1, 28, 28))
 
 
 def test_a_curve_joins_betas_and_seeds_only() -> None:

@@ -75,6 +75,21 @@ def test_the_papers_values_stand_beside_nothing_else(
     assert not any(name.endswith("_paper") for name in table1(as_paper, sigma="shared")[0])
 
 
+def test_beside_the_papers_values_it_says_what_else_makes_them_differ(
+    as_paper: pd.DataFrame,
+) -> None:
+    def caveats(frame: pd.DataFrame, sigma: str = "optimal") -> list[str]:
+        return [note for note in table1(frame, sigma=sigma)[1] if "15 to 66 nats" in note]
+
+    assert len(caveats(as_paper)) == 1
+    assert caveats(as_paper, sigma="shared") == []
+    assert caveats(as_paper.assign(protocol="clean")) == []
+    celeba = as_paper.assign(dataset="celeba", latents=64)
+    assert "test_paper" in table1(celeba)[0]
+    assert caveats(celeba) == []  # a flip is a flip
+    assert len(caveats(pd.concat([as_paper, celeba.assign(run_id="x" + celeba["run_id"])]))) == 1
+
+
 def test_another_constant_is_another_model(as_paper: pd.DataFrame) -> None:
     other = as_paper[as_paper["objective"] == "constant"].assign(
         train_sigma2=0.01, run_id="c" + as_paper["run_id"]

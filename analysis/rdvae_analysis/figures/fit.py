@@ -1,11 +1,13 @@
 """Text that fits: broken into lines where a figure is narrower than the words."""
 
+import re
 import textwrap
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 _FEWEST = 6  # letters of a line
+_FORMULA, _HELD = re.compile(r"\$[^$]*\$"), "\ue000"  # a space that is none while lines are made
 _LAYOUTS = 4  # at most: what was broken needs room, and leaves other text less
 
 
@@ -37,12 +39,15 @@ def _break_all(figure: Figure) -> bool:
 
 
 def wrapped(text: str, letters: int) -> str:
-    """A text in lines of at most so many letters, broken at spaces where it has some."""
+    """A text in lines of at most so many letters, broken at spaces, but never within a formula."""
+    whole = _FORMULA.sub(lambda found: found[0].replace(" ", _HELD), text)
     lines = [
-        textwrap.fill(line, max(letters, _FEWEST), break_on_hyphens=False)
-        for line in text.split("\n")
+        textwrap.fill(
+            line, max(letters, _FEWEST), break_on_hyphens=False, break_long_words="$" not in line
+        )
+        for line in whole.split("\n")
     ]
-    return "\n".join(lines)
+    return "\n".join(lines).replace(_HELD, " ")
 
 
 def _break(text: Text, room: float, *, upright: bool = False) -> bool:
