@@ -1,7 +1,7 @@
 """Which rows of results can be used: the others are left out, named and counted.
 
 Results come from files that others wrote and from tables that users put together. What a number may
-be stands in `rdkit_vae.schema`; every function that takes results relies on what is checked here.
+be stands in the schema; every function that takes results relies on what is checked here.
 """
 
 import warnings
@@ -39,7 +39,7 @@ class LoadWarning(UserWarning):
 def sound_rows(frame: pd.DataFrame, needs: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
     """The rows whose values can be what they say, each once; and in words what was left out.
 
-    A row must have a value in every column that other rows fill, unless `rdkit_vae.schema` lets it
+    A row must have a value in every column that other rows fill, unless the schema lets it
     be null, and every number within its range. All rows of a run must be of one model.
 
     Args:
