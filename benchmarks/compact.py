@@ -17,9 +17,9 @@ from load import rows_of_run
 
 from rdkit_vae import make_trial
 from rdkit_vae.compact import compact
-from rdkit_vae.files import write_json
 from rdkit_vae.parquet import write_results
 from rdkit_vae.store import Sweep, code_version, now
+from rdkit_vae.system.files import write_json
 
 FILES = 5_000
 CHECKPOINTS = ((50,), (25, 50), (10, 25, 50))  # of one trial after another

@@ -35,7 +35,7 @@ from pathlib import Path
 import pandas as pd
 from measure import RDVAE, seconds_of, spread
 
-from rdkit_vae.processes import keep_freed_memory
+from rdkit_vae.system.processes import keep_freed_memory
 
 BATCH = 512  # of protocol paper
 _TEST_SHARE = 6  # MNIST's: six training images to a test image

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput, Newer
-from rdkit_vae.files import write_atomic
 from rdkit_vae.models import Shape
 from rdkit_vae.store import code_version
+from rdkit_vae.system.files import write_atomic
 from rdkit_vae.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
 from rdkit_vae.training import MOMENTS, Training, build_model
 from rdkit_vae.trial import Trial

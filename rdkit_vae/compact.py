@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.files import locked, sync_folder, write_atomic
 from rdkit_vae.parquet import encoded_results, read_results, write_results
 from rdkit_vae.sealed import about_of
 from rdkit_vae.store import OK, Sweep
+from rdkit_vae.system.files import locked, sync_folder, write_atomic
 
 _MERGED = "merged-"  # begins the names of merged files; a run_id begins with its dataset's name
 # A reader may have opened the old folder just before the exchange and list it just after. A name

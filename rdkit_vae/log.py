@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import CannotWrite, cause_of
-from rdkit_vae.files import open_regular
 from rdkit_vae.grammar import is_plain_name
 from rdkit_vae.pool import Event
 from rdkit_vae.store import now
+from rdkit_vae.system.files import open_regular
 from rdkit_vae.trial import Trial
 
 _LONGEST = 2**16  # bytes of a line; none of rdvae's is longer

@@ -15,8 +15,8 @@ from typing import Any
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.grammar import counted, megabytes
 from rdkit_vae.pace import Pace
-from rdkit_vae.processes import Interrupts, end_children, start_child
 from rdkit_vae.store import CRASHED, STOPPED
+from rdkit_vae.system.processes import Interrupts, end_children, start_child
 from rdkit_vae.trial import Trial
 from rdkit_vae.worker import Pool, work
 

@@ -13,7 +13,6 @@ from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation import evaluate
-from rdkit_vae.files import DAMAGED, own_folder
 from rdkit_vae.grammar import SIGMAS, counted
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
@@ -21,6 +20,7 @@ from rdkit_vae.sealed import about_of
 from rdkit_vae.sigma import score
 from rdkit_vae.statistics import Statistics
 from rdkit_vae.store import OK, Sweep, code_version, result_rows
+from rdkit_vae.system.files import DAMAGED, own_folder
 from rdkit_vae.verify import PUT_ASIDE, Finding, Rows, differences, is_named
 
 ImagesOf = Callable[[Checkpoint, Path], Images]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
-from rdkit_vae.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.ledger import LEFT, state_of
 from rdkit_vae.pace import Pace, Stopwatch
-from rdkit_vae.processes import keep_freed_memory, live_as_child
 from rdkit_vae.store import Sweep
+from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
+from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 from rdkit_vae.trial import Trial
 
 if TYPE_CHECKING:

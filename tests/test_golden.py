@@ -13,9 +13,9 @@ import pytest
 from rdkit_vae import parquet, sealed
 from rdkit_vae.checkpoint import load_checkpoint
 from rdkit_vae.errors import BadData
-from rdkit_vae.files import sha256_of
 from rdkit_vae.schema import COLUMNS, SCHEMA
 from rdkit_vae.store import Sweep
+from rdkit_vae.system.files import sha256_of
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

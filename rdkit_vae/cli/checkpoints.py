@@ -122,8 +122,8 @@ def measured(path: Path, wanted: Wanted) -> Measured:
         BadData: no checkpoint; its images are not there; it has changed since its statistics were
             measured; or they are not finite.
     """
-    from rdkit_vae.files import sha256_of
     from rdkit_vae.store import statistics_beside
+    from rdkit_vae.system.files import sha256_of
 
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not a file" if path.exists() else "no such file"

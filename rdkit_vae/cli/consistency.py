@@ -92,7 +92,7 @@ class _Writer:
         self._written: list[str] = []
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
-        from rdkit_vae.files import write_output
+        from rdkit_vae.system.files import write_output
         from rdvae_analysis.figures.style import save
         from rdvae_analysis.tables import to_csv
 

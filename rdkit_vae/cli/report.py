@@ -26,7 +26,7 @@ def command(folder: Path, split: str, out: str) -> None:
     """
     check_suffixes([out], (".html",))
     check_extra(_NEEDED, "report", "rdvae report")
-    from rdkit_vae.files import write_output
+    from rdkit_vae.system.files import write_output
     from rdvae_analysis.report.page import report
 
     page, notes = report(folder, split=split)

@@ -239,9 +239,9 @@ def _remarks(frame: Any) -> list[str]:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
-    from rdkit_vae.files import write_output
     from rdkit_vae.parquet import write_bounds, write_results
     from rdkit_vae.schema import BOUNDS, COLUMNS
+    from rdkit_vae.system.files import write_output
     from rdvae_analysis.tables import to_csv
 
     if path.suffix == ".parquet":

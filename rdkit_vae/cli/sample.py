@@ -138,10 +138,10 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
         BadData: no checkpoint, no images, or the file cannot be written.
     """
     from rdkit_vae.checkpoint import load_checkpoint
-    from rdkit_vae.files import write_atomic, write_output
     from rdkit_vae.samples import write_samples
     from rdkit_vae.sampling import sample
     from rdkit_vae.store import code_version, now, samples_beside
+    from rdkit_vae.system.files import write_atomic, write_output
 
     found = load_checkpoint(path)
     trial, images = found.trial, images_of(path, found, where)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.ledger import State
     from rdkit_vae.pool import Event
-    from rdkit_vae.processes import Interrupts
     from rdkit_vae.store import Sweep
+    from rdkit_vae.system.processes import Interrupts
 
 TRIALS_FAILED = 3
 _RETRY = "retry with --retry-failed"
@@ -119,7 +119,7 @@ def estimate(run: Run) -> int:
 
 
 def _train(run: Run) -> int:
-    from rdkit_vae.processes import Interrupts
+    from rdkit_vae.system.processes import Interrupts
 
     # From here on they are counted: one that breaks into the import of a module may be swallowed.
     with Interrupts() as interrupts:

@@ -41,7 +41,7 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     rdvae table runs/mnist --sigma shared --format latex --out table1.tex
     """
     sigma = parse_sigma(sigma)
-    from rdkit_vae.files import write_output
+    from rdkit_vae.system.files import write_output
     from rdvae_analysis.load import scan
     from rdvae_analysis.paper_table import table1
     from rdvae_analysis.points import setups_in_words

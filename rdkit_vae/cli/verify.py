@@ -57,7 +57,7 @@ def _verify(sweep: "Sweep", mend: bool, place: Place) -> bool:
 
 def _mend(sweep: "Sweep", place: Place) -> bool:
     """Repairs until nothing changes any more; returns whether anything is still wrong."""
-    from rdkit_vae.files import locked
+    from rdkit_vae.system.files import locked
 
     with locked(sweep.root, alone=True):
         for _ in range(_ROUNDS):

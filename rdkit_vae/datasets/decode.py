@@ -15,7 +15,7 @@ from PIL import Image
 from rdkit_vae.datasets import Progress
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData
-from rdkit_vae.processes import end_children, live_as_child, start_child
+from rdkit_vae.system.processes import end_children, live_as_child, start_child
 
 _CHUNK = 256  # images a task: enough to hide the cost of passing it to a process
 _WORTH_A_POOL = 4 * _CHUNK

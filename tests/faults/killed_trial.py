@@ -20,9 +20,9 @@ import torch
 
 from rdkit_vae import make_trial, runner
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.files import clear_partial, write_json
 from rdkit_vae.runner import run_trial
 from rdkit_vae.store import Sweep
+from rdkit_vae.system.files import clear_partial, write_json
 
 
 def train(folder: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rdkit_vae import files
 from rdkit_vae.store import Sweep
+from rdkit_vae.system import files
 
 from .conftest import SWEEP, Start, assert_same, numbers
 

@@ -19,10 +19,10 @@ import pytest
 from rdkit_vae import Trial, compact, make_trial, parquet, sealed, store
 from rdkit_vae.compact import merged_runs
 from rdkit_vae.errors import BadData
-from rdkit_vae.files import locked, write_json
 from rdkit_vae.ledger import LEFT, state_of
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.store import CRASHED, OK, Sweep
+from rdkit_vae.system.files import locked, write_json
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -220,7 +220,7 @@ def test_the_setup_of_older_rows_is_known_from_what_each_file_said(
 def test_a_sweep_at_work_is_left_alone(sweep: Sweep, main: Run) -> None:
     other = Path(shutil.copytree(sweep.root, sweep.root.parent / "two"))
     program = (
-        "import sys, pathlib\nfrom rdkit_vae.files import locked\n"
+        "import sys, pathlib\nfrom rdkit_vae.system.files import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    input()\n"
     )
     with subprocess.Popen(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rdkit_vae.errors import CannotWrite
-from rdkit_vae.files import write_output
+from rdkit_vae.system.files import write_output
 
 from ..conftest import Run
 

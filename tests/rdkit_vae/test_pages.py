@@ -272,7 +272,7 @@ def test_a_description_that_is_a_fifo_is_not_waited_for(rdvae: Run, tmp_path: Pa
     ],
 )
 def test_a_description_that_is_too_large_is_refused(text: str, reason: str, tmp_path: Path) -> None:
-    from rdkit_vae.files import read_json
+    from rdkit_vae.system.files import read_json
 
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(BadData, match=reason):

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rdkit_vae.files import claimed, locked
 from rdkit_vae.grammar import megabytes
 from rdkit_vae.ledger import record_crash
 from rdkit_vae.store import Sweep
+from rdkit_vae.system.files import claimed, locked
 from rdkit_vae.trial import Trial
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
-    "from rdkit_vae.files import claimed, locked\n"
+    "from rdkit_vae.system.files import claimed, locked\n"
     "with locked(Path(sys.argv[1])), claimed(Path(sys.argv[1], 'claims'), [sys.argv[2]]):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"

@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.compact import compact
-from rdkit_vae.files import sha256_of
 from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.parquet import read_statistics
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.store import Sweep
+from rdkit_vae.system.files import sha256_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LONGER = (

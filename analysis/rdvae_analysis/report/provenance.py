@@ -9,10 +9,10 @@ import altair as alt
 import pandas as pd
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.files import read_json
 from rdkit_vae.parquet import read_results
 from rdkit_vae.sealed import about_of
 from rdkit_vae.store import code_version
+from rdkit_vae.system.files import read_json
 
 
 def provenance(root: Path) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rdkit_vae import files
 from rdkit_vae.errors import BadData, BadInput, CannotWrite
+from rdkit_vae.system import files
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "from rdkit_vae.errors import BadData\n"
-        "from rdkit_vae.files import write_atomic\n"
+        "from rdkit_vae.system.files import write_atomic\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
@@ -40,7 +40,7 @@ def test_one_sweep_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> Non
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from rdkit_vae.files import locked\n"
+        "from rdkit_vae.system.files import locked\n"
         "with locked(Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
