@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rdkit_vae import Trial, load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.group import Group
-from rdkit_vae.precision import products
+from rdkit_vae.models.precision import products
 from rdkit_vae.stacked import LossTerms
 from rdkit_vae.training import Training, build_model
 

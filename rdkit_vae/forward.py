@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rdkit_vae.errors import BadInput, NotFinite
 from rdkit_vae.models import VAE, Shape
-from rdkit_vae.precision import products
+from rdkit_vae.models.precision import products
 
 
 @contextmanager
