@@ -17,7 +17,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.forward import decode, encode, evaluating
 from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models.variance import variance_of
-from rdkit_vae.objectives import OBJECTIVES, kl_divergence
+from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
 from rdkit_vae.rate import split_rate
 from rdkit_vae.statistics import Array, Statistics
 from rdkit_vae.trial import Trial

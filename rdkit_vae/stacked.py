@@ -13,7 +13,7 @@ from torch.func import functional_call
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.models.precision import layers
 from rdkit_vae.models.variance import variance_of
-from rdkit_vae.objectives import OBJECTIVES, kl_divergence
+from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
 from rdkit_vae.training import MOMENTS, Training
 from rdkit_vae.trial import Trial
 

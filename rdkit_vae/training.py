@@ -12,7 +12,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.inputs import augmentation_of
 from rdkit_vae.models import ARCHITECTURES, Shape
 from rdkit_vae.models.variance import VARIANCES
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.trial import PROTOCOLS, Trial, bind
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names for them

@@ -13,7 +13,7 @@ from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import one_of
 from rdkit_vae.models import ARCHITECTURES, Shape
-from rdkit_vae.objectives import OBJECTIVES, Setting
+from rdkit_vae.objectives.losses import OBJECTIVES, Setting
 
 SIGMA2_FLOOR = 1e-6
 DEFAULT_SIGMA2 = 0.5

@@ -14,7 +14,7 @@ import pandas as pd
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.grammar import counted, few
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.schema import COLUMNS, MEASURED, NOT_NEGATIVE, NULLABLE, POSITIVE
 from rdkit_vae.store import CRASHED, DIVERGED, OK
 

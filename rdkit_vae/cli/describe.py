@@ -31,7 +31,7 @@ def command(checkpoint: Path, **measuring: Any) -> None:
 
 
 def _head(of: Measured) -> str:
-    from rdkit_vae.objectives import OBJECTIVES
+    from rdkit_vae.objectives.losses import OBJECTIVES
 
     trial, test = of.trial, of.statistics["test"]
     variance = "" if trial.train_sigma2 is None else f", C = {trial.train_sigma2:g}"
@@ -72,7 +72,7 @@ def _readings(of: Measured) -> str:
 
 
 def _betas(of: Measured) -> str:
-    from rdkit_vae.objectives import OBJECTIVES
+    from rdkit_vae.objectives.losses import OBJECTIVES
     from rdkit_vae.sigma import score
     from rdvae_analysis.theory import implied_beta
 

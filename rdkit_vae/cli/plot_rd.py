@@ -6,7 +6,7 @@ import click
 
 from rdkit_vae.cli.options import bounds_of, check_suffixes, columns_option, sigmas_of, split_option
 from rdkit_vae.grammar import counted, one_of
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 
 SUFFIXES = (".png", ".pdf", ".svg")
 

@@ -15,7 +15,7 @@ from rdkit_vae.datasets import DATASETS
 from rdkit_vae.grammar import merge_repeats, one_of, parse_betas, parse_seeds
 from rdkit_vae.grid import PAPER_BATCH, PAPER_EPOCHS, grid, pairs
 from rdkit_vae.models import ARCHITECTURES
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.trial import DEFAULT_PRECISION, PRECISIONS, PROTOCOLS, TRAIN_IMAGES, bind
 
 if TYPE_CHECKING:

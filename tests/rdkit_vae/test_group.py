@@ -20,7 +20,7 @@ from rdkit_vae.group import Group, train_together
 from rdkit_vae.inputs import Split
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.models.precision import products
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.runner import run_together, run_trial
 from rdkit_vae.stacked import is_stacked
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep

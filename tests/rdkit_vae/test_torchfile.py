@@ -21,7 +21,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.grid import make_trial
 from rdkit_vae.group import Group
 from rdkit_vae.models import ARCHITECTURES
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.training import Training
 
 GIGA = 2**30

@@ -15,7 +15,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.group import Group
 from rdkit_vae.inputs import Augmentation
 from rdkit_vae.models import ARCHITECTURES, VAE
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.training import Training, build_model, learning_rate
 
 

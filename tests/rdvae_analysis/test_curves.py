@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.spatial import ConvexHull
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.objectives import OBJECTIVES
+from rdkit_vae.objectives.losses import OBJECTIVES
 from rdvae_analysis import curves
 from rdvae_analysis.deltas import bjontegaard
 from rdvae_analysis.intervals import mean_interval

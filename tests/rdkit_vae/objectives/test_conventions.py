@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdkit_vae.conventions import CONVENTIONS, decode_loss
 from rdkit_vae.errors import BadInput
-from rdkit_vae.objectives import Setting, constant, gaussian_nll, kl_divergence
+from rdkit_vae.objectives.conventions import CONVENTIONS, decode_loss
+from rdkit_vae.objectives.losses import Setting, constant, gaussian_nll, kl_divergence
 
 BATCH, DIMS, LATENTS = 6, 12288, 4
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

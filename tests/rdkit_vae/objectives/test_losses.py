@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from rdkit_vae import make_trial, objectives
+from rdkit_vae import make_trial
 from rdkit_vae.models import ARCHITECTURES, VAE
-from rdkit_vae.objectives import OBJECTIVES, Setting
+from rdkit_vae.objectives import losses as objectives
+from rdkit_vae.objectives.losses import OBJECTIVES, Setting
 from rdkit_vae.training import build_model
 
 SETTING = Setting(beta=0.7, dims=12, floor=1e-6)

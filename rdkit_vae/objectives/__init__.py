@@ -1,0 +1,1 @@
+"""The training losses, and what other code's losses set."""
