@@ -27,10 +27,10 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from torch.utils.data import DataLoader, Dataset
 
 from rdkit_vae import load_dataset
+from rdkit_vae.config.trial import DEFAULT_SIGMA2, SIGMA2_FLOOR
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.models.conv import ConvVAE, start_as_reference
 from rdkit_vae.objectives.losses import OBJECTIVES, Setting, kl_divergence
-from rdkit_vae.trial import DEFAULT_SIGMA2, SIGMA2_FLOOR
 
 SHAPE, DIMS, LATENTS, BATCH = (1, 28, 28), 784, 32, 512
 CYCLES = 2  # of the learning rate

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.parquet import write_results
 from rdkit_vae.store import code_version, now
 

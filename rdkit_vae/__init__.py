@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdkit_vae.checkpoint import load_checkpoint as load_checkpoint
+    from rdkit_vae.config.grid import make_trial as make_trial
+    from rdkit_vae.config.trial import Trial as Trial
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation import evaluate as evaluate
-    from rdkit_vae.grid import make_trial as make_trial
     from rdkit_vae.group import train as train
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.sigma import score as score
     from rdkit_vae.statistics import Statistics as Statistics
-    from rdkit_vae.trial import Trial as Trial
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "RdvaeError": "errors",
     "Statistics": "statistics",
-    "Trial": "trial",
+    "Trial": "config.trial",
     "decode_loss": "objectives.conventions",
     "evaluate": "evaluation",
     "load_checkpoint": "checkpoint",
     "load_dataset": "datasets",
-    "make_trial": "grid",
+    "make_trial": "config.grid",
     "score": "sigma",
     "train": "group",
 }

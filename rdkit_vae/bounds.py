@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rdkit_vae.config.parsing import are, counted
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import are, counted
 from rdkit_vae.sigma import Reading, dequantized_nll
 from rdkit_vae.statistics import Array, standard_error
 

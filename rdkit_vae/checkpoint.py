@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.models import Shape
@@ -18,7 +19,6 @@ from rdkit_vae.store import code_version
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
 from rdkit_vae.training import MOMENTS, Training, build_model
-from rdkit_vae.trial import Trial
 
 _FORMAT, _VERSION = "rdvae-checkpoint", 2  # in version 1 checkpoints held the optimiser too
 _AGAIN = (

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae import seeds
+from rdkit_vae.config import seeds
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.discrete import discretized_nll
 from rdkit_vae.errors import BadInput
@@ -20,7 +21,6 @@ from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
 from rdkit_vae.rate import split_rate
 from rdkit_vae.statistics import Array, Statistics
-from rdkit_vae.trial import Trial
 
 SPLITS = ("train", "test")
 _DECODED_AT_ONCE = 1024  # images times draws, at most

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.inputs import Split, augmentation_of, to_unit
@@ -27,7 +28,6 @@ from rdkit_vae.training import (
     adamw_settings,
     learning_rate,
 )
-from rdkit_vae.trial import Trial
 
 _UNCAPTURED = 3  # steps before a graph is captured: libraries set themselves up in them
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rdkit_vae.trial import Trial
+from rdkit_vae.config.trial import Trial
 
 _TIMED = 0.5  # seconds of steps that make a pace
 

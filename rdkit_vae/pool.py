@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from rdkit_vae.config.parsing import counted, megabytes
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite
-from rdkit_vae.grammar import counted, megabytes
 from rdkit_vae.pace import Pace
 from rdkit_vae.store import CRASHED, STOPPED
 from rdkit_vae.system.processes import Interrupts, end_children, start_child
-from rdkit_vae.trial import Trial
 from rdkit_vae.worker import Pool, work
 
 RETRIES = 2  # of a trial whose process has crashed

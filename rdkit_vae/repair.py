@@ -10,10 +10,10 @@ from typing import Any
 
 from rdkit_vae.checkpoint import Checkpoint, load_checkpoint
 from rdkit_vae.compact import is_merged, merged_runs, split
+from rdkit_vae.config.parsing import SIGMAS, counted
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation import evaluate
-from rdkit_vae.grammar import SIGMAS, counted
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
 from rdkit_vae.sealed import about_of

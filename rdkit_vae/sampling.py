@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae import seeds
+from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images, Pixels
 from rdkit_vae.forward import decode, encode, evaluating
 from rdkit_vae.inputs import to_unit

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rdkit_vae.config.parsing import CONSTANT, MIXTURE, mixture_range, parse_sigma
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import CONSTANT, MIXTURE, mixture_range, parse_sigma
 from rdkit_vae.mixture import MIXTURE_S, mixture_nll
 from rdkit_vae.statistics import Array, Statistics, standard_error
 

@@ -26,12 +26,12 @@ from typing import Any
 
 from rdkit_vae import __version__
 from rdkit_vae.bounds import BoundScore
+from rdkit_vae.config.parsing import is_plain_name, shown
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData
-from rdkit_vae.grammar import is_plain_name, shown
 from rdkit_vae.sigma import Score
 from rdkit_vae.statistics import RateSplit, Statistics
 from rdkit_vae.system.files import SWEEP_FILE, read_json
-from rdkit_vae.trial import Trial
 
 OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"  # the statuses of rows
 _LONGEST = 1000  # letters of a folder's name that is taken from a file

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images, share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.ledger import FAILED, State, record_crash
@@ -17,7 +18,6 @@ from rdkit_vae.schema import SCHEMA
 from rdkit_vae.store import CRASHED, Sweep, code_version, now
 from rdkit_vae.system.files import locked, read_json, write_json
 from rdkit_vae.system.processes import Interrupts
-from rdkit_vae.trial import Trial
 from rdkit_vae.worker import Pool
 
 _MOST_STACKED = 16  # more gain little, and lose more where a process dies

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae import seeds
+from rdkit_vae.config import seeds
+from rdkit_vae.config.trial import PROTOCOLS, Trial, bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.inputs import augmentation_of
 from rdkit_vae.models import ARCHITECTURES, Shape
 from rdkit_vae.models.variance import VARIANCES
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.trial import PROTOCOLS, Trial, bind
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names for them
 

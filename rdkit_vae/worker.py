@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
 from rdkit_vae.ledger import LEFT, state_of
@@ -15,7 +16,6 @@ from rdkit_vae.pace import Pace, Stopwatch
 from rdkit_vae.store import Sweep
 from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
-from rdkit_vae.trial import Trial
 
 if TYPE_CHECKING:
     from rdkit_vae.training import Training

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from rdkit_vae.compact import is_merged
+from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadData, OtherKind
-from rdkit_vae.grammar import counted, few
 from rdkit_vae.parquet import read_results
 from rdkit_vae.schema import COLUMNS
 from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rdkit_vae.trial import DEFAULT_SIGMA2
+from rdkit_vae.config.trial import DEFAULT_SIGMA2
 
 OBJECTIVE_NAMES = {
     "constant": "constant variance",

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from rdkit_vae.config.trial import DEFAULT_SIGMA2
 from rdkit_vae.errors import BadInput
-from rdkit_vae.trial import DEFAULT_SIGMA2
 from rdvae_analysis import paper
 from rdvae_analysis.curves import over_seeds
 from rdvae_analysis.names import in_order, model_name

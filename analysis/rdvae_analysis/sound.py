@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import counted, few
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.schema import COLUMNS, MEASURED, NOT_NEGATIVE, NULLABLE, POSITIVE
 from rdkit_vae.store import CRASHED, DIVERGED, OK

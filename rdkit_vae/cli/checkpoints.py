@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.options import data_dir_option
+from rdkit_vae.config.trial import Trial, bind
 from rdkit_vae.errors import BadData, BadInput, NotFinite, RdvaeError
-from rdkit_vae.trial import Trial, bind
 
 if TYPE_CHECKING:
     from rdkit_vae.checkpoint import Checkpoint

@@ -3,7 +3,7 @@
 import click
 
 from rdkit_vae.cli.options import positive_option
-from rdkit_vae.grammar import one_of
+from rdkit_vae.config.parsing import one_of
 from rdkit_vae.objectives.conventions import CONVENTIONS, REDUCTIONS, DecodedLoss, decode_loss
 
 _WHOLE = click.IntRange(1, 10**9)

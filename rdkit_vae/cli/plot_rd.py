@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rdkit_vae.cli.options import bounds_of, check_suffixes, columns_option, sigmas_of, split_option
-from rdkit_vae.grammar import counted, one_of
+from rdkit_vae.config.parsing import counted, one_of
 from rdkit_vae.objectives.losses import OBJECTIVES
 
 SUFFIXES = (".png", ".pdf", ".svg")

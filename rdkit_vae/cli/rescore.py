@@ -14,8 +14,8 @@ from rdkit_vae.cli.checkpoints import (
     with_measuring_options,
 )
 from rdkit_vae.cli.options import check_suffixes, sigmas_of
+from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS, counted, whole
 from rdkit_vae.errors import BadData
-from rdkit_vae.grammar import ON_REQUEST, SIGMAS, counted, whole
 
 if TYPE_CHECKING:
     from rdkit_vae.sigma import Reading

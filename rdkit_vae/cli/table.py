@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.grammar import counted, parse_sigma
+from rdkit_vae.config.parsing import counted, parse_sigma
 
 _NOT_A_DENSITY = (
     "sigma optimal looks at x, so these bound no likelihood; --sigma shared or mixture does"

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from rdkit_vae.cli import COMMANDS
 from rdkit_vae.cli.selftest import command as selftest_command
+from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.datasets import DATASETS
-from rdkit_vae.grammar import SIGMAS
 from rdkit_vae.objectives.conventions import CONVENTIONS
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.parquet import read_statistics

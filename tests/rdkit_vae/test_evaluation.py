@@ -7,7 +7,8 @@ import torch
 from scipy.stats import norm
 from torch.distributions import Normal
 
-from rdkit_vae import Trial, evaluate, seeds, train
+from rdkit_vae import Trial, evaluate, train
+from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation import evaluate_discretized, evaluated_images

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rdkit_vae import grammar, load_dataset, make_trial, parquet, score, sealed, store
+from rdkit_vae import load_dataset, make_trial, parquet, score, sealed, store
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.config import parsing as grammar
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError

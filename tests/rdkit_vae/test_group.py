@@ -13,6 +13,7 @@ import torch
 
 from rdkit_vae import Trial, evaluate, make_trial, train
 from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.footprint import bytes_in_training, groups_that_fit
@@ -25,7 +26,6 @@ from rdkit_vae.runner import run_together, run_trial
 from rdkit_vae.stacked import is_stacked
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
 from rdkit_vae.training import Training, build_model
-from rdkit_vae.trial import bind
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 EPOCHS = {"cpu": 3, "cuda": 6}  # on a GPU, until steps of each size of batch are replayed

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdkit_vae import parquet
+from rdkit_vae.config.parsing import is_plain_name
 from rdkit_vae.errors import BadData, CannotWrite
-from rdkit_vae.grammar import is_plain_name
 from rdkit_vae.sealed import about_of
 from rdkit_vae.store import Sweep
 from rdkit_vae.system import files

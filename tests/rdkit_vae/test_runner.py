@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rdkit_vae import Trial, load_checkpoint, runner
+from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.group import Group
 from rdkit_vae.objectives.losses import OBJECTIVES
@@ -16,7 +17,6 @@ from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.runner import run_trial
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
 from rdkit_vae.training import Training
-from rdkit_vae.trial import bind
 
 
 def _break_loss(

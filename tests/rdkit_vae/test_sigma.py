@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from rdkit_vae import make_trial
+from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS
 from rdkit_vae.errors import BadInput, NotFinite
-from rdkit_vae.grammar import ON_REQUEST, SIGMAS
 from rdkit_vae.mixture import MIXTURE_S
 from rdkit_vae.sigma import INTERPRETATIONS, score
 from rdkit_vae.statistics import Statistics

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.compact import compact
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.parquet import read_statistics
 from rdkit_vae.schema import COLUMNS
 from rdkit_vae.store import Sweep

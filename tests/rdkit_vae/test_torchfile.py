@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
+from rdkit_vae.config.grid import make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.grid import make_trial
 from rdkit_vae.group import Group
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives.losses import OBJECTIVES

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from rdkit_vae import Trial, evaluate, make_trial, score, seeds, train
+from rdkit_vae import Trial, evaluate, make_trial, score, train
 from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
+from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.group import Group

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from rdkit_vae.grammar import SIGMAS
-from rdkit_vae.trial import DEFAULT_SIGMA2
+from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.config.trial import DEFAULT_SIGMA2
 from rdvae_analysis.figures.style import series_look
 from rdvae_analysis.names import OBJECTIVE_NAMES, in_order, objective_name, reading_name
 

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
-from rdkit_vae.grammar import SIGMAS
+from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.system.files import write_output
 from rdvae_analysis.names import dataset_name
 

@@ -11,8 +11,8 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
+from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData
-from rdkit_vae.grammar import counted
 from rdkit_vae.store import find_sweeps
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan

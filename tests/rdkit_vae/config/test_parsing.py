@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from rdkit_vae import grammar
+from rdkit_vae.config import parsing as grammar
 from rdkit_vae.errors import BadInput
 
 

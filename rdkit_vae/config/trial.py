@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from rdkit_vae.config.parsing import one_of
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grammar import one_of
 from rdkit_vae.models import ARCHITECTURES, Shape
 from rdkit_vae.objectives.losses import OBJECTIVES, Setting
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from rdkit_vae import Trial, make_trial
+from rdkit_vae.config.grid import grid, pairs
+from rdkit_vae.config.trial import PROTOCOLS, bind
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.grid import grid, pairs
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store import Sweep
 from rdkit_vae.sweep import check_same, describe
 from rdkit_vae.system.files import write_json
-from rdkit_vae.trial import PROTOCOLS, bind
 
 
 @pytest.mark.parametrize("dataset", [name.replace("PATH", "x") for name in DATASETS])
