@@ -23,8 +23,8 @@ from measure import spread
 from rdkit_vae import evaluate, make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.models.conv import ConvVAE
-from rdkit_vae.sigma import INTERPRETATIONS, score
-from rdkit_vae.statistics import Statistics
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, score
+from rdkit_vae.scoring.statistics import Statistics
 from rdkit_vae.training import build_model
 
 _SHAPE, _LATENTS, _DRAWS = (1, 28, 28), 32, (1, 8)

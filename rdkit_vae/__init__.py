@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from rdkit_vae.evaluation import evaluate as evaluate
     from rdkit_vae.group import train as train
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
-    from rdkit_vae.sigma import score as score
-    from rdkit_vae.statistics import Statistics as Statistics
+    from rdkit_vae.scoring.interpretations import score as score
+    from rdkit_vae.scoring.statistics import Statistics as Statistics
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "RdvaeError": "errors",
-    "Statistics": "statistics",
+    "Statistics": "scoring.statistics",
     "Trial": "config.trial",
     "decode_loss": "objectives.conventions",
     "evaluate": "evaluation",
     "load_checkpoint": "checkpoint",
     "load_dataset": "datasets",
     "make_trial": "config.grid",
-    "score": "sigma",
+    "score": "scoring.interpretations",
     "train": "group",
 }
 __all__ = sorted(_HOMES)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from rdkit_vae.statistics import RateSplit, standard_error
+from rdkit_vae.scoring.statistics import RateSplit, standard_error
 
 _AT_ONCE = 2**18  # densities that are held: what fits a cache
 _MOST_DRAWS = 2000  # at which log q(z) is taken; its cost is this times n

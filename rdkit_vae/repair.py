@@ -16,9 +16,9 @@ from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
+from rdkit_vae.scoring.interpretations import score
+from rdkit_vae.scoring.statistics import Statistics
 from rdkit_vae.sealed import about_of
-from rdkit_vae.sigma import score
-from rdkit_vae.statistics import Statistics
 from rdkit_vae.store import OK, Sweep, code_version, result_rows
 from rdkit_vae.system.files import DAMAGED, own_folder
 from rdkit_vae.verify import PUT_ASIDE, Finding, Rows, differences, is_named

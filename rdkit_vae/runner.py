@@ -21,7 +21,7 @@ from rdkit_vae.evaluation import evaluate
 from rdkit_vae.group import Group
 from rdkit_vae.ledger import rows_of
 from rdkit_vae.parquet import write_results, write_statistics
-from rdkit_vae.sigma import score
+from rdkit_vae.scoring.interpretations import score
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep, code_version, failed_rows, result_rows
 from rdkit_vae.system.files import sha256_of
 from rdkit_vae.training import Diverged, Training

@@ -16,7 +16,7 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.group import train_together
-from rdkit_vae.sigma import score
+from rdkit_vae.scoring.interpretations import score
 from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum
 
 TOLERANCE = 0.01

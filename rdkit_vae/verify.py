@@ -17,8 +17,8 @@ from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.pages import read_parquet
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.samples import read_samples
+from rdkit_vae.scoring.interpretations import score
 from rdkit_vae.sealed import about_of, file_of
-from rdkit_vae.sigma import score
 from rdkit_vae.store import OK, Sweep, result_rows
 from rdkit_vae.system.files import is_locked, left_partial, sha256_of
 

@@ -12,7 +12,7 @@ import pytest
 
 from rdkit_vae import Trial, cli, load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.statistics import Statistics
+from rdkit_vae.scoring.statistics import Statistics
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]

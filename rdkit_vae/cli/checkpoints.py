@@ -16,7 +16,7 @@ from rdkit_vae.errors import BadData, BadInput, NotFinite, RdvaeError
 if TYPE_CHECKING:
     from rdkit_vae.checkpoint import Checkpoint
     from rdkit_vae.datasets.images import Images
-    from rdkit_vae.statistics import Statistics
+    from rdkit_vae.scoring.statistics import Statistics
 
 MOST_DRAWS = 127
 _NAME_ONE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"

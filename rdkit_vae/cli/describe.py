@@ -10,7 +10,7 @@ from rdkit_vae.cli.checkpoints import Measured, Wanted, measured, with_measuring
 from rdkit_vae.config.parsing import SIGMAS, are, counted
 
 if TYPE_CHECKING:
-    from rdkit_vae.statistics import RateSplit
+    from rdkit_vae.scoring.statistics import RateSplit
 
 _SATURATED = 0.9  # share of the ceiling log n from which the information is said to be near it
 
@@ -50,8 +50,8 @@ def _readings(of: Measured) -> str:
     """The ELBO under every interpretation, and the tightest bound where there is one."""
     import pandas as pd
 
-    from rdkit_vae.bounds import iwae_of_all
-    from rdkit_vae.sigma import readings, score_reading
+    from rdkit_vae.scoring.bounds import iwae_of_all
+    from rdkit_vae.scoring.interpretations import readings, score_reading
     from rdvae_analysis.tables import to_text
 
     rows, mse = [], {}
@@ -73,7 +73,7 @@ def _readings(of: Measured) -> str:
 
 def _betas(of: Measured) -> str:
     from rdkit_vae.objectives.losses import OBJECTIVES
-    from rdkit_vae.sigma import score
+    from rdkit_vae.scoring.interpretations import score
     from rdvae_analysis.theory import implied_beta
 
     shared = score(of.statistics, ["shared"], of.trial)[-1]
@@ -119,7 +119,7 @@ def _units(of: Measured) -> str:
         return "Its units were not measured"
     import pandas as pd
 
-    from rdkit_vae.statistics import ACTIVE
+    from rdkit_vae.scoring.statistics import ACTIVE
     from rdvae_analysis.tables import to_text
 
     frame = pd.DataFrame(

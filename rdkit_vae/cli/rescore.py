@@ -18,7 +18,7 @@ from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS, counted, whole
 from rdkit_vae.errors import BadData
 
 if TYPE_CHECKING:
-    from rdkit_vae.sigma import Reading
+    from rdkit_vae.scoring.interpretations import Reading
 
 _SUFFIXES = (".parquet", ".csv", ".json")
 _SHOWN = ["split", "sigma", "density", "sigma2", "rate", "distortion", "elbo", "elbo_se"]
@@ -119,7 +119,7 @@ def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
     Raises:
         UsageError: one that is none was named.
     """
-    from rdkit_vae.sigma import interpretation
+    from rdkit_vae.scoring.interpretations import interpretation
 
     others = [sigma for sigma in sigmas if not interpretation(sigma).is_density]
     if others and not from_all:
@@ -131,7 +131,7 @@ def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
 
 
 def _rows(of: Measured, sigmas: Sequence[str]) -> list[dict[str, Any]]:
-    from rdkit_vae.sigma import score
+    from rdkit_vae.scoring.interpretations import score
     from rdkit_vae.store import result_rows
 
     return result_rows(
@@ -152,8 +152,8 @@ def _bound_rows(
     pixels: Wanted | None,
 ) -> list[dict[str, Any]]:
     """The bounds of a checkpoint; with a pass over its pixels where `pixels` says how."""
-    from rdkit_vae.bounds import score_bounds
-    from rdkit_vae.sigma import readings
+    from rdkit_vae.scoring.bounds import score_bounds
+    from rdkit_vae.scoring.interpretations import readings
     from rdkit_vae.store import bound_rows
 
     found = readings(of.statistics, sigmas, of.trial)

@@ -27,7 +27,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.group import Group
 from rdkit_vae.samples import Samples, read_samples, write_samples
-from rdkit_vae.statistics import RateSplit, Statistics
+from rdkit_vae.scoring.statistics import RateSplit, Statistics
 from rdkit_vae.training import Training
 
 TRIED = int(os.environ.get("RDVAE_FUZZ", "0"))

@@ -12,7 +12,7 @@ import pytest
 from rdkit_vae import Trial, make_trial, parquet, score, sealed, store
 from rdkit_vae.errors import BadData
 from rdkit_vae.schema import COLUMNS
-from rdkit_vae.statistics import RateSplit, Statistics
+from rdkit_vae.scoring.statistics import RateSplit, Statistics
 
 Stats = dict[str, Statistics]
 

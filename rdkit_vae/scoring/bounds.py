@@ -12,8 +12,8 @@ import numpy as np
 
 from rdkit_vae.config.parsing import are, counted
 from rdkit_vae.errors import BadInput
-from rdkit_vae.sigma import Reading, dequantized_nll
-from rdkit_vae.statistics import Array, standard_error
+from rdkit_vae.scoring.interpretations import Reading, dequantized_nll
+from rdkit_vae.scoring.statistics import Array, standard_error
 
 CONTINUOUS, DISCRETIZED, DEQUANTIZED = "continuous", "discretized", "dequantized"
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from rdkit_vae.mixture import MIXTURE_S, mixture_nll
+from rdkit_vae.scoring.mixture import MIXTURE_S, mixture_nll
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

@@ -8,9 +8,9 @@ from scipy import stats
 from rdkit_vae import make_trial
 from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS
 from rdkit_vae.errors import BadInput, NotFinite
-from rdkit_vae.mixture import MIXTURE_S
-from rdkit_vae.sigma import INTERPRETATIONS, score
-from rdkit_vae.statistics import Statistics
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, score
+from rdkit_vae.scoring.mixture import MIXTURE_S
+from rdkit_vae.scoring.statistics import Statistics
 
 Stats = dict[str, Statistics]
 EVERY = [*SIGMAS, "shared-oracle", "constant:0.03", "mixture:0.1..3"]

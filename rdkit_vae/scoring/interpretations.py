@@ -13,8 +13,8 @@ import numpy as np
 
 from rdkit_vae.config.parsing import CONSTANT, MIXTURE, mixture_range, parse_sigma
 from rdkit_vae.errors import BadInput
-from rdkit_vae.mixture import MIXTURE_S, mixture_nll
-from rdkit_vae.statistics import Array, Statistics, standard_error
+from rdkit_vae.scoring.mixture import MIXTURE_S, mixture_nll
+from rdkit_vae.scoring.statistics import Array, Statistics, standard_error
 
 
 class Trained(Protocol):

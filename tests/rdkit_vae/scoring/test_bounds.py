@@ -8,11 +8,18 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from rdkit_vae import make_trial
-from rdkit_vae.bounds import _over_all_subsets, _over_orders, elbo, iwae, iwae_of_all, score_bounds
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.errors import BadInput
-from rdkit_vae.sigma import INTERPRETATIONS, readings
-from rdkit_vae.statistics import Statistics
+from rdkit_vae.scoring.bounds import (
+    _over_all_subsets,
+    _over_orders,
+    elbo,
+    iwae,
+    iwae_of_all,
+    score_bounds,
+)
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, readings
+from rdkit_vae.scoring.statistics import Statistics
 from rdvae_analysis.theory import Floats, linear_log_likelihood
 
 Stats = dict[str, Statistics]
