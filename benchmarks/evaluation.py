@@ -25,7 +25,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.models.conv import ConvVAE
 from rdkit_vae.scoring.interpretations import INTERPRETATIONS, score
 from rdkit_vae.scoring.statistics import Statistics
-from rdkit_vae.training import build_model
+from rdkit_vae.training.state import build_model
 
 _SHAPE, _LATENTS, _DRAWS = (1, 28, 28), 32, (1, 8)
 _DECODED_AT_ONCE = 1024  # images times draws, what `evaluate` chooses

@@ -42,10 +42,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rdkit_vae import Trial, load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.group import Group
 from rdkit_vae.models.precision import products
-from rdkit_vae.stacked import LossTerms
-from rdkit_vae.training import Training, build_model
+from rdkit_vae.training.networks import LossTerms
+from rdkit_vae.training.state import Training, build_model
+from rdkit_vae.training.steps import Group
 
 _RUNS = 5
 _BETAS = "0.01,0.1,1,10,100"
@@ -192,7 +192,7 @@ def exact(bench: Bench) -> None:
         distances = []
         for trial, found in zip(trials, together, strict=True):
             alone = Training(trial, bench.images, str(bench.device))
-            with patch("rdkit_vae.group._UNCAPTURED", steps):  # as it is, no graph
+            with patch("rdkit_vae.training.steps._UNCAPTURED", steps):  # as it is, no graph
                 _take(Group([alone]), steps)
             one, other = (
                 torch.cat([w.detach().flatten() for w in training.model.parameters()])

@@ -18,10 +18,10 @@ from measure import spread
 
 from rdkit_vae import load_dataset, make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.group import Group
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.system.processes import keep_freed_memory
-from rdkit_vae.training import Training
+from rdkit_vae.training.state import Training
+from rdkit_vae.training.steps import Group
 
 _COUNTS = (1, 2, 4, 8, 16)
 

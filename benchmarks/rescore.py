@@ -18,7 +18,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.parquet import read_statistics, write_statistics
 from rdkit_vae.scoring.bounds import score_bounds
 from rdkit_vae.scoring.interpretations import INTERPRETATIONS, readings, score
-from rdkit_vae.training import build_model
+from rdkit_vae.training.state import build_model
 
 _IMAGES, _DRAWS, _REPEATS = 10_000, 8, 5
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation import evaluate as evaluate
-    from rdkit_vae.group import train as train
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.scoring.interpretations import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
+    from rdkit_vae.training.steps import train as train
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOMES = {
     "load_dataset": "datasets",
     "make_trial": "config.grid",
     "score": "scoring.interpretations",
-    "train": "group",
+    "train": "training.steps",
 }
 __all__ = sorted(_HOMES)
 

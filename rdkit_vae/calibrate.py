@@ -11,9 +11,9 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import evaluate
 from rdkit_vae.footprint import bytes_of, evaluated, groups_that_fit
-from rdkit_vae.group import Group
 from rdkit_vae.pace import Pace, seconds_until_done
-from rdkit_vae.training import Training
+from rdkit_vae.training.state import Training
+from rdkit_vae.training.steps import Group
 
 _SECONDS = 2.0  # of training steps that are timed
 _WARM_UP = 5  # steps before them

@@ -18,7 +18,7 @@ from rdkit_vae.models import Shape
 from rdkit_vae.store import code_version
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
-from rdkit_vae.training import MOMENTS, Training, build_model
+from rdkit_vae.training.state import MOMENTS, Training, build_model
 
 _FORMAT, _VERSION = "rdvae-checkpoint", 2  # in version 1 checkpoints held the optimiser too
 _AGAIN = (

@@ -16,11 +16,11 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.discrete import discretized_nll
 from rdkit_vae.errors import BadInput
 from rdkit_vae.forward import decode, encode, evaluating
-from rdkit_vae.inputs import augmentation_of, to_unit
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
 from rdkit_vae.rate import split_rate
 from rdkit_vae.scoring.statistics import Array, Statistics
+from rdkit_vae.training.inputs import augmentation_of, to_unit
 
 SPLITS = ("train", "test")
 _DECODED_AT_ONCE = 1024  # images times draws, at most

@@ -11,8 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation import SPLITS, evaluated_images
-from rdkit_vae.stacked import LossTerms, is_stacked
-from rdkit_vae.training import Training, build_model
+from rdkit_vae.training.networks import LossTerms, is_stacked
+from rdkit_vae.training.state import Training, build_model
 
 _BYTES_PER_DRAW = 20  # of a statistics file, compressed
 _COPIES = 6  # of a weight: itself, gradient, two moments; the last finite one, and the next

@@ -18,13 +18,13 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, Newer, NotFinite
 from rdkit_vae.evaluation import evaluate
-from rdkit_vae.group import Group
 from rdkit_vae.ledger import rows_of
 from rdkit_vae.parquet import write_results, write_statistics
 from rdkit_vae.scoring.interpretations import score
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep, code_version, failed_rows, result_rows
 from rdkit_vae.system.files import sha256_of
-from rdkit_vae.training import Diverged, Training
+from rdkit_vae.training.state import Diverged, Training
+from rdkit_vae.training.steps import Group
 
 _SAVED_EVERY = 60.0  # seconds between resume files
 _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into them

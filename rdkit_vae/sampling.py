@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images, Pixels
 from rdkit_vae.forward import decode, encode, evaluating
-from rdkit_vae.inputs import to_unit
 from rdkit_vae.samples import Samples
+from rdkit_vae.training.inputs import to_unit
 
 
 def sample(

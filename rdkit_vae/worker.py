@@ -18,7 +18,7 @@ from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 
 if TYPE_CHECKING:
-    from rdkit_vae.training import Training
+    from rdkit_vae.training.state import Training
 
 Said = dict[str, Any]
 
@@ -110,7 +110,7 @@ def _train(
     from rdkit_vae.calibrate import seconds_per_checkpoint
     from rdkit_vae.footprint import bytes_of, groups_that_fit
     from rdkit_vae.runner import run_together
-    from rdkit_vae.training import Training
+    from rdkit_vae.training.state import Training
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

@@ -483,7 +483,9 @@ def test_selftest_fails_where_a_number_is_off(monkeypatch: pytest.MonkeyPatch) -
     """A loss whose rate counts a tenth more than it says is caught."""
     entry = OBJECTIVES["optimal-batch"]
     wrong = replace(entry, loss=lambda sse, kl, s2, how: entry.loss(sse, 1.1 * kl, s2, how))
-    monkeypatch.setattr("rdkit_vae.stacked.OBJECTIVES", {**OBJECTIVES, "optimal-batch": wrong})
+    monkeypatch.setattr(
+        "rdkit_vae.training.networks.OBJECTIVES", {**OBJECTIVES, "optimal-batch": wrong}
+    )
     monkeypatch.setattr("rdkit_vae.selftest.CLOSED_FORMS", {"optimal-batch": ((0.25,), "shared")})
     monkeypatch.setattr("rdkit_vae.selftest.NO_CLOSED_FORM", {})
     done = CliRunner().invoke(selftest_command, standalone_mode=False)

@@ -13,7 +13,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation import evaluate_discretized, evaluated_images
 from rdkit_vae.models import ARCHITECTURES, VAE
-from rdkit_vae.training import build_model
+from rdkit_vae.training.state import build_model
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -25,10 +25,10 @@ from rdkit_vae.config import parsing as grammar
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError
-from rdkit_vae.group import Group
 from rdkit_vae.samples import Samples, read_samples, write_samples
 from rdkit_vae.scoring.statistics import RateSplit, Statistics
-from rdkit_vae.training import Training
+from rdkit_vae.training.state import Training
+from rdkit_vae.training.steps import Group
 
 TRIED = int(os.environ.get("RDVAE_FUZZ", "0"))
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from rdkit_vae import make_trial
 from rdkit_vae.models import ARCHITECTURES, VAE, Shape
-from rdkit_vae.training import build_model
+from rdkit_vae.training.state import build_model
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 64, 64), (2, 5, 9)]
 

@@ -11,12 +11,12 @@ import torch
 from rdkit_vae import Trial, load_checkpoint, runner
 from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.group import Group
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.parquet import read_results, read_statistics
 from rdkit_vae.runner import run_trial
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
-from rdkit_vae.training import Training
+from rdkit_vae.training.state import Training
+from rdkit_vae.training.steps import Group
 
 
 def _break_loss(

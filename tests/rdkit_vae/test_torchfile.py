@@ -19,10 +19,10 @@ import torch
 from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
 from rdkit_vae.config.grid import make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.group import Group
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.training import Training
+from rdkit_vae.training.state import Training
+from rdkit_vae.training.steps import Group
 
 GIGA = 2**30
 

@@ -10,7 +10,7 @@ from rdkit_vae import make_trial
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives import losses as objectives
 from rdkit_vae.objectives.losses import OBJECTIVES, Setting
-from rdkit_vae.training import build_model
+from rdkit_vae.training.state import build_model
 
 SETTING = Setting(beta=0.7, dims=12, floor=1e-6)
 

@@ -15,7 +15,7 @@ from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.models.precision import layers
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
-from rdkit_vae.training import MOMENTS, Training
+from rdkit_vae.training.state import MOMENTS, Training
 
 _MOST_WEIGHTS = 2**18  # of a network that is stacked on a CPU
 _REGISTER = 64  # values, at least as many as any processor takes at once

@@ -13,11 +13,11 @@ from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
 from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.group import Group
-from rdkit_vae.inputs import Augmentation
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.training import Training, build_model, learning_rate
+from rdkit_vae.training.inputs import Augmentation
+from rdkit_vae.training.state import Training, build_model, learning_rate
+from rdkit_vae.training.steps import Group
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -305,7 +305,7 @@ def test_other_images_than_the_trials_are_refused(tiny: Images, tiny_trial: Tria
 
 def test_the_papers_warps_keep_images_in_range_and_move_them(mnist_folder: Path) -> None:
     from rdkit_vae import load_dataset
-    from rdkit_vae.inputs import AUGMENTATIONS, to_unit
+    from rdkit_vae.training.inputs import AUGMENTATIONS, to_unit
 
     images = load_dataset("mnist", data_dir=mnist_folder)
     x = to_unit(torch.from_numpy(images.test[:64].copy()), 256)
@@ -320,7 +320,7 @@ def test_the_papers_warps_keep_images_in_range_and_move_them(mnist_folder: Path)
 
 
 def test_warp_parameters_are_rotations_of_crops_inside_the_image() -> None:
-    from rdkit_vae.inputs import AUGMENTATIONS
+    from rdkit_vae.training.inputs import AUGMENTATIONS
 
     warp = AUGMENTATIONS["mnist"]
     numbers = torch.rand((2000, warp.numbers), generator=torch.Generator().manual_seed(0))
@@ -340,7 +340,7 @@ def test_warp_parameters_are_rotations_of_crops_inside_the_image() -> None:
 
 
 def test_a_flip_is_exact() -> None:
-    from rdkit_vae.inputs import AUGMENTATIONS
+    from rdkit_vae.training.inputs import AUGMENTATIONS
 
     x = torch.rand(2, 3, 4, 5)
     flipped = AUGMENTATIONS["celeba"].apply(x, torch.tensor([0.0, 1.0]))

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from rdkit_vae.config import seeds
 from rdkit_vae.config.trial import PROTOCOLS, Trial, bind
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.inputs import augmentation_of
 from rdkit_vae.models import ARCHITECTURES, Shape
 from rdkit_vae.models.variance import VARIANCES
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.training.inputs import augmentation_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names for them
 

@@ -18,10 +18,10 @@ from torch.nn.utils import get_total_norm
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.inputs import Split, augmentation_of, to_unit
 from rdkit_vae.models.precision import products
-from rdkit_vae.stacked import networks_of
-from rdkit_vae.training import (
+from rdkit_vae.training.inputs import Split, augmentation_of, to_unit
+from rdkit_vae.training.networks import networks_of
+from rdkit_vae.training.state import (
     Diverged,
     Training,
     Within,

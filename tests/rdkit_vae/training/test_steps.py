@@ -17,15 +17,15 @@ from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.footprint import bytes_in_training, groups_that_fit
-from rdkit_vae.group import Group, train_together
-from rdkit_vae.inputs import Split
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.models.precision import products
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.runner import run_together, run_trial
-from rdkit_vae.stacked import is_stacked
 from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
-from rdkit_vae.training import Training, build_model
+from rdkit_vae.training.inputs import Split
+from rdkit_vae.training.networks import is_stacked
+from rdkit_vae.training.state import Training, build_model
+from rdkit_vae.training.steps import Group, train_together
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 EPOCHS = {"cpu": 3, "cuda": 6}  # on a GPU, until steps of each size of batch are replayed
@@ -98,7 +98,7 @@ def test_in_a_group_each_trial_comes_to_what_it_comes_to_alone(
     trial = replace(tiny_trial, architecture=architecture, epochs=epochs, checkpoints=(epochs,))
     trials = _trials(trial, objectives)
     together = _run(trials, tiny, epochs=epochs, device=device)
-    monkeypatch.setattr("rdkit_vae.group._UNCAPTURED", 10**9)
+    monkeypatch.setattr("rdkit_vae.training.steps._UNCAPTURED", 10**9)
     for trial, found in zip(trials, together, strict=True):
         (alone,) = _run([trial], tiny, epochs=epochs, device=device)
         steps = 3 * epochs
