@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rdkit_vae.config.trial import Trial as Trial
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
-    from rdkit_vae.evaluation import evaluate as evaluate
+    from rdkit_vae.evaluation.evaluate import evaluate as evaluate
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.scoring.interpretations import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
@@ -25,7 +25,7 @@ _HOMES = {
     "Statistics": "scoring.statistics",
     "Trial": "config.trial",
     "decode_loss": "objectives.conventions",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.evaluate",
     "load_checkpoint": "checkpoint",
     "load_dataset": "datasets",
     "make_trial": "config.grid",

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.evaluation import SPLITS, evaluated_images
+from rdkit_vae.evaluation.evaluate import SPLITS, evaluated_images
 from rdkit_vae.training.networks import LossTerms, is_stacked
 from rdkit_vae.training.state import Training, build_model
 

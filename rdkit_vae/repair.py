@@ -13,7 +13,7 @@ from rdkit_vae.compact import is_merged, merged_runs, split
 from rdkit_vae.config.parsing import SIGMAS, counted
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, NotFinite
-from rdkit_vae.evaluation import evaluate
+from rdkit_vae.evaluation.evaluate import evaluate
 from rdkit_vae.parquet import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.runner import environment
 from rdkit_vae.scoring.interpretations import score

@@ -17,7 +17,7 @@ from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, Newer, NotFinite
-from rdkit_vae.evaluation import evaluate
+from rdkit_vae.evaluation.evaluate import evaluate
 from rdkit_vae.ledger import rows_of
 from rdkit_vae.parquet import write_results, write_statistics
 from rdkit_vae.scoring.interpretations import score

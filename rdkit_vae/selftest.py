@@ -14,7 +14,7 @@ from torch import nn
 from rdkit_vae.config.grid import make_trial
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.evaluation import evaluate
+from rdkit_vae.evaluation.evaluate import evaluate
 from rdkit_vae.scoring.interpretations import score
 from rdkit_vae.training.steps import train_together
 from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum

@@ -160,7 +160,7 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
         BadData: as `measured`.
     """
     from rdkit_vae.checkpoint import load_checkpoint
-    from rdkit_vae.evaluation import evaluate_discretized
+    from rdkit_vae.evaluation.evaluate import evaluate_discretized
     from rdkit_vae.sweep import choose_device
 
     checkpoint, device = load_checkpoint(of.path), choose_device(wanted.device)
@@ -267,7 +267,7 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
 
 def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict[str, Any]]":
     from rdkit_vae.checkpoint import load_checkpoint
-    from rdkit_vae.evaluation import evaluate
+    from rdkit_vae.evaluation.evaluate import evaluate
     from rdkit_vae.sweep import choose_device
 
     checkpoint = load_checkpoint(path)

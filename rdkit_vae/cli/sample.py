@@ -138,8 +138,8 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
         BadData: no checkpoint, no images, or the file cannot be written.
     """
     from rdkit_vae.checkpoint import load_checkpoint
+    from rdkit_vae.evaluation.pictures import sample
     from rdkit_vae.samples import write_samples
-    from rdkit_vae.sampling import sample
     from rdkit_vae.store import code_version, now, samples_beside
     from rdkit_vae.system.files import write_atomic, write_output
 

@@ -11,7 +11,7 @@ from rdkit_vae import Trial, evaluate, train
 from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.evaluation import evaluate_discretized, evaluated_images
+from rdkit_vae.evaluation.evaluate import evaluate_discretized, evaluated_images
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.training.state import build_model
 

@@ -7,7 +7,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from rdkit_vae import Trial, evaluate, train
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.rate import split_rate
+from rdkit_vae.evaluation.rate import split_rate
 
 
 def _posteriors(n: int, latents: int, spread: float) -> tuple[torch.Tensor, ...]:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from rdkit_vae.config import seeds
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.discrete import discretized_nll
 from rdkit_vae.errors import BadInput
-from rdkit_vae.forward import decode, encode, evaluating
+from rdkit_vae.evaluation.forward import decode, encode, evaluating
+from rdkit_vae.evaluation.grey_levels import discretized_nll
+from rdkit_vae.evaluation.rate import split_rate
 from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
-from rdkit_vae.rate import split_rate
 from rdkit_vae.scoring.statistics import Array, Statistics
 from rdkit_vae.training.inputs import augmentation_of, to_unit
 

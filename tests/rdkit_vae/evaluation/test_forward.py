@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rdkit_vae import Trial, evaluate
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput, NotFinite
-from rdkit_vae.evaluation import evaluate_discretized
-from rdkit_vae.sampling import sample
+from rdkit_vae.evaluation.evaluate import evaluate_discretized
+from rdkit_vae.evaluation.pictures import sample
 
 PASSES: dict[str, Callable[[nn.Module, Images, Trial], Any]] = {
     "evaluate": evaluate,
