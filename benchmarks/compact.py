@@ -16,9 +16,9 @@ import numpy as np
 from load import rows_of_run
 
 from rdkit_vae import make_trial
-from rdkit_vae.compact import compact
-from rdkit_vae.parquet import write_results
-from rdkit_vae.store import Sweep, code_version, now
+from rdkit_vae.store.compact import compact
+from rdkit_vae.store.paths import Sweep, code_version, now
+from rdkit_vae.store.results import write_results
 from rdkit_vae.system.files import write_json
 
 FILES = 5_000

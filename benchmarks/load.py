@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from rdkit_vae.config.parsing import SIGMAS
-from rdkit_vae.parquet import write_results
-from rdkit_vae.store import code_version, now
+from rdkit_vae.store.paths import code_version, now
+from rdkit_vae.store.results import write_results
 
 CHECKPOINTS = (1, 2, 4, 8, 16, 32, 50)
 ROWS_PER_RUN = len(CHECKPOINTS) * 2 * len(SIGMAS)

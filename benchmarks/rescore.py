@@ -15,9 +15,9 @@ import numpy as np
 from rdkit_vae import evaluate, make_trial
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.parquet import read_statistics, write_statistics
 from rdkit_vae.scoring.bounds import score_bounds
 from rdkit_vae.scoring.interpretations import INTERPRETATIONS, readings, score
+from rdkit_vae.store.results import read_statistics, write_statistics
 from rdkit_vae.training.state import build_model
 
 _IMAGES, _DRAWS, _REPEATS = 10_000, 8, 5

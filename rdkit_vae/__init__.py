@@ -7,7 +7,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rdkit_vae.checkpoint import load_checkpoint as load_checkpoint
     from rdkit_vae.config.grid import make_trial as make_trial
     from rdkit_vae.config.trial import Trial as Trial
     from rdkit_vae.datasets import load_dataset as load_dataset
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.scoring.interpretations import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
+    from rdkit_vae.store.checkpoints import load_checkpoint as load_checkpoint
     from rdkit_vae.training.steps import train as train
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ _HOMES = {
     "Trial": "config.trial",
     "decode_loss": "objectives.conventions",
     "evaluate": "evaluation.evaluate",
-    "load_checkpoint": "checkpoint",
+    "load_checkpoint": "store.checkpoints",
     "load_dataset": "datasets",
     "make_trial": "config.grid",
     "score": "scoring.interpretations",

@@ -16,7 +16,7 @@ from rdkit_vae.config.parsing import counted, megabytes
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.pace import Pace
-from rdkit_vae.store import CRASHED, STOPPED
+from rdkit_vae.store.paths import CRASHED, STOPPED
 from rdkit_vae.system.processes import Interrupts, end_children, start_child
 from rdkit_vae.worker import Pool, work
 

@@ -12,16 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, Newer, NotFinite
 from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.ledger import rows_of
-from rdkit_vae.parquet import write_results, write_statistics
 from rdkit_vae.scoring.interpretations import score
-from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep, code_version, failed_rows, result_rows
+from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint, save_resume_file
+from rdkit_vae.store.ledger import rows_of
+from rdkit_vae.store.paths import (
+    DIVERGED,
+    OK,
+    STOPPED,
+    Sweep,
+    code_version,
+    failed_rows,
+    result_rows,
+)
+from rdkit_vae.store.results import write_results, write_statistics
 from rdkit_vae.system.files import sha256_of
 from rdkit_vae.training.state import Diverged, Training
 from rdkit_vae.training.steps import Group

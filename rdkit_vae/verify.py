@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.compact import by_run, is_merged
 from rdkit_vae.config.parsing import are, counted, few
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, Newer
-from rdkit_vae.pages import read_parquet
-from rdkit_vae.parquet import read_results, read_statistics
-from rdkit_vae.samples import read_samples
 from rdkit_vae.scoring.interpretations import score
-from rdkit_vae.sealed import about_of, file_of
-from rdkit_vae.store import OK, Sweep, result_rows
+from rdkit_vae.store.compact import by_run, is_merged
+from rdkit_vae.store.pages import read_parquet
+from rdkit_vae.store.paths import OK, Sweep, result_rows
+from rdkit_vae.store.results import read_results, read_statistics
+from rdkit_vae.store.samples import read_samples
+from rdkit_vae.store.tables import about_of, file_of
 from rdkit_vae.system.files import is_locked, left_partial, sha256_of
 
 Rows = list[dict[str, Any]]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
-from rdkit_vae.ledger import LEFT, state_of
 from rdkit_vae.pace import Pace, Stopwatch
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.ledger import LEFT, state_of
+from rdkit_vae.store.paths import Sweep
 from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 

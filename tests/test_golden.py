@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import parquet, sealed
-from rdkit_vae.checkpoint import load_checkpoint
 from rdkit_vae.errors import BadData
-from rdkit_vae.schema import COLUMNS, SCHEMA
-from rdkit_vae.store import Sweep
+from rdkit_vae.store import results as parquet
+from rdkit_vae.store import tables as sealed
+from rdkit_vae.store.checkpoints import load_checkpoint
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.schema import COLUMNS, SCHEMA
 from rdkit_vae.system.files import sha256_of
 from rdvae_analysis.load import scan
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from rdkit_vae.compact import is_merged
 from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadData, OtherKind
-from rdkit_vae.parquet import read_results
-from rdkit_vae.schema import COLUMNS
+from rdkit_vae.store.compact import is_merged
+from rdkit_vae.store.results import read_results
+from rdkit_vae.store.schema import COLUMNS
 from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn
 
 __all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]

@@ -14,9 +14,9 @@ from rdkit_vae.config.trial import Trial, bind
 from rdkit_vae.errors import BadData, BadInput, NotFinite, RdvaeError
 
 if TYPE_CHECKING:
-    from rdkit_vae.checkpoint import Checkpoint
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.scoring.statistics import Statistics
+    from rdkit_vae.store.checkpoints import Checkpoint
 
 MOST_DRAWS = 127
 _NAME_ONE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
@@ -122,7 +122,7 @@ def measured(path: Path, wanted: Wanted) -> Measured:
         BadData: no checkpoint; its images are not there; it has changed since its statistics were
             measured; or they are not finite.
     """
-    from rdkit_vae.store import statistics_beside
+    from rdkit_vae.store.paths import statistics_beside
     from rdkit_vae.system.files import sha256_of
 
     if not path.is_file():
@@ -159,8 +159,8 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
     Raises:
         BadData: as `measured`.
     """
-    from rdkit_vae.checkpoint import load_checkpoint
     from rdkit_vae.evaluation.evaluate import evaluate_discretized
+    from rdkit_vae.store.checkpoints import load_checkpoint
     from rdkit_vae.sweep import choose_device
 
     checkpoint, device = load_checkpoint(of.path), choose_device(wanted.device)
@@ -218,7 +218,7 @@ def images_of(path: Path, checkpoint: "Checkpoint", place: Place) -> "Images":
 def _remembered(path: Path, trial: Trial, place: Place) -> str | None:
     """Where the sweep around a checkpoint read its images, unless the user says where they are."""
     from rdkit_vae.datasets import request_for, source_of
-    from rdkit_vae.store import sweep_around
+    from rdkit_vae.store.paths import sweep_around
 
     if place.dataset is not None:
         return None
@@ -243,8 +243,8 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
     Raises:
         BadData: they were measured on another file.
     """
-    from rdkit_vae.parquet import read_statistics
-    from rdkit_vae.store import statistics_beside
+    from rdkit_vae.store.paths import statistics_beside
+    from rdkit_vae.store.results import read_statistics
 
     beside = statistics_beside(path)
     if not beside.exists():
@@ -255,7 +255,7 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
         click.echo(f"rdvae: {error}; evaluating the checkpoint instead", err=True)
         return None
     if about.get("checkpoint_sha256") != sha256:
-        from rdkit_vae.checkpoint import load_checkpoint
+        from rdkit_vae.store.checkpoints import load_checkpoint
 
         load_checkpoint(path)  # if it is damaged, that is what to say
         raise BadData(
@@ -266,8 +266,8 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
 
 
 def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict[str, Any]]":
-    from rdkit_vae.checkpoint import load_checkpoint
     from rdkit_vae.evaluation.evaluate import evaluate
+    from rdkit_vae.store.checkpoints import load_checkpoint
     from rdkit_vae.sweep import choose_device
 
     checkpoint = load_checkpoint(path)

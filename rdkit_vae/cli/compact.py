@@ -9,7 +9,7 @@ from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData, RdvaeError
 
 if TYPE_CHECKING:
-    from rdkit_vae.compact import Compacted
+    from rdkit_vae.store.compact import Compacted
 
 
 @click.command("compact")
@@ -25,8 +25,8 @@ def command(folders: tuple[Path, ...]) -> None:
     rdvae compact runs/
     rdvae compact runs/NAME
     """
-    from rdkit_vae.compact import compact
-    from rdkit_vae.store import Sweep, find_sweeps
+    from rdkit_vae.store.compact import compact
+    from rdkit_vae.store.paths import Sweep, find_sweeps
 
     roots = list(dict.fromkeys(root for folder in folders for root in find_sweeps(folder)))
     if not roots:

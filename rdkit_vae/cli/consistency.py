@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from rdkit_vae.store import Sweep
+    from rdkit_vae.store.paths import Sweep
 
 _MISS = 0.5  # nats; from there it pays to train constant variance at beta_const itself
 _HIDDEN = ["dataset", "setup", "run_id"]  # columns that the heading says, or the file
@@ -141,8 +141,8 @@ def _distances(
     wanted: list[tuple[str, str]], rows: "pd.DataFrame", folder: Path
 ) -> Iterator[tuple[tuple[str, str], float]]:
     """Relative distances of the last checkpoints of pairs of runs, where both are there."""
-    from rdkit_vae.checkpoint import load_checkpoint, relative_distance
-    from rdkit_vae.store import Sweep, find_sweeps
+    from rdkit_vae.store.checkpoints import load_checkpoint, relative_distance
+    from rdkit_vae.store.paths import Sweep, find_sweeps
 
     epochs = rows.groupby("run_id")["epoch"].first()
     hashes = rows.groupby("run_id")["checkpoint_sha256"].first()

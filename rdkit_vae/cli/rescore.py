@@ -132,7 +132,7 @@ def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
 
 def _rows(of: Measured, sigmas: Sequence[str]) -> list[dict[str, Any]]:
     from rdkit_vae.scoring.interpretations import score
-    from rdkit_vae.store import result_rows
+    from rdkit_vae.store.paths import result_rows
 
     return result_rows(
         of.trial,
@@ -154,7 +154,7 @@ def _bound_rows(
     """The bounds of a checkpoint; with a pass over its pixels where `pixels` says how."""
     from rdkit_vae.scoring.bounds import score_bounds
     from rdkit_vae.scoring.interpretations import readings
-    from rdkit_vae.store import bound_rows
+    from rdkit_vae.store.paths import bound_rows
 
     found = readings(of.statistics, sigmas, of.trial)
     every = tuple(range(1, of.statistics["test"].sse.shape[1] + 1))
@@ -239,8 +239,8 @@ def _remarks(frame: Any) -> list[str]:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
-    from rdkit_vae.parquet import write_bounds, write_results
-    from rdkit_vae.schema import BOUNDS, COLUMNS
+    from rdkit_vae.store.results import write_bounds, write_results
+    from rdkit_vae.store.schema import BOUNDS, COLUMNS
     from rdkit_vae.system.files import write_output
     from rdvae_analysis.tables import to_csv
 

@@ -20,7 +20,7 @@ from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData, RdvaeError
 
 if TYPE_CHECKING:
-    from rdkit_vae.samples import Samples
+    from rdkit_vae.store.samples import Samples
 
 _MOST = 100  # pictures of a kind
 
@@ -80,7 +80,7 @@ def command(
     from rich.console import Console
     from rich.progress import track
 
-    from rdkit_vae.store import sweep_around
+    from rdkit_vae.store.paths import sweep_around
     from rdkit_vae.sweep import choose_device
 
     checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
@@ -137,10 +137,10 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
     Raises:
         BadData: no checkpoint, no images, or the file cannot be written.
     """
-    from rdkit_vae.checkpoint import load_checkpoint
     from rdkit_vae.evaluation.pictures import sample
-    from rdkit_vae.samples import write_samples
-    from rdkit_vae.store import code_version, now, samples_beside
+    from rdkit_vae.store.checkpoints import load_checkpoint
+    from rdkit_vae.store.paths import code_version, now, samples_beside
+    from rdkit_vae.store.samples import write_samples
     from rdkit_vae.system.files import write_atomic, write_output
 
     found = load_checkpoint(path)
@@ -160,7 +160,7 @@ def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) 
 
 def _there(path: Path, pictures: "Samples", sha256: str) -> bool:
     """Whether a file holds these very pictures of this checkpoint."""
-    from rdkit_vae.samples import KINDS, read_samples
+    from rdkit_vae.store.samples import KINDS, read_samples
 
     try:
         held, about = read_samples(path)
@@ -184,7 +184,7 @@ def _checkpoints(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    from rdkit_vae.store import find_sweeps
+    from rdkit_vae.store.paths import find_sweeps
 
     runs = [run for root in find_sweeps(path) for run in sorted(root.glob("checkpoints/*/"))]
     last = [max(run.glob("epoch=*.pt"), default=None) for run in runs]

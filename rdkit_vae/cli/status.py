@@ -13,8 +13,8 @@ from rdkit_vae.config.parsing import megabytes
 from rdkit_vae.errors import BadData
 
 if TYPE_CHECKING:
-    from rdkit_vae.ledger import State
     from rdkit_vae.log import Running
+    from rdkit_vae.store.ledger import State
 
 _EVERY = 2.0  # seconds between two looks
 _DAMAGED = "damaged"  # of results that cannot be read
@@ -33,7 +33,7 @@ def command(folder: Path, follow: bool) -> None:
     rdvae status runs/
     rdvae status --follow runs/
     """
-    from rdkit_vae.store import find_sweeps
+    from rdkit_vae.store.paths import find_sweeps
     from rdkit_vae.system.files import is_locked
 
     sweeps = {root: _Watched(root) for root in find_sweeps(folder)}
@@ -72,7 +72,7 @@ class _Watched:
 
     def __init__(self, root: Path) -> None:
         from rdkit_vae.log import LogReader
-        from rdkit_vae.store import Sweep
+        from rdkit_vae.store.paths import Sweep
 
         self.sweep = Sweep(root)
         self._log: LogReader = LogReader(self.sweep.log)
@@ -80,8 +80,8 @@ class _Watched:
 
     def lines(self) -> Iterator[str]:
         """How it stands, in lines of text."""
-        from rdkit_vae.ledger import FAILED, LEFT
-        from rdkit_vae.store import OK
+        from rdkit_vae.store.ledger import FAILED, LEFT
+        from rdkit_vae.store.paths import OK
 
         try:
             run_ids = self.sweep.run_ids()
@@ -111,7 +111,7 @@ class _Watched:
                 yield f"  {state.status:9} {run_id}: {state.reason or 'it is not known why'}"
 
     def _state(self, run_id: str) -> "State":
-        from rdkit_vae.ledger import State, state_of
+        from rdkit_vae.store.ledger import State, state_of
 
         try:
             return state_of(self.sweep, run_id)

@@ -221,7 +221,7 @@ def command(
     folder = Path(out or name)
     _check_writable(folder)
 
-    from rdkit_vae.store import Sweep
+    from rdkit_vae.store.paths import Sweep
     from rdkit_vae.sweep import choose_device, choose_jobs
 
     images = _load(dataset, data_dir, settings["image_size"])

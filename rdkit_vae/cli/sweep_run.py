@@ -18,9 +18,9 @@ from rdkit_vae.errors import CannotWrite
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
-    from rdkit_vae.ledger import State
     from rdkit_vae.pool import Event
-    from rdkit_vae.store import Sweep
+    from rdkit_vae.store.ledger import State
+    from rdkit_vae.store.paths import Sweep
     from rdkit_vae.system.processes import Interrupts
 
 TRIALS_FAILED = 3
@@ -45,13 +45,13 @@ class Run:
 
     def states(self) -> "dict[str, State]":
         """How each trial stands, by run_id."""
-        from rdkit_vae.ledger import state_of
+        from rdkit_vae.store.ledger import state_of
 
         return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
 
     def left(self, states: "dict[str, State]") -> list[Trial]:
         """The trials to run: those that have not ended, and the failed where asked for."""
-        from rdkit_vae.ledger import FAILED, LEFT
+        from rdkit_vae.store.ledger import FAILED, LEFT
 
         wanted = (LEFT, *FAILED) if self.retry_failed else (LEFT,)
         return [trial for trial in self.trials if states[trial.run_id].status in wanted]
@@ -132,7 +132,7 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
     from rich.console import Console
 
     from rdkit_vae.progress import SweepProgress
-    from rdkit_vae.store import OK
+    from rdkit_vae.store.paths import OK
     from rdkit_vae.sweep import opened, run_sweep
     from rdkit_vae.tensorboard import Scalars
 
@@ -192,8 +192,8 @@ def _warp_in_words(run: Run) -> str:
 
 def _standing(run: Run, states: "dict[str, State]", left: int) -> str:
     """`37 of 60 done, 2 failed (retry with --retry-failed), 21 to go`."""
-    from rdkit_vae.ledger import FAILED
-    from rdkit_vae.store import OK
+    from rdkit_vae.store.ledger import FAILED
+    from rdkit_vae.store.paths import OK
 
     done = sum(state.status == OK for state in states.values())
     failed = sum(state.status in FAILED for state in states.values())
@@ -213,7 +213,7 @@ def _interrupted(run: Run) -> int:
 
 def _conclude(run: Run) -> int:
     """Says what the sweep has come to; returns the exit code."""
-    from rdkit_vae.ledger import FAILED, LEFT
+    from rdkit_vae.store.ledger import FAILED, LEFT
 
     states = run.states()
     _print_elbos(run.sweep, states)

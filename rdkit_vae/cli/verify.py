@@ -11,7 +11,7 @@ from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadData, RdvaeError
 
 if TYPE_CHECKING:
-    from rdkit_vae.store import Sweep
+    from rdkit_vae.store.paths import Sweep
     from rdkit_vae.verify import Finding, Report
 
 _ROUNDS = 4  # of looking and repairing: what was merged is first taken apart, then made again
@@ -33,7 +33,7 @@ def command(folders: tuple[Path, ...], mend: bool, **place: Any) -> None:
     rdvae verify runs/
     rdvae verify --repair runs/digits-conv
     """
-    from rdkit_vae.store import Sweep, find_sweeps
+    from rdkit_vae.store.paths import Sweep, find_sweeps
 
     roots = [root for folder in folders for root in find_sweeps(folder)]
     if not roots:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images, Pixels
 from rdkit_vae.evaluation.forward import decode, encode, evaluating
-from rdkit_vae.samples import Samples
+from rdkit_vae.store.samples import Samples
 from rdkit_vae.training.inputs import to_unit
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.paths import Sweep
 
 from .conftest import SWEEP, Start, assert_same, numbers
 

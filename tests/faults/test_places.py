@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.paths import Sweep
 from rdkit_vae.system import files
 
 from .conftest import SWEEP, Start, assert_same, numbers

@@ -20,9 +20,9 @@ from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.objectives.conventions import CONVENTIONS
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.parquet import read_statistics
-from rdkit_vae.schema import BOUNDS
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.results import read_statistics
+from rdkit_vae.store.schema import BOUNDS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"torch", "numpy", "pandas", "pyarrow", "matplotlib", "scipy", "seaborn", "rich"}

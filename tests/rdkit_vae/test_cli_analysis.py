@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae.parquet import read_results, write_results
+from rdkit_vae.store.results import read_results, write_results
 from rdvae_analysis.figures import FIGURES
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

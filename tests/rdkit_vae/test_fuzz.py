@@ -19,14 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rdkit_vae import load_dataset, make_trial, parquet, score, sealed, store
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
+from rdkit_vae import load_dataset, make_trial, score
 from rdkit_vae.config import parsing as grammar
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError
-from rdkit_vae.samples import Samples, read_samples, write_samples
 from rdkit_vae.scoring.statistics import RateSplit, Statistics
+from rdkit_vae.store import paths as store
+from rdkit_vae.store import results as parquet
+from rdkit_vae.store import tables as sealed
+from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
+from rdkit_vae.store.samples import Samples, read_samples, write_samples
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Group
 

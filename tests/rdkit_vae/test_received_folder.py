@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import parquet
 from rdkit_vae.config.parsing import is_plain_name
 from rdkit_vae.errors import BadData, CannotWrite
-from rdkit_vae.sealed import about_of
-from rdkit_vae.store import Sweep
+from rdkit_vae.store import results as parquet
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.tables import about_of
 from rdkit_vae.system import files
 
 from ..conftest import Run

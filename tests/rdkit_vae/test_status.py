@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rdkit_vae.config.parsing import megabytes
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.ledger import record_crash
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.ledger import record_crash
+from rdkit_vae.store.paths import Sweep
 from rdkit_vae.system.files import claimed, locked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

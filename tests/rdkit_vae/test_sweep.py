@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdkit_vae.compact import compact
 from rdkit_vae.config.parsing import SIGMAS
-from rdkit_vae.parquet import read_statistics
-from rdkit_vae.schema import COLUMNS
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.compact import compact
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.results import read_statistics
+from rdkit_vae.store.schema import COLUMNS
 from rdkit_vae.system.files import sha256_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.pool import Event
-from rdkit_vae.store import Sweep
+from rdkit_vae.store.paths import Sweep
 from rdkit_vae.tensorboard import Scalars
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from rdkit_vae.schema import COLUMNS
+from rdkit_vae.store.schema import COLUMNS
 
 
 @pytest.fixture

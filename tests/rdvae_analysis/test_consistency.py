@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdkit_vae.schema import COLUMNS
+from rdkit_vae.store.schema import COLUMNS
 from rdvae_analysis import consistency, matched
 from rdvae_analysis.figures.elbo_vs_beta import elbo_vs_beta
 from rdvae_analysis.figures.matched import matched as matched_figure

@@ -11,8 +11,8 @@ import pytest
 import rdkit_vae
 import rdvae_analysis
 from rdkit_vae.errors import BadData
-from rdkit_vae.schema import COLUMNS
-from rdkit_vae.sealed import write_table
+from rdkit_vae.store.schema import COLUMNS
+from rdkit_vae.store.tables import write_table
 from rdvae_analysis import load_results
 from rdvae_analysis.load import LoadWarning, scan
 

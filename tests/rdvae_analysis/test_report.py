@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.parquet import read_results, write_results
-from rdkit_vae.samples import Samples, write_samples
+from rdkit_vae.store.results import read_results, write_results
+from rdkit_vae.store.samples import Samples, write_samples
 from rdvae_analysis.load import load_results
 from rdvae_analysis.points import final_rows
 

@@ -15,9 +15,9 @@ import pytest
 
 from rdkit_vae import make_trial
 from rdkit_vae.errors import BadInput
-from rdkit_vae.parquet import write_results
-from rdkit_vae.samples import Samples, write_samples
-from rdkit_vae.schema import COLUMNS, NOT_NEGATIVE, NULLABLE, POSITIVE
+from rdkit_vae.store.results import write_results
+from rdkit_vae.store.samples import Samples, write_samples
+from rdkit_vae.store.schema import COLUMNS, NOT_NEGATIVE, NULLABLE, POSITIVE
 from rdvae_analysis import curves, matched, tables
 from rdvae_analysis.claims import lint, read_claims
 from rdvae_analysis.consistency import by_beta, on_lines, pairs, spread

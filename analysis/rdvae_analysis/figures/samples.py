@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.samples import KINDS
+from rdkit_vae.store.samples import KINDS
 from rdvae_analysis.figures.fit import wrapped
 from rdvae_analysis.figures.style import WIDTHS, dataset_title, paper_style
 from rdvae_analysis.names import in_order, objective_name, short

@@ -9,9 +9,9 @@ import altair as alt
 import pandas as pd
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.parquet import read_results
-from rdkit_vae.sealed import about_of
-from rdkit_vae.store import code_version
+from rdkit_vae.store.paths import code_version
+from rdkit_vae.store.results import read_results
+from rdkit_vae.store.tables import about_of
 from rdkit_vae.system.files import read_json
 
 

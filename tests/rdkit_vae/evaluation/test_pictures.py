@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.evaluation.pictures import sample
-from rdkit_vae.samples import Samples, read_samples, write_samples
+from rdkit_vae.store.samples import Samples, read_samples, write_samples
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

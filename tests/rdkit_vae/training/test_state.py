@@ -9,12 +9,12 @@ import torch
 from torch.distributions import Normal
 
 from rdkit_vae import Trial, evaluate, make_trial, score, train
-from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
 from rdkit_vae.config import seeds
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.store.checkpoints import load_checkpoint, save_resume_file
 from rdkit_vae.training.inputs import Augmentation
 from rdkit_vae.training.state import Training, build_model, learning_rate
 from rdkit_vae.training.steps import Group

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from rdkit_vae import Trial, evaluate, make_trial, train
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint
 from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
@@ -21,7 +20,8 @@ from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.models.precision import products
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.runner import run_together, run_trial
-from rdkit_vae.store import DIVERGED, OK, STOPPED, Sweep
+from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
+from rdkit_vae.store.paths import DIVERGED, OK, STOPPED, Sweep
 from rdkit_vae.training.inputs import Split
 from rdkit_vae.training.networks import is_stacked
 from rdkit_vae.training.state import Training, build_model
@@ -262,7 +262,7 @@ def test_a_checkpoint_of_a_group_is_that_of_its_trial_alone(digits: Images, tmp_
 
 
 def _rows(sweep: Sweep, trial: Trial) -> list[dict[str, object]]:
-    from rdkit_vae.parquet import read_results
+    from rdkit_vae.store.results import read_results
 
     rows = read_results(sweep.results(trial.run_id)).to_pylist()
     return [{k: v for k, v in row.items() if k != "created_at" and v == v} for row in rows]

@@ -15,9 +15,16 @@ import numpy as np
 from rdkit_vae.config.parsing import is_plain_name, shown
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.schema import BOUNDS, COLUMNS, Column
 from rdkit_vae.scoring.statistics import RateSplit, Statistics
-from rdkit_vae.sealed import about_of, copy_of_rows, encoded, file_metadata, read_table, write_table
+from rdkit_vae.store.schema import BOUNDS, COLUMNS, Column
+from rdkit_vae.store.tables import (
+    about_of,
+    copy_of_rows,
+    encoded,
+    file_metadata,
+    read_table,
+    write_table,
+)
 from rdkit_vae.system.files import Write, write_atomic
 
 RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"

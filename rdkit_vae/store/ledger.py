@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rdkit_vae.compact import merged_runs
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, Newer
-from rdkit_vae.parquet import read_results, write_results
-from rdkit_vae.store import CRASHED, DIVERGED, OK, Sweep, failed_rows
+from rdkit_vae.store.compact import merged_runs
+from rdkit_vae.store.paths import CRASHED, DIVERGED, OK, Sweep, failed_rows
+from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.system.files import claimed
 
 LEFT = "left"  # beside the statuses of results: not ended yet

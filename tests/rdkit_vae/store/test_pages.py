@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import parquet, sealed
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked
-from rdkit_vae.samples import Samples, write_samples
-from rdkit_vae.sealed import file_metadata
+from rdkit_vae.store import results as parquet
+from rdkit_vae.store import tables as sealed
+from rdkit_vae.store.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked
+from rdkit_vae.store.samples import Samples, write_samples
+from rdkit_vae.store.tables import file_metadata
 
 from ..conftest import Run
 
@@ -154,8 +155,8 @@ LIMITED = """
 import resource, sys, time
 from pathlib import Path
 from rdkit_vae.errors import BadData
-from rdkit_vae.parquet import read_results, read_statistics
-from rdkit_vae.samples import read_samples
+from rdkit_vae.store.results import read_results, read_statistics
+from rdkit_vae.store.samples import read_samples
 readers = (read_results, read_statistics, read_samples)
 for reader, path in zip(readers, sys.argv[1:4]):
     reader(Path(path))

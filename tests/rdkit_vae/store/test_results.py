@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import Trial, make_trial, parquet, score, sealed, store
+from rdkit_vae import Trial, make_trial, score
 from rdkit_vae.errors import BadData
-from rdkit_vae.schema import COLUMNS
 from rdkit_vae.scoring.statistics import RateSplit, Statistics
+from rdkit_vae.store import paths as store
+from rdkit_vae.store import results as parquet
+from rdkit_vae.store import tables as sealed
+from rdkit_vae.store.schema import COLUMNS
 
 Stats = dict[str, Statistics]
 

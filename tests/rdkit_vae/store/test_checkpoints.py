@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from rdkit_vae import Trial, evaluate
-from rdkit_vae.checkpoint import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
+from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.system.files import sha256_of
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Group

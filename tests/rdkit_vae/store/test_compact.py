@@ -16,12 +16,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae import Trial, compact, make_trial, parquet, sealed, store
-from rdkit_vae.compact import merged_runs
+from rdkit_vae import Trial, make_trial
 from rdkit_vae.errors import BadData
-from rdkit_vae.ledger import LEFT, state_of
-from rdkit_vae.schema import COLUMNS
-from rdkit_vae.store import CRASHED, OK, Sweep
+from rdkit_vae.store import compact
+from rdkit_vae.store import paths as store
+from rdkit_vae.store import results as parquet
+from rdkit_vae.store import tables as sealed
+from rdkit_vae.store.compact import merged_runs
+from rdkit_vae.store.ledger import LEFT, state_of
+from rdkit_vae.store.paths import CRASHED, OK, Sweep
+from rdkit_vae.store.schema import COLUMNS
 from rdkit_vae.system.files import locked, write_json
 from rdvae_analysis.load import scan
 
@@ -320,8 +324,8 @@ def test_a_folder_opened_before_the_swap_still_lists_its_files(sweep: Sweep) -> 
 # Its third argument: the step, of all that change names on the disk, before which it kills itself.
 _COMPACT = """
 import os, signal, sys, pathlib
-from rdkit_vae import compact
-from rdkit_vae.store import Sweep
+from rdkit_vae.store import compact
+from rdkit_vae.store.paths import Sweep
 import pyarrow.parquet
 if sys.argv[2] == "False":
     def no(one, other):

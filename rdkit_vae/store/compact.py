@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.parquet import encoded_results, read_results, write_results
-from rdkit_vae.sealed import about_of
-from rdkit_vae.store import OK, Sweep
+from rdkit_vae.store.paths import OK, Sweep
+from rdkit_vae.store.results import encoded_results, read_results, write_results
+from rdkit_vae.store.tables import about_of
 from rdkit_vae.system.files import locked, sync_folder, write_atomic
 
 _MERGED = "merged-"  # begins the names of merged files; a run_id begins with its dataset's name

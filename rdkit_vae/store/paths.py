@@ -142,7 +142,7 @@ def find_sweeps(path: Path) -> list[Path]:
 def code_version() -> str:
     """The release and a hash of the source files, so that a working copy is told from a release."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for source in sorted(package.rglob("*.py")):
         digest.update(source.relative_to(package).as_posix().encode() + b"\0")
         digest.update(source.read_bytes())

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import BadData, Newer, OtherKind
-from rdkit_vae.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked, varint
-from rdkit_vae.schema import SCHEMA
+from rdkit_vae.store.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked, varint
+from rdkit_vae.store.schema import SCHEMA
 from rdkit_vae.system.files import open_regular, write_atomic
 
 MOST_BYTES = 2**32  # of a file; statistics of a million images and 127 draws come near

@@ -9,8 +9,8 @@ import numpy as np
 
 from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.pages import MOST_UNPACKED
-from rdkit_vae.sealed import about_of, encoded, file_metadata, read_table
+from rdkit_vae.store.pages import MOST_UNPACKED
+from rdkit_vae.store.tables import about_of, encoded, file_metadata, read_table
 from rdkit_vae.system.files import Write, write_atomic
 
 KINDS = ("original", "reconstruction", "prior")

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from rdkit_vae.checkpoint import load_checkpoint, save_resume_file
 from rdkit_vae.config.grid import make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.store.checkpoints import load_checkpoint, save_resume_file
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Group
 
@@ -393,7 +393,7 @@ WRITTEN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 LIMITED = """
 import resource, sys, zipfile
 import torch
-from rdkit_vae.checkpoint import load_checkpoint
+from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.errors import BadData
 load_checkpoint(sys.argv[1])
 pages = int(open("/proc/self/statm").read().split()[0])
