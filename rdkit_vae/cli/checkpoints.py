@@ -161,7 +161,7 @@ def discretized(of: Measured, sigma2: Any, wanted: Wanted) -> Any:
     """
     from rdkit_vae.evaluation.evaluate import evaluate_discretized
     from rdkit_vae.store.checkpoints import load_checkpoint
-    from rdkit_vae.sweep import choose_device
+    from rdkit_vae.sweep.run import choose_device
 
     checkpoint, device = load_checkpoint(of.path), choose_device(wanted.device)
     images, model = images_of(of.path, checkpoint, wanted), checkpoint.model().to(device)
@@ -268,7 +268,7 @@ def _stored(path: Path, sha256: str) -> "tuple[dict[str, Statistics], dict[str, 
 def _evaluated(path: Path, wanted: Wanted) -> "tuple[dict[str, Statistics], dict[str, Any]]":
     from rdkit_vae.evaluation.evaluate import evaluate
     from rdkit_vae.store.checkpoints import load_checkpoint
-    from rdkit_vae.sweep import choose_device
+    from rdkit_vae.sweep.run import choose_device
 
     checkpoint = load_checkpoint(path)
     trial = checkpoint.trial

@@ -81,7 +81,7 @@ def command(
     from rich.progress import track
 
     from rdkit_vae.store.paths import sweep_around
-    from rdkit_vae.sweep import choose_device
+    from rdkit_vae.sweep.run import choose_device
 
     checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
     if out is None:

@@ -13,8 +13,8 @@ from rdkit_vae.config.parsing import megabytes
 from rdkit_vae.errors import BadData
 
 if TYPE_CHECKING:
-    from rdkit_vae.log import Running
     from rdkit_vae.store.ledger import State
+    from rdkit_vae.sweep.log import Running
 
 _EVERY = 2.0  # seconds between two looks
 _DAMAGED = "damaged"  # of results that cannot be read
@@ -71,8 +71,8 @@ class _Watched:
     """A sweep that is looked at, perhaps again and again."""
 
     def __init__(self, root: Path) -> None:
-        from rdkit_vae.log import LogReader
         from rdkit_vae.store.paths import Sweep
+        from rdkit_vae.sweep.log import LogReader
 
         self.sweep = Sweep(root)
         self._log: LogReader = LogReader(self.sweep.log)
@@ -130,7 +130,7 @@ class _Watched:
 
 
 def _in_words(facts: "Running") -> str:
-    from rdkit_vae.progress import duration
+    from rdkit_vae.sweep.progress import duration
 
     if not facts.epoch:
         return f"in its first epoch, by process {facts.process}"

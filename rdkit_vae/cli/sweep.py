@@ -222,7 +222,7 @@ def command(
     _check_writable(folder)
 
     from rdkit_vae.store.paths import Sweep
-    from rdkit_vae.sweep import choose_device, choose_jobs
+    from rdkit_vae.sweep.run import choose_device, choose_jobs
 
     images = _load(dataset, data_dir, settings["image_size"])
     trials = [bind(trial, images.sha256) for trial in trials]

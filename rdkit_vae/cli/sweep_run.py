@@ -18,9 +18,9 @@ from rdkit_vae.errors import CannotWrite
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
-    from rdkit_vae.pool import Event
     from rdkit_vae.store.ledger import State
     from rdkit_vae.store.paths import Sweep
+    from rdkit_vae.sweep.pool import Event
     from rdkit_vae.system.processes import Interrupts
 
 TRIALS_FAILED = 3
@@ -58,7 +58,7 @@ class Run:
 
     def packed(self, left: "Sequence[Trial]") -> int:
         """How many of them a process trains at once."""
-        from rdkit_vae.sweep import choose_pack
+        from rdkit_vae.sweep.run import choose_pack
 
         return choose_pack(self.pack, left, self.jobs, self.device)
 
@@ -87,9 +87,9 @@ def nearest(folder: Path) -> Path:
 
 def estimate(run: Run) -> int:
     """Lists the trials, and what is left of them to train, without training."""
-    from rdkit_vae import calibrate
-    from rdkit_vae.progress import duration
-    from rdkit_vae.sweep import check_same
+    from rdkit_vae.sweep import estimate as calibrate
+    from rdkit_vae.sweep.progress import duration
+    from rdkit_vae.sweep.run import check_same
 
     check_same(run.sweep, run.trials, run.images)
     states = run.states()
@@ -131,10 +131,10 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
     """Trains what is left, and returns whether an interrupt ended it."""
     from rich.console import Console
 
-    from rdkit_vae.progress import SweepProgress
     from rdkit_vae.store.paths import OK
-    from rdkit_vae.sweep import opened, run_sweep
-    from rdkit_vae.tensorboard import Scalars
+    from rdkit_vae.sweep.progress import SweepProgress
+    from rdkit_vae.sweep.run import opened, run_sweep
+    from rdkit_vae.sweep.tensorboard import Scalars
 
     with opened(run.sweep, run.trials, run.images, data_dir=run.data_dir, join=run.join):
         before = run.states()

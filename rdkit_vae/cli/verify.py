@@ -12,7 +12,7 @@ from rdkit_vae.errors import BadData, RdvaeError
 
 if TYPE_CHECKING:
     from rdkit_vae.store.paths import Sweep
-    from rdkit_vae.verify import Finding, Report
+    from rdkit_vae.sweep.verify import Finding, Report
 
 _ROUNDS = 4  # of looking and repairing: what was merged is first taken apart, then made again
 
@@ -73,7 +73,7 @@ def _checked(sweep: "Sweep", *, held: bool = False) -> "Report":
     from rich.console import Console
     from rich.progress import Progress
 
-    from rdkit_vae.verify import verify
+    from rdkit_vae.sweep.verify import verify
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -99,8 +99,8 @@ def _tell(sweep: "Sweep", report: "Report", before_remedy: str) -> None:
 
 
 def _repair(sweep: "Sweep", findings: "list[Finding]", place: Place) -> None:
-    from rdkit_vae.repair import repair
-    from rdkit_vae.sweep import choose_device
+    from rdkit_vae.sweep.repair import repair
+    from rdkit_vae.sweep.run import choose_device
 
     device = choose_device(place.device)
     done = repair(

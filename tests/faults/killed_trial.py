@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow.parquet  # noqa: F401
 import torch
 
-from rdkit_vae import make_trial, runner
+from rdkit_vae import make_trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.runner import run_trial
 from rdkit_vae.store.paths import Sweep
+from rdkit_vae.sweep import runner
+from rdkit_vae.sweep.runner import run_trial
 from rdkit_vae.system.files import clear_partial, write_json
 
 

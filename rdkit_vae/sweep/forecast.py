@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.pace import Pace, seconds_until_done
-from rdkit_vae.pool import Event
 from rdkit_vae.store.paths import OK
+from rdkit_vae.sweep.pace import Pace, seconds_until_done
+from rdkit_vae.sweep.pool import Event
 
 _WEIGHT_OF_PACE = 3.0  # seconds of training that count as much as the pace that was measured
 

@@ -10,8 +10,8 @@ import torch
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.footprint import bytes_of, evaluated, groups_that_fit
-from rdkit_vae.pace import Pace, seconds_until_done
+from rdkit_vae.sweep.footprint import bytes_of, evaluated, groups_that_fit
+from rdkit_vae.sweep.pace import Pace, seconds_until_done
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Group
 

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from rdkit_vae.config.trial import DEFAULT_SIGMA2, Trial
-from rdkit_vae.forecast import Forecast
-from rdkit_vae.pool import Event
 from rdkit_vae.store.paths import OK, STOPPED
+from rdkit_vae.sweep.forecast import Forecast
+from rdkit_vae.sweep.pool import Event
 
 _SAID_EVERY = 60.0  # seconds, at least, where there are no bars
 _MOST_BARS = 12  # of trials at work; a group on a GPU would fill the screen

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from rdkit_vae import Trial, load_checkpoint, runner
+from rdkit_vae import Trial, load_checkpoint
 from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.runner import run_trial
 from rdkit_vae.store.paths import DIVERGED, OK, STOPPED, Sweep
 from rdkit_vae.store.results import read_results, read_statistics
+from rdkit_vae.sweep import runner
+from rdkit_vae.sweep.runner import run_trial
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Group
 

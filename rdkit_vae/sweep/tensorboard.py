@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import BadData
-from rdkit_vae.pool import Event
 from rdkit_vae.store.ledger import rows_of
 from rdkit_vae.store.paths import OK, Sweep
+from rdkit_vae.sweep.pool import Event
 
 _SCALARS = ("rate", "distortion", "elbo")
 

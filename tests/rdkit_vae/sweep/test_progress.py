@@ -19,10 +19,10 @@ import pytest
 from rich.console import Console
 
 from rdkit_vae import Trial, make_trial
-from rdkit_vae.forecast import Forecast
-from rdkit_vae.pace import Pace, Stopwatch, seconds_until_done
-from rdkit_vae.pool import Event
-from rdkit_vae.progress import SweepProgress
+from rdkit_vae.sweep.forecast import Forecast
+from rdkit_vae.sweep.pace import Pace, Stopwatch, seconds_until_done
+from rdkit_vae.sweep.pool import Event
+from rdkit_vae.sweep.progress import SweepProgress
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SWEEP = (

@@ -10,15 +10,15 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images, share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
-from rdkit_vae.log import Log
 from rdkit_vae.models import ARCHITECTURES
-from rdkit_vae.pool import Event, run_trials
 from rdkit_vae.store.ledger import FAILED, State, record_crash
 from rdkit_vae.store.paths import CRASHED, Sweep, code_version, now
 from rdkit_vae.store.schema import SCHEMA
+from rdkit_vae.sweep.log import Log
+from rdkit_vae.sweep.pool import Event, run_trials
+from rdkit_vae.sweep.worker import Pool
 from rdkit_vae.system.files import locked, read_json, write_json
 from rdkit_vae.system.processes import Interrupts
-from rdkit_vae.worker import Pool
 
 _MOST_STACKED = 16  # more gain little, and lose more where a process dies
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

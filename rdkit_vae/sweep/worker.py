@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import CannotWrite, RdvaeError
-from rdkit_vae.pace import Pace, Stopwatch
 from rdkit_vae.store.ledger import LEFT, state_of
 from rdkit_vae.store.paths import Sweep
+from rdkit_vae.sweep.pace import Pace, Stopwatch
 from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 
@@ -107,9 +107,9 @@ def _train(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    from rdkit_vae.calibrate import seconds_per_checkpoint
-    from rdkit_vae.footprint import bytes_of, groups_that_fit
-    from rdkit_vae.runner import run_together
+    from rdkit_vae.sweep.estimate import seconds_per_checkpoint
+    from rdkit_vae.sweep.footprint import bytes_of, groups_that_fit
+    from rdkit_vae.sweep.runner import run_together
     from rdkit_vae.training.state import Training
 
     torch.set_num_threads(1)

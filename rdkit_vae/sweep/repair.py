@@ -12,7 +12,6 @@ from rdkit_vae.config.parsing import SIGMAS, counted
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.runner import environment
 from rdkit_vae.scoring.interpretations import score
 from rdkit_vae.scoring.statistics import Statistics
 from rdkit_vae.store.checkpoints import Checkpoint, load_checkpoint
@@ -20,8 +19,9 @@ from rdkit_vae.store.compact import is_merged, merged_runs, split
 from rdkit_vae.store.paths import OK, Sweep, code_version, result_rows
 from rdkit_vae.store.results import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.store.tables import about_of
+from rdkit_vae.sweep.runner import environment
+from rdkit_vae.sweep.verify import PUT_ASIDE, Finding, Rows, differences, is_named
 from rdkit_vae.system.files import DAMAGED, own_folder
-from rdkit_vae.verify import PUT_ASIDE, Finding, Rows, differences, is_named
 
 ImagesOf = Callable[[Checkpoint, Path], Images]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdkit_vae.pool import Event
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.tensorboard import Scalars
+from rdkit_vae.sweep.pool import Event
+from rdkit_vae.sweep.tensorboard import Scalars
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 

@@ -13,15 +13,15 @@ import pytest
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.runner import run_trial
 from rdkit_vae.store import tables as sealed
 from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.store.compact import compact
 from rdkit_vae.store.ledger import LEFT, record_crash, state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, read_statistics, write_results, write_statistics
+from rdkit_vae.sweep.runner import run_trial
+from rdkit_vae.sweep.verify import verify
 from rdkit_vae.system.files import locked
-from rdkit_vae.verify import verify
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,0 +1,1 @@
+"""Many trainings into one folder: processes, progress, verification and repair."""
