@@ -1,5 +1,17 @@
 """rdvae: rate-distortion of Gaussian VAEs, each checkpoint scored under every decoder variance.
 
+The packages, each of which uses only those before it:
+
+    system                          atomic files, locks, processes
+    datasets, models, objectives    one file a dataset or network; the training losses
+    config                          the configuration of a training, and grids of them
+    scoring                         interpretations of the variance: pure NumPy, the heart
+    training                        from a configuration and images to weights
+    store                           every file that is written or read, and what runs/ holds
+    evaluation                      the passes over images that measure a model
+    sweep                           many trainings into one folder; verification and repair
+    cli                             one file a command
+
 Names load when they are used, so importing the package imports neither NumPy nor torch.
 """
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.config.parsing import few
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.text import few
 from rdvae_analysis.load import scan
 from rdvae_analysis.points import RUN_COLUMNS, final_rows
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.interpolate import PchipInterpolator
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import counted
 from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.theory import Floats
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import counted
 from rdvae_analysis.curves import COLLAPSED, frontier, omitted, one_curve, pchip
 from rdvae_analysis.theory import Floats
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadData, OtherKind
 from rdkit_vae.store.compact import is_merged
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS
+from rdkit_vae.text import counted, few
 from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn
 
 __all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]
@@ -25,7 +25,7 @@ _NAMED = 10  # damaged or foreign files whose reason is told
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """All results at or below a path as one tidy table, with the columns of `schema.COLUMNS`.
+    """All results at or below a path as one tidy table, with the columns of `store.schema.COLUMNS`.
 
     Warns with `LoadWarning` of each file that is left out, and of rows that cannot be used.
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, OtherKind
 from rdkit_vae.store.samples import KINDS, Samples, read_samples
+from rdkit_vae.text import counted
 from rdvae_analysis.load import parquet_files
 
 _NOT_HERE = {"results", "statistics", "checkpoints", "partial", "damaged", "tensorboard"}

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.paths import CRASHED, DIVERGED, OK
 from rdkit_vae.store.schema import COLUMNS, MEASURED, NOT_NEGATIVE, NULLABLE, POSITIVE
+from rdkit_vae.text import counted, few
 
 Mask = npt.NDArray[np.bool_]
 

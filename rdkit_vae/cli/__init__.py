@@ -7,8 +7,8 @@ import sys
 import click
 
 from rdkit_vae import __version__
-from rdkit_vae.config.parsing import unknown
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.text import unknown
 
 COMMANDS = {
     "datasets": "list the datasets, where they were found, and how to get those that were not",

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
     from rdkit_vae.store.compact import Compacted

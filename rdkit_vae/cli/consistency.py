@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,8 +3,8 @@
 import click
 
 from rdkit_vae.cli.options import positive_option
-from rdkit_vae.config.parsing import one_of
 from rdkit_vae.objectives.conventions import CONVENTIONS, REDUCTIONS, DecodedLoss, decode_loss
+from rdkit_vae.text import one_of
 
 _WHOLE = click.IntRange(1, 10**9)
 _SIZES = ("dims", "latents")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.checkpoints import Measured, Wanted, measured, with_measuring_options
-from rdkit_vae.config.parsing import SIGMAS, are, counted
+from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.text import are, counted
 
 if TYPE_CHECKING:
     from rdkit_vae.scoring.statistics import RateSplit

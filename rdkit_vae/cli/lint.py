@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from rdkit_vae.cli.options import sigmas_of
-from rdkit_vae.config.parsing import counted, few
+from rdkit_vae.text import counted, few
 
 NOT_COMPARABLE = 1
 _MOST, _SHORT = 6, 24  # models that are named on a line, and letters of one

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.config.parsing import SIGMAS, merge_repeats, parse_sigma, positive
+from rdkit_vae.config.parsing import SIGMAS, merge_repeats, parse_sigma
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import positive
 
 data_dir_option = click.option(
     "--data-dir",

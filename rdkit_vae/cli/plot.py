@@ -9,8 +9,9 @@ import click
 
 from rdkit_vae.cli import plot_rd
 from rdkit_vae.cli.options import check_suffixes, columns_option, split_option
-from rdkit_vae.config.parsing import counted, few, parse_sigma, unknown
+from rdkit_vae.config.parsing import parse_sigma
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.text import counted, few, unknown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from rdkit_vae.cli.options import bounds_of, check_suffixes, columns_option, sigmas_of, split_option
-from rdkit_vae.config.parsing import counted, one_of
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.text import counted, one_of
 
 SUFFIXES = (".png", ".pdf", ".svg")
 

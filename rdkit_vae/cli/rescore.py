@@ -14,8 +14,9 @@ from rdkit_vae.cli.checkpoints import (
     with_measuring_options,
 )
 from rdkit_vae.cli.options import check_suffixes, sigmas_of
-from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS, counted, whole
+from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS
 from rdkit_vae.errors import BadData
+from rdkit_vae.text import counted, whole
 
 if TYPE_CHECKING:
     from rdkit_vae.scoring.interpretations import Reading

@@ -16,8 +16,8 @@ from rdkit_vae.cli.checkpoints import (
     with_place_options,
 )
 from rdkit_vae.cli.options import split_option
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
     from rdkit_vae.store.samples import Samples

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.config.parsing import are, counted
+from rdkit_vae.text import are, counted
 
 if TYPE_CHECKING:
     from rdkit_vae.selftest import Check

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.config.parsing import megabytes
 from rdkit_vae.errors import BadData
+from rdkit_vae.text import megabytes
 
 if TYPE_CHECKING:
     from rdkit_vae.store.ledger import State

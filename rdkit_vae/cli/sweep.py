@@ -12,11 +12,12 @@ import click
 from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
 from rdkit_vae.cli.sweep_run import Run, estimate, nearest, train
 from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS, grid, pairs
-from rdkit_vae.config.parsing import merge_repeats, one_of, parse_betas, parse_seeds
+from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
 from rdkit_vae.config.trial import DEFAULT_PRECISION, PRECISIONS, PROTOCOLS, TRAIN_IMAGES, bind
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.text import one_of
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from rdkit_vae.cli import INTERRUPTED
-from rdkit_vae.config.parsing import counted, megabytes
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite
+from rdkit_vae.text import counted, megabytes
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.config.parsing import counted, parse_sigma
+from rdkit_vae.config.parsing import parse_sigma
+from rdkit_vae.text import counted
 
 _NOT_A_DENSITY = (
     "sigma optimal looks at x, so these bound no likelihood; --sigma shared or mixture does"

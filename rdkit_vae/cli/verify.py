@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
-from rdkit_vae.config.parsing import counted, few
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.text import counted, few
 
 if TYPE_CHECKING:
     from rdkit_vae.store.paths import Sweep

@@ -5,11 +5,12 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
-from rdkit_vae.config.parsing import one_of, parse_checkpoints
+from rdkit_vae.config.parsing import parse_checkpoints
 from rdkit_vae.config.trial import DEFAULT_SIGMA2, PROTOCOLS, Trial, check
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.text import one_of
 
 MOST_TRIALS = 100_000
 PAPER_EPOCHS, PAPER_BATCH = 50, 512

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from rdkit_vae.config.parsing import one_of
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import ARCHITECTURES, Shape
 from rdkit_vae.objectives.losses import OBJECTIVES, Setting
+from rdkit_vae.text import one_of
 
 SIGMA2_FLOOR = 1e-6
 DEFAULT_SIGMA2 = 0.5

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rdkit_vae.config.parsing import shown, unknown
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import shown, unknown
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images

@@ -7,8 +7,8 @@ Only that product is set (Beta-Sigma VAE, Eq. 3-5); every split of it into beta 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rdkit_vae.config.parsing import one_of, positive, shown
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import one_of, positive, shown
 
 REDUCTIONS = ("mean", "sum")
 WEIGHT = "weight:"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdkit_vae.config.parsing import are, counted
 from rdkit_vae.errors import BadInput
 from rdkit_vae.scoring.interpretations import Reading, dequantized_nll
 from rdkit_vae.scoring.statistics import Array, standard_error
+from rdkit_vae.text import are, counted
 
 CONTINUOUS, DISCRETIZED, DEQUANTIZED = "continuous", "discretized", "dequantized"
 
@@ -77,7 +77,7 @@ def iwae_of_all(nll: Array, log_ratio: Array) -> Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundScore:
-    """A bound of one split under one interpretation; the fields are columns of `schema.BOUNDS`."""
+    """A bound of one split under one interpretation; the fields are columns of `store.schema.BOUNDS`."""
 
     split: str
     sigma: str

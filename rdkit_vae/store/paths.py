@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae import __version__
-from rdkit_vae.config.parsing import is_plain_name, shown
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData
 from rdkit_vae.scoring.bounds import BoundScore
 from rdkit_vae.scoring.interpretations import Score
 from rdkit_vae.scoring.statistics import RateSplit, Statistics
 from rdkit_vae.system.files import SWEEP_FILE, read_json
+from rdkit_vae.text import is_plain_name, shown
 
 OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"  # the statuses of rows
 _LONGEST = 1000  # letters of a folder's name that is taken from a file

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from rdkit_vae.config.parsing import is_plain_name, shown
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.scoring.statistics import RateSplit, Statistics
@@ -26,6 +25,7 @@ from rdkit_vae.store.tables import (
     write_table,
 )
 from rdkit_vae.system.files import Write, write_atomic
+from rdkit_vae.text import is_plain_name, shown
 
 RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
 STATISTICS_KIND = b"rdvae-statistics"

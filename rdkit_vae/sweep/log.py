@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.config.parsing import is_plain_name
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite, cause_of
 from rdkit_vae.store.paths import now
 from rdkit_vae.sweep.pool import Event
 from rdkit_vae.system.files import open_regular
+from rdkit_vae.text import is_plain_name
 
 _LONGEST = 2**16  # bytes of a line; none of rdvae's is longer
 _MOST_EPOCHS = 10**9

@@ -12,13 +12,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from rdkit_vae.config.parsing import counted, megabytes
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.store.paths import CRASHED, STOPPED
 from rdkit_vae.sweep.pace import Pace
 from rdkit_vae.sweep.worker import Pool, work
 from rdkit_vae.system.processes import Interrupts, end_children, start_child
+from rdkit_vae.text import counted, megabytes
 
 RETRIES = 2  # of a trial whose process has crashed
 _LOOK_AGAIN = 1.0  # seconds until a trial that is elsewhere is asked for again

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.config.parsing import SIGMAS, counted
+from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, NotFinite
 from rdkit_vae.evaluation.evaluate import evaluate
@@ -22,6 +22,7 @@ from rdkit_vae.store.tables import about_of
 from rdkit_vae.sweep.runner import environment
 from rdkit_vae.sweep.verify import PUT_ASIDE, Finding, Rows, differences, is_named
 from rdkit_vae.system.files import DAMAGED, own_folder
+from rdkit_vae.text import counted
 
 ImagesOf = Callable[[Checkpoint, Path], Images]
 

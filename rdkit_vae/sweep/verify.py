@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.config.parsing import are, counted, few
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.scoring.interpretations import score
@@ -21,6 +20,7 @@ from rdkit_vae.store.results import read_results, read_statistics
 from rdkit_vae.store.samples import read_samples
 from rdkit_vae.store.tables import about_of, file_of
 from rdkit_vae.system.files import is_locked, left_partial, sha256_of
+from rdkit_vae.text import are, counted, few
 
 Rows = list[dict[str, Any]]
 Progress = Callable[[int, int], None]  # (trials done, trials in all)

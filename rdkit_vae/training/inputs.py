@@ -103,7 +103,7 @@ def _apply_flip(x: Tensor, flips: Tensor) -> Tensor:
     return torch.where(flips[:, None, None, None] > 0, x.flip(3), x)
 
 
-# By the dataset for which the paper names a warp; see `trial.WARPS`.
+# By the dataset for which the paper names a warp; see `config.trial.WARPS`.
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "mnist": Augmentation(numbers=3 + 2 * _TRIES, parameters=_affine, apply=_apply_affine),
     "celeba": Augmentation(numbers=1, parameters=_flip, apply=_apply_flip),

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rdkit_vae.config.parsing import is_plain_name
 from rdkit_vae.errors import BadData, CannotWrite
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.tables import about_of
 from rdkit_vae.system import files
+from rdkit_vae.text import is_plain_name
 
 from ..conftest import Run
 

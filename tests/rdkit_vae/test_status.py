@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rdkit_vae.config.parsing import megabytes
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.store.ledger import record_crash
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.system.files import claimed, locked
+from rdkit_vae.text import megabytes
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HOLD = (

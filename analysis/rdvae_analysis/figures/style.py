@@ -174,7 +174,7 @@ class _LogNumbers(Formatter):
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format of the suffix, as `files.write_output` writes.
+    """Writes a figure in the format of the suffix, as `system.files.write_output` writes.
 
     Raises:
         BadData: the file cannot be written.

@@ -10,8 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import counted
 from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import dataset_title, log_ticks, new_figure, paper_style

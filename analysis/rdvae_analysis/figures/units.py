@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import counted
 from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (

@@ -11,9 +11,9 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadData
 from rdkit_vae.store.paths import find_sweeps
+from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
 from rdvae_analysis.names import dataset_name, model_name, models_in_order

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.config.parsing import counted
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import counted
 from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
 from rdvae_analysis.curves import COLLAPSED, TRAINED_READING, slopes
