@@ -77,7 +77,7 @@ def iwae_of_all(nll: Array, log_ratio: Array) -> Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundScore:
-    """A bound of one split under one interpretation; the fields are columns of `store.schema.BOUNDS`."""
+    """A bound of one split, one interpretation; its fields are columns of `store.schema.BOUNDS`."""
 
     split: str
     sigma: str
