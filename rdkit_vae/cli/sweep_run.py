@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.cli import INTERRUPTED
+from rdkit_vae.cli import INTERRUPTED, terminal
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.grammar import counted, megabytes
 from rdkit_vae.trial import Trial
@@ -125,8 +125,6 @@ def _train(run: Run) -> int:
 
 def _train_left(run: Run, interrupts: "Interrupts") -> bool:
     """Trains what is left, and returns whether an interrupt ended it."""
-    from rich.console import Console
-
     from rdkit_vae.progress import SweepProgress
     from rdkit_vae.store import OK
     from rdkit_vae.sweep import opened, run_sweep
@@ -142,7 +140,7 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
                 run.sweep.resume_point(run_id).unlink(missing_ok=True)
         finished = [trial.run_id for trial in run.trials if trial not in left]
         with (
-            SweepProgress(run.trials, finished, Console()) as progress,
+            SweepProgress(run.trials, finished, terminal.console()) as progress,
             closing(Scalars(run.sweep)) as scalars,
         ):
 
