@@ -1,13 +1,13 @@
 """The `rdvae` commands: parse, call, print. A command's module loads when it is asked for."""
 
 import importlib
-import os
 import sys
 
 import click
 
 from rdkit_vae import __version__
-from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.cli.terminal import discard_unwritten, escaped
+from rdkit_vae.errors import BadData, CannotWrite, RdvaeError
 from rdkit_vae.text import unknown
 
 COMMANDS = {
@@ -81,26 +81,40 @@ def main() -> None:
     not to be written, 130 interrupted.
     """
     try:
-        code = cli.main(prog_name="rdvae", standalone_mode=False)
+        with escaped():
+            code = _run()
+    except CannotWrite as error:  # standard output is closed
+        code = _complain(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of the errors has left, too
+        code = 1
+    discard_unwritten()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Runs the command, and returns its exit code."""
+    try:
+        try:
+            code = cli.main(prog_name="rdvae", standalone_mode=False)
+        except SystemExit as ended:
+            code = ended.code
         sys.stdout.flush()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "rdvae"
         message = error.format_message().rstrip(".")
-        code = _complain(f"{message}; see '{command} --help'", error.exit_code)
+        return _complain(f"{message}; see '{command} --help'", error.exit_code)
     except click.ClickException as error:
-        code = _complain(error.format_message(), error.exit_code)
+        return _complain(error.format_message(), error.exit_code)
     except RdvaeError as error:
         advice = getattr(error, "__notes__", [])
-        code = _complain("; ".join([str(error), *advice]), error.exit_code)
+        return _complain("; ".join([str(error), *advice]), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        code = _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe has left; what Python would still flush has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe has left
+        return 1
     except OSError as error:
-        code = _complain(str(error), BadData.exit_code)
-    sys.exit(code)
+        return _complain(str(error), BadData.exit_code)
+    return code if isinstance(code, int) else 0
 
 
 def _complain(message: str, code: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.cli import terminal
 from rdkit_vae.cli.options import data_dir_option
 from rdkit_vae.config.trial import Trial, bind
 from rdkit_vae.errors import BadData, BadInput, NotFinite, RdvaeError
@@ -185,9 +186,7 @@ def refused_if_not_finite(path: Path) -> Iterator[None]:
 
 def _busy(what: str) -> AbstractContextManager[object]:
     """Shows on a terminal that something long is under way."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     return console.status(what) if console.is_terminal else nullcontext()
 
 

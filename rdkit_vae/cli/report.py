@@ -32,6 +32,6 @@ def command(folder: Path, split: str, out: str) -> None:
     page, notes = report(folder, split=split)
     for note in notes:
         click.echo(f"rdvae: {note}", err=True)
-    data = page.encode()
+    data = page.encode("utf-8", "backslashreplace")  # names of folders may be no UTF-8
     write_output(Path(out), data)
     click.echo(f"wrote {out}, {len(data) / 1e6:.2f} MB")

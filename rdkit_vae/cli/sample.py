@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import (
     NoImages,
     Place,
@@ -77,7 +78,6 @@ def command(
     rdvae sample --images 4 --seed 3 runs/NAME
     rdvae sample --out pictures model.pt
     """
-    from rich.console import Console
     from rich.progress import track
 
     from rdkit_vae.store.paths import sweep_around
@@ -88,7 +88,7 @@ def command(
         loose = [path for path in checkpoints if path.exists() and not sweep_around(path)]
         if loose:
             raise click.UsageError(f"{loose[0]} lies in no sweep: --out names a folder")
-    console, where = Console(stderr=True), Place(**place)
+    console, where = terminal.console(stderr=True), Place(**place)
     where = replace(where, device=choose_device(where.device))
     wanted = {"n_images": n_images, "n_prior": n_prior, "split": split, "seed": seed}
     failed: list[RdvaeError] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rdkit_vae.cli import terminal
 from rdkit_vae.errors import BadData
 from rdkit_vae.text import megabytes
 
@@ -48,11 +49,10 @@ def command(folder: Path, follow: bool) -> None:
 
 def _follow(sweeps: "list[_Watched]", at_work: Callable[[], bool]) -> None:
     """Shows the sweeps until none is at work: in place on a terminal, else where they changed."""
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    console, told = Console(), ""
+    console, told = terminal.console(), ""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             last = not at_work()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.cli import terminal
 from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
 from rdkit_vae.cli.sweep_run import Run, estimate, nearest, train
 from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS, grid, pairs
@@ -286,12 +287,11 @@ def _check_writable(folder: Path) -> None:
 
 
 def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images":
-    from rich.console import Console
     from rich.progress import Progress
 
     from rdkit_vae.datasets import load_dataset
 
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"decoding {dataset}", total=None)
 

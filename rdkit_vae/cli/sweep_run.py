@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.cli import INTERRUPTED
+from rdkit_vae.cli import INTERRUPTED, terminal
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.text import counted, megabytes
@@ -129,8 +129,6 @@ def _train(run: Run) -> int:
 
 def _train_left(run: Run, interrupts: "Interrupts") -> bool:
     """Trains what is left, and returns whether an interrupt ended it."""
-    from rich.console import Console
-
     from rdkit_vae.store.paths import OK
     from rdkit_vae.sweep.progress import SweepProgress
     from rdkit_vae.sweep.run import opened, run_sweep
@@ -145,7 +143,7 @@ def _train_left(run: Run, interrupts: "Interrupts") -> bool:
             if state.status == OK:  # a process may have died as it was to do this
                 run.sweep.resume_file(run_id).unlink(missing_ok=True)
         with (
-            SweepProgress(run.trials, [*left], run.jobs, Console()) as progress,
+            SweepProgress(run.trials, [*left], run.jobs, terminal.console()) as progress,
             closing(Scalars(run.sweep)) as scalars,
         ):
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import Place, images_of, with_place_options
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.text import counted, few
@@ -70,12 +71,11 @@ def _mend(sweep: "Sweep", place: Place) -> bool:
 
 
 def _checked(sweep: "Sweep", *, held: bool = False) -> "Report":
-    from rich.console import Console
     from rich.progress import Progress
 
     from rdkit_vae.sweep.verify import verify
 
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"checking {sweep.root}", total=None)
 

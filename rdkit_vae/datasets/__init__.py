@@ -204,11 +204,20 @@ def request_for(
     given = [Path(root) for root in (data_dir, os.environ.get("RDVAE_DATA")) if root]
     return Request(
         name=name,
-        path=Path(name.partition(":")[2]).expanduser() if source.takes_path else None,
+        path=_path_of(name) if source.takes_path else None,
         roots=(*given, *source.extra_roots),
         image_size=image_size,
         progress=progress,
     )
+
+
+def _path_of(name: str) -> Path:
+    """The PATH in a dataset's name. `~` is the user's own folder, `./~` one of that name."""
+    text = name.partition(":")[2]
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:  # of no user that is known
+        return Path(text)
 
 
 def load_dataset(
