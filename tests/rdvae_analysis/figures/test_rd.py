@@ -158,7 +158,7 @@ def test_no_two_labels_share_a_look(frame: pd.DataFrame) -> None:
     parts = [
         frame.assign(
             dataset=f"data{i % 2}",
-            latents=i,
+            latents=i + 1,
             curve=frame["curve"] + str(i),
             setup=f"setup{i}",
             run_id=frame["run_id"] + str(i),
