@@ -79,7 +79,7 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
         beta_axis(axes)
         axes.set(yscale="log", ylabel=r"decoder variance $\sigma^2$  (squared pixel)")
         log_ticks(axes.yaxis)
-        axes.margins(x=0.08, y=0.08 if columns == 2 else 0.16)
+        axes.margins(x=0.08, y=0.08 if columns == 2 else 0.24)
         _draw_lines(axes)
         mapped = ScalarMappable(norm, "viridis")
         bar = figure.colorbar(

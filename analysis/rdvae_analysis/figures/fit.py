@@ -6,8 +6,9 @@ import textwrap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+_FORMULA = re.compile(r"(?<!\\)\$.*?(?<!\\)\$")
+_SPACE = "\0"  # one that no line is broken at
 _FEWEST = 6  # letters of a line
-_FORMULA, _HELD = re.compile(r"\$[^$]*\$"), "\ue000"  # a space that is none while lines are made
 _LAYOUTS = 4  # at most: what was broken needs room, and leaves other text less
 
 
@@ -38,16 +39,20 @@ def _break_all(figure: Figure) -> bool:
     return any(broken)
 
 
-def wrapped(text: str, letters: int) -> str:
-    """A text in lines of at most so many letters, broken at spaces, but never within a formula."""
-    whole = _FORMULA.sub(lambda found: found[0].replace(" ", _HELD), text)
+def wrapped(text: str, letters: int, *, inside_words: bool = False) -> str:
+    """A text in lines of at most so many letters, broken at spaces that are not of a formula.
+
+    Args:
+        text: with formulas between dollar signs.
+        letters: of a line; a longer word has a line of its own.
+        inside_words: breaks longer words too.
+    """
+    whole = _FORMULA.sub(lambda found: found[0].replace(" ", _SPACE), text)
     lines = [
-        textwrap.fill(
-            line, max(letters, _FEWEST), break_on_hyphens=False, break_long_words="$" not in line
-        )
+        textwrap.fill(line, max(letters, 1), break_on_hyphens=False, break_long_words=inside_words)
         for line in whole.split("\n")
     ]
-    return "\n".join(lines).replace(_HELD, " ")
+    return "\n".join(lines).replace(_SPACE, " ")
 
 
 def _break(text: Text, room: float, *, upright: bool = False) -> bool:
@@ -57,21 +62,23 @@ def _break(text: Text, room: float, *, upright: bool = False) -> bool:
         Whether that changed it.
     """
 
-    def length() -> float:
+    def fits(words: str) -> bool:
+        text.set_text(words)
         box = text.get_window_extent()
-        return float(box.height if upright else box.width)
+        return bool((box.height if upright else box.width) <= room)
 
-    words, first = text.get_text(), length()
-    if first <= room or not words.strip():
+    words = text.get_text()
+    if not words.strip() or fits(words):
         return False
     longest = max(map(len, words.split("\n")))
-    best, shorter = "", words
-    for letters in range(min(longest - 1, int(1.3 * longest * room / first)), _FEWEST - 1, -1):
-        shorter = wrapped(words, letters)
-        if best and shorter.count("\n") > best.count("\n"):
+    for inside_words in (False, True):
+        lines = [
+            wrapped(words, letters, inside_words=inside_words)
+            for letters in range(longest - 1, _FEWEST - 1, -1)
+        ]
+        fitting = [line for line in dict.fromkeys(lines) if fits(line)]
+        if fitting:  # of as few lines, those that are the most even
+            fewest = [line for line in fitting if line.count("\n") == fitting[0].count("\n")]
+            text.set_text(min(fewest, key=lambda line: max(map(len, line.split("\n")))))
             break
-        text.set_text(shorter)
-        if best or length() <= room:
-            best = shorter  # of as few lines, that with the most even ones
-    text.set_text(best or shorter)
     return text.get_text() != words

@@ -54,7 +54,7 @@ def pairs(table: pd.DataFrame, *, split: str = "test") -> Figure:
             axes.set_ylim(*limits)
             unknown = part["distance"].isna().any()
             apart = "an unknown distance" if unknown else f"{part['distance'].max():.1g}"
-            title = [rf"$\beta C={product:g}$", f"weights apart by {apart}"]
+            title = [rf"$\beta C={product:g}$", f"weights {apart} apart"]
             axes.set_title("\n".join([*title, *below(part, limits, r"$\sigma^2=\beta C$")]))
         panels[0].set_ylabel("claimed ELBO  (nats / image)")
         add_key(figure, {"": panels[0].get_legend_handles_labels()[0]})

@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import counted
@@ -86,7 +87,7 @@ def training(
         add_key(figure, {"": _keys(rows)})
         name = dataset_title(rows["dataset"].iloc[0])
         runs = counted(rows["run_id"].nunique(), "run")
-        title = f"{name}, {split} split, in nats, read with {reading_name(sigma)}: {runs}"
+        title = f"{name}, {split}, read with {reading_name(sigma)}, in nats: {runs}"
         if rows.groupby("run_id")["epoch"].nunique().max() == 1:
             title += " of one checkpoint each (--checkpoints log makes more)"
         title += rf"; $\beta={betas[0]:g}$" if len(betas) == 1 else ""
@@ -141,6 +142,8 @@ def _axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> None
         for axes in line:
             axes.set_xscale("log")
             log_ticks(axes.xaxis, most=max(2, 4 * columns // across))
+            if rows["epoch"].nunique() == 1:
+                axes.xaxis.set_major_locator(FixedLocator([rows["epoch"].iloc[0]]))
             if quantity == "sigma2" and len(values) and values.max() > _LOG * values.min():
                 axes.set_yscale("log")
                 log_ticks(axes.yaxis, most=4)

@@ -169,8 +169,8 @@ def _check(figure: Figure, texts: list[Text]) -> None:
     for words, box in boxes:
         inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 <= box.y1 <= page.y1
         assert inside, f"cut off: {words!r}"
-        formulas = [line.count("$") % 2 == 0 for line in words.split("\n")]
-        assert all(formulas), f"a formula is broken into lines: {words!r}"
+        dollars = [line.count("$") - line.count(r"\$") for line in words.split("\n")]
+        assert all(count % 2 == 0 for count in dollars), f"broken inside a formula: {words!r}"
     texts_only = boxes[: len(texts)]
     for (a, at), (b, other) in itertools.combinations(texts_only, 2):
         common = Bbox.intersection(at, other)
