@@ -130,7 +130,8 @@ def _read_file(path: Path) -> pd.DataFrame:
     if path.suffix not in readers:
         raise BadData(f"{path}: must be a folder of runs, a .parquet or a .csv")
     try:
-        frame: pd.DataFrame = readers[path.suffix](path)
+        with path.open("rb") as file:  # pandas would take ./~ for the user's own folder
+            frame: pd.DataFrame = readers[path.suffix](file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
         raise BadData(f"{path}: cannot be read ({reason})") from error

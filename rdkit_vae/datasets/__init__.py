@@ -212,7 +212,7 @@ def request_for(
 
 
 def _path_of(name: str) -> Path:
-    """The PATH in a dataset's name. `~` is the user's own folder, `./~` one of that name."""
+    """The PATH in a dataset's name; `~` is the user's own folder, `./~` one of that name."""
     text = name.partition(":")[2]
     try:
         return Path(text).expanduser() if text.startswith("~") else Path(text)

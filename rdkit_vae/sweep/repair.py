@@ -3,6 +3,7 @@
 Nothing is deleted: what is damaged is put aside, into the folder `damaged` of the sweep.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -129,7 +130,8 @@ def _checkpoints_of(sweep: Sweep, run_id: str, stored: Rows) -> list[Path]:
     """The checkpoints that rows name, also those that have gone; of no rows, those there are."""
     if stored:
         return [sweep.checkpoint(run_id, e) for e in sorted({row["epoch"] for row in stored})]
-    return sorted(sweep.checkpoint(run_id, 0).parent.glob("epoch=*.pt"))
+    found = sorted(sweep.checkpoint(run_id, 0).parent.glob("epoch=*.pt"))
+    return [path for path in found if re.fullmatch(r"epoch=\d{1,9}", path.stem, re.ASCII)]
 
 
 def _sound(path: Path, rows: Rows) -> Checkpoint | None:

@@ -219,6 +219,15 @@ def test_a_run_that_is_no_plain_name_is_named_where_rows_are_read(
     assert pq.read_table(received / "results").num_rows == expected
 
 
+def test_a_checkpoint_of_no_epoch_is_passed_over(received: Path, main: Run, tmp_path: Path) -> None:
+    results = next((received / "results").iterdir())
+    (received / "checkpoints" / results.stem / "epoch=x.pt").write_bytes(b"no")
+    results.unlink()
+    done = main("verify", "--repair", received, cwd=tmp_path)
+    assert (done.returncode, "epoch=x.pt is put aside" in done.stdout) == (0, True)
+    assert parquet.read_results(results).num_rows > 0
+
+
 def test_every_run_that_rdvae_names_has_a_plain_name(sweep_folder: Path) -> None:
     assert all(map(is_plain_name, Sweep(sweep_folder).run_ids()))
     assert is_plain_name("digits-mlp-constant-beta=1e-05-C=0.1-seed=0-bd1ff460a3")
