@@ -126,7 +126,7 @@ class TorchFile:
         """A part of `content` with its tensors, of a file that `check` has passed.
 
         Raises:
-            zipfile.BadZipFile: the checksum of a record is another.
+            ValueError: the checksum of a record is another.
         """
         if isinstance(content, dict):
             return {name: self.load(value) for name, value in content.items()}
@@ -135,10 +135,13 @@ class TorchFile:
     def _tensor(self, stored: StoredTensor) -> torch.Tensor:
         record = self._records[f"data/{stored.key}"]
         data = torch.empty(record.file_size, dtype=torch.uint8)
-        with self._archive.open(record) as source:
-            # This verifies the checksum, too.
-            if source.readinto(data.numpy()) != record.file_size:  # type: ignore[attr-defined]
-                raise ValueError(f"{record.filename} is cut short")
+        try:
+            with self._archive.open(record) as source:
+                taken = source.readinto(data.numpy())  # type: ignore[attr-defined]
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"wrong checksum of {record.filename}") from error
+        if taken != record.file_size:
+            raise ValueError(f"{record.filename} is cut short")
         return data.view(stored.dtype).reshape(stored.shape)
 
     def sha256(self) -> str:

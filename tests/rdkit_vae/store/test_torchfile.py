@@ -386,7 +386,7 @@ WRITTEN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "two names": (_two_names, "is there twice, and differs"),
     "two sizes": (_two_sizes, "is there twice, and differs"),
     "two ends": (_two_ends, "its end is there twice, and differs"),
-    "wrong checksum": (_wrong_checksum, "Bad CRC-32"),
+    "wrong checksum": (_wrong_checksum, "wrong checksum of archive/data/1"),
 }
 
 # Loads each file with half a gigabyte to spare, says what came of it, and how much memory grew.
