@@ -194,7 +194,7 @@ def test_what_a_dead_writer_left_is_cleared_and_a_living_ones_is_not(tmp_path: P
     program = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from rdkit_vae import files\n"
+        "from rdkit_vae.system import files\n"
         "os.fsync = lambda descriptor: (print('writing', flush=True), time.sleep(60))\n"
         "files.write_atomic(Path(sys.argv[1]) / 'results' / 'a', b'data')\n"
     )

@@ -82,7 +82,9 @@ def test_the_command_takes_each_runs_last_checkpoint(
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "p").iterdir())
     assert len(files) == 12
-    assert done.stdout == f"pictures of 12 checkpoints, seed 0: {tmp_path / 'p'}\n"
+    first, then = done.stdout.splitlines()
+    assert first == f"pictures of 12 checkpoints, seed 0: {tmp_path / 'p'}"
+    assert then == f"Draw them: rdvae plot samples {tmp_path / 'p'}"
     found = [read_samples(path) for path in files]
     assert {about["epoch"] for _, about in found} == {3}
     assert {samples.original.tobytes() for samples, _ in found} == {found[0][0].original.tobytes()}
