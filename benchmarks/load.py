@@ -45,7 +45,7 @@ def write(folder: Path, rows: int) -> int:
 def rows_of_run(run_id, objective, beta, seed, rng, version, stamp, checkpoints=CHECKPOINTS):
     """The rows of one made-up run: a row per checkpoint, split and interpretation."""
     for epoch, split, sigma in product(checkpoints, ("train", "test"), SIGMAS):
-        rate = 100 / (1 + beta * 10) + 0.1 * rng.standard_normal()
+        rate = 100 / (1 + beta * 10) + 0.1 * rng.random()
         distortion = 800 / (1 + rate / 10) + (300 if sigma == "half" else 0)
         yield {
             **{"run_id": run_id, "curve": f"{objective}-0123456789", "setup": "9876543210"},

@@ -43,7 +43,7 @@ def _rows(trial: Trial, rows: int = ROWS, *, epoch: int = 4, status: str = OK) -
     (base, *_) = store.failed_rows(
         trial, ["half"], epoch=epoch, step=9, status=status, reason="by hand"
     )
-    numbers = np.random.default_rng(trial.seed).standard_normal((rows, 2))
+    numbers = np.random.default_rng(trial.seed).random((rows, 2))
     return [
         base | {"sigma": f"constant:{i}", "rate": rate, "elbo": elbo, "n_draws": 1}
         for i, (rate, elbo) in enumerate(numbers.tolist())
