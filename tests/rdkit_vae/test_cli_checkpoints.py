@@ -73,7 +73,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
         r"digits has \(1, 8, 8\)",
         "train it again",
     ),
-    "newer": (_saved(lambda c: {**c, "version": 2}), "version 2", "upgrade rdvae"),
+    "newer": (_saved(lambda c: {**c, "version": 99}), "version 99", "upgrade rdvae"),
     "many draws": (
         _saved(lambda c: {**c, "trial": {**c["trial"], "draws": 10**12}}),
         "asks for 1000000000000 draws",

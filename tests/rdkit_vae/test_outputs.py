@@ -95,10 +95,14 @@ def test_files_in_a_folder_that_was_named_are_written_the_same_way(
     arguments = ("sample", checkpoint, "--images", "1", "--prior", "1", "--out", out)
     assert main(*arguments, cwd=tmp_path).returncode == 0
     assert target.read_bytes().startswith(b"PAR1")
-    (out / "consistency-spread.csv").symlink_to(tmp_path / "csv")
-    (out / "consistency-spread.png").symlink_to(tmp_path / "png")
     assert main("consistency", sweep_folder, "--out", out, cwd=tmp_path).returncode == 0
-    assert all((tmp_path / name).stat().st_size > 100 for name in ("csv", "png"))
+    written = [*out.glob("consistency-*-spread.*")]
+    assert {path.suffix for path in written} == {".csv", ".png"}
+    for path in written:
+        path.unlink()
+        path.symlink_to(tmp_path / f"spread{path.suffix}")
+    assert main("consistency", sweep_folder, "--out", out, cwd=tmp_path).returncode == 0
+    assert all(path.is_symlink() and path.stat().st_size > 100 for path in written)
 
 
 def test_a_link_to_what_is_not_there_makes_it(tmp_path: Path) -> None:

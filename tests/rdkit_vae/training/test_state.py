@@ -168,8 +168,10 @@ def test_the_papers_protocol_trains_on_warped_images(
     erase = Augmentation(
         numbers=1, parameters=lambda numbers: numbers, apply=lambda x, parameters: 0 * x
     )
-    for module in ("training", "group"):
-        monkeypatch.setattr(f"rdkit_vae.{module}.augmentation_of", lambda trial, shape: erase)
+    for module in ("state", "steps"):
+        monkeypatch.setattr(
+            f"rdkit_vae.training.{module}.augmentation_of", lambda trial, shape: erase
+        )
     found = Training(tiny_trial, tiny)
     Group([found]).run_epoch()
     assert found.loss == expected.loss
