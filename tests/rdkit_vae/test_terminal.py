@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdkit_vae import cli, files, parquet
+from rdkit_vae import cli
+from rdkit_vae.store import results as parquet
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.tables import about_of
+from rdkit_vae.system import files
 from rdkit_vae.text import printable
 
 from ..conftest import Run

@@ -192,7 +192,8 @@ def _report(frame: pd.DataFrame) -> None:
     from rdvae_analysis.report.strips import Strips
 
     rows, here = final_rows(frame)[0], _last(frame)
-    words.summary(rows, "test")
+    words.answers(here)
+    words.remarks(rows, "test")
     ids = {run: run for run in here["run_id"]}
     json.dumps(charts.specification(here, ids), allow_nan=False)
     page._models(here, ids, Strips(of={}))
@@ -324,7 +325,7 @@ GOOD = (4, 1, 8, 8)
         ([(4, 2, 8, 8)] * 3, "pictures must be of 1 or 3 channels, these are of 2x8x8"),
         ([(4, 5, 8, 8)] * 3, "pictures must be of 1 or 3 channels"),
         ([(4, 1, 8)] * 3, "pictures must be of 1 or 3 channels"),
-        ([(0, 1, 8, 8)] * 3, "no pictures of kind original, reconstruction, prior"),
+        ([(0, 1, 8, 8)] * 3, "a column of type null"),
         ([GOOD, GOOD, (0, 1, 8, 8)], "no pictures of kind prior"),
         ([GOOD, (0, 1, 8, 8), GOOD], "no pictures of kind reconstruction"),
         ([GOOD, (2, 1, 8, 8), GOOD], ""),

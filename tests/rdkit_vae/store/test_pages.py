@@ -23,7 +23,7 @@ from rdkit_vae.store.pages import MOST_UNPACKED, read_parquet, read_stream, unpa
 from rdkit_vae.store.samples import Samples, write_samples
 from rdkit_vae.store.tables import file_metadata
 
-from ..conftest import Run
+from ...conftest import Run
 
 GIGA = 2**30
 
