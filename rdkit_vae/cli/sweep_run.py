@@ -87,7 +87,7 @@ def nearest(folder: Path) -> Path:
 
 def estimate(run: Run) -> int:
     """Lists the trials, and what is left of them to train, without training."""
-    from rdkit_vae.sweep import estimate as calibrate
+    from rdkit_vae.sweep.estimate import estimate as estimate_of
     from rdkit_vae.sweep.progress import duration
     from rdkit_vae.sweep.run import check_same
 
@@ -99,9 +99,7 @@ def estimate(run: Run) -> int:
     if not left:
         click.echo(f"{counted(len(run.trials), 'trial')}, none left to run in {run.sweep.root}")
         return 0
-    about = calibrate.estimate(
-        left, run.images, jobs=run.jobs, pack=run.packed(left), device=run.device
-    )
+    about = estimate_of(left, run.images, jobs=run.jobs, pack=run.packed(left), device=run.device)
     first = left[0]
     checkpoints = "checkpoint" if len(first.checkpoints) == 1 else "checkpoints"
     epochs = ", ".join(map(str, first.checkpoints))

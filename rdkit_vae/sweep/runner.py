@@ -30,7 +30,7 @@ from rdkit_vae.store.paths import (
     result_rows,
 )
 from rdkit_vae.store.results import write_results, write_statistics
-from rdkit_vae.system.files import sha256_of
+from rdkit_vae.sweep.verify import is_named
 from rdkit_vae.training.state import Diverged, Training
 from rdkit_vae.training.steps import Group
 
@@ -295,9 +295,9 @@ def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
 
 
 def _is_sound(sweep: Sweep, trial: Trial, epoch: int, rows: list[dict[str, Any]]) -> bool:
-    named = {row["checkpoint_sha256"] for row in rows if row["epoch"] == epoch}
     try:
-        return named == {sha256_of(sweep.checkpoint(trial.run_id, epoch))}
+        of_epoch = [row for row in rows if row["epoch"] == epoch]
+        return is_named(sweep.checkpoint(trial.run_id, epoch), of_epoch)
     except BadData:
         return False
 
