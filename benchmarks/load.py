@@ -1,10 +1,10 @@
-"""Loading results and drawing the rate-distortion figure: seconds and memory, as rows grow.
+"""Loading results and drawing the rate-distortion figure: seconds and peak memory.
 
-    python benchmarks/load.py [ROWS ...]
+    python benchmarks/load.py
 
-Writes results of so many rows (100,000 and 1,000,000 unless told) into a temporary folder, a file a
-run as a sweep leaves them, then loads and draws each size in a process of its own. Prints seconds,
-peak memory of the process, and the ratio to what growth in proportion would be.
+Three cases, each loaded and drawn in a process of its own: a sweep of 1,000 runs as it lies on the
+disk, a file a run; and 100,000 and 1,000,000 rows of such runs in one file, as `rdvae export`
+writes it. Prints seconds beside the bar that each must stay below, and how the last two grow.
 """
 
 import resource
@@ -12,34 +12,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import product
+from itertools import count, islice, product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.store.paths import code_version, now
-from rdkit_vae.store.results import write_results
+from rdkit_vae.store.results import encode_results, write_results
+from rdkit_vae.store.schema import COLUMNS
 
 CHECKPOINTS = (1, 2, 4, 8, 16, 32, 50)
-ROWS_PER_RUN = len(CHECKPOINTS) * 2 * len(SIGMAS)
-SIZES = (100_000, 1_000_000)
+FILES, ROWS = 1_000, (100_000, 1_000_000)
+BARS = (3.0, 4.0, 25.0)  # seconds to load the files; to load and draw the rows in one file
 
 
-def write(folder: Path, rows: int) -> int:
-    """Writes at least so many rows of made-up runs: objectives x 20 betas x seeds."""
-    rng, written, stamp = np.random.default_rng(0), 0, now()
-    version = code_version()
-    betas = np.geomspace(1e-4, 1e3, 20)
-    for seed in range(rows):
-        for objective, beta in product(("constant", "optimal"), betas):
-            if written >= rows:
-                return written
+def runs(rng: np.random.Generator, checkpoints: tuple[int, ...] = CHECKPOINTS):
+    """Made-up runs without end, as lists of rows: objectives x 20 betas x seeds."""
+    stamp, version = now(), code_version()
+    for seed in count():
+        for objective, beta in product(("constant", "optimal"), np.geomspace(1e-4, 1e3, 20)):
             run_id = f"mnist-conv-{objective}-beta={beta:g}-seed={seed}-{rng.bytes(5).hex()}"
-            run = list(rows_of_run(run_id, objective, float(beta), seed, rng, version, stamp))
-            write_results(folder / "results" / f"{run_id}.parquet", run, {})
-            written += len(run)
-    return written
+            yield list(
+                rows_of_run(run_id, objective, float(beta), seed, rng, version, stamp, checkpoints)
+            )
+
+
+def write_files(folder: Path, files: int) -> None:
+    """Writes so many runs of three checkpoints, a file each."""
+    for run in islice(runs(np.random.default_rng(0), (10, 25, 50)), files):
+        write_results(folder / "results" / f"{run[0]['run_id']}.parquet", run, {})
+
+
+def write_rows(folder: Path, rows: int) -> None:
+    """Writes at least so many rows into one file."""
+    per_run = len(CHECKPOINTS) * 2 * len(SIGMAS)
+    made = islice(runs(np.random.default_rng(0)), -(-rows // per_run))
+    frame = pd.DataFrame([row for run in made for row in run], columns=list(COLUMNS))
+    (folder / "all.parquet").write_bytes(encode_results(frame, {}))
 
 
 def rows_of_run(run_id, objective, beta, seed, rng, version, stamp, checkpoints=CHECKPOINTS):
@@ -72,7 +83,7 @@ def measure(folder: Path) -> None:
     from rdvae_analysis.points import POINT_COLUMNS, rd_points
 
     imported = time.perf_counter()
-    frame, _ = scan(folder, POINT_COLUMNS)
+    frame, _ = scan(folder, columns=POINT_COLUMNS)
     loaded = time.perf_counter()
     points, _ = rd_points(frame)
     save(rd(points), folder / "rd.png")
@@ -82,26 +93,25 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    """Runs every size and prints the table."""
+    """Runs every case and prints the table."""
     if sys.argv[1:2] == ["--measure"]:
         measure(Path(sys.argv[2]))
         return
-    sizes = [int(size) for size in sys.argv[1:]] or SIZES
-    print(f"{'rows':>9} {'files':>6} {'import':>7} {'load':>7} {'draw':>7} {'all, s':>7} {'MB':>6}")
+    print(f"{'files':>6} {'rows':>9} {'import':>7} {'load':>7} {'draw':>7} {'bar, s':>7} {'MB':>6}")
+    cases = [(write_files, FILES), *((write_rows, rows) for rows in ROWS)]
     whole = []
-    for size in sizes:
+    for (write, size), bar in zip(cases, BARS, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), size)
             command = [sys.executable, __file__, "--measure", folder]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rows, *seconds, memory = map(float, out.split())
-            files = len(list(Path(folder, "results").iterdir()))
-        whole.append((rows, sum(seconds), sum(seconds) - seconds[0]))
-        times = " ".join(f"{second:7.2f}" for second in [*seconds, sum(seconds)])
-        print(f"{rows:9,.0f} {files:6} {times} {memory:6.0f}")
-    (few, _, first), (many, _, last) = whole[0], whole[-1]
-    if many > few:
-        print(f"seconds without import grew {last / first:.2f} times, rows {many / few:.2f} times")
+            files = len(list(Path(folder).rglob("*.parquet")))
+        whole.append((rows, sum(seconds[1:])))
+        times = " ".join(f"{second:7.2f}" for second in [*seconds, bar])
+        print(f"{files:6,} {rows:9,.0f} {times} {memory:6.0f}")
+    (_, (few, first), (many, last)) = whole
+    print(f"one file: rows grew {many / few:.2f} times, seconds {last / first:.2f} times")
 
 
 if __name__ == "__main__":

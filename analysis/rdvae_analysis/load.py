@@ -9,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 
 from rdkit_vae.errors import BadData, OtherKind
-from rdkit_vae.store.compact import is_merged
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS
 from rdkit_vae.text import counted, few
@@ -20,7 +19,6 @@ __all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]
 # Folders of a sweep without results, or with those that a repair has put aside.
 _OTHER_KINDS = {"statistics", "checkpoints", "samples", "partial", "damaged", "tensorboard"}
 _READERS = 2  # threads; more wait for each other on files this small
-_LISTINGS = 10  # tries to read a folder that is changed meanwhile
 _NAMED = 10  # damaged or foreign files whose reason is told
 
 
@@ -37,21 +35,22 @@ def load_results(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFrame, list[str]]:
-    """As `load_results`, but returns what was left out, in words, beside the table.
+def scan(*paths: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFrame, list[str]]:
+    """As `load_results`, but returns notes on what was left out instead of warning.
 
     Args:
-        path: of the results, a file or a folder.
-        columns: those that are wanted, besides what tells rows apart; fewer are read sooner.
+        paths: files or folders of results.
+        columns: those to read, besides the ones that identify a row; fewer are faster.
 
     Raises:
         BadData: as `load_results`.
     """
-    if not path.exists():
-        raise BadData(f"{path}: no such file or folder")
+    for path in paths:
+        if not path.exists():
+            raise BadData(f"{path}: no such file or folder")
     names = [name for name in COLUMNS if name in {*columns, *IDENTITY, "n_draws"}]
     tables, damaged, others = [], [], []
-    for found in _read_all(path, names):
+    for found in _read_all(paths, names):
         if isinstance(found, OtherKind):
             others.append(str(found))  # bounds or pictures, which are drawn elsewhere
         elif isinstance(found, BadData):
@@ -64,7 +63,7 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
         notes.append(f"left out {counted(len(rest), 'more file')}: {few(rest, most=20)}")
     if not tables:
         reason = f"; {[*notes, *others][0]}" if notes or others else ""
-        raise BadData(f"{path}: no results of rdvae below it{reason}")
+        raise BadData(f"{few(map(str, paths))}: no results of rdvae below it{reason}")
     frame, unsound = sound_rows(pa.concat_tables(tables).to_pandas())
     notes += unsound
     usual = frame.groupby(["run_id", "epoch", "split"])["n_draws"].transform("first")
@@ -74,29 +73,15 @@ def scan(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.DataFr
     return frame[~other].reset_index(drop=True), notes
 
 
-def _read_all(path: Path, columns: Sequence[str]) -> "list[pa.Table | BadData]":
-    """What each file at or below a path holds, or why it cannot be read."""
-    before: list[Path] = []
-    for _ in range(_LISTINGS):
-        # What a sweep wrote itself comes before rows that were scored again, and a trial's own
-        # file before one that was merged from it.
-        files = sorted(
-            parquet_files(path, _OTHER_KINDS),
-            key=lambda file: (file.parent.name != "results", is_merged(file)),
-        )
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(lambda file: _read(file, columns), files))
-        # A file that has gone since: `rdvae compact` has put its rows into another. One that is
-        # listed again is a link to nowhere.
-        gone = any(isinstance(one, BadData) and _is_gone(one) for one in found)
-        if not gone or files == before:
-            break
-        before = files
-    return found
-
-
-def _is_gone(error: BadData) -> bool:
-    return isinstance(error.__cause__, FileNotFoundError)
+def _read_all(paths: Sequence[Path], columns: Sequence[str]) -> "list[pa.Table | BadData]":
+    """What each file at or below the paths holds, or why it cannot be read."""
+    # A sweep's own files come before copies of their rows, so that the copies are the repeats.
+    files = sorted(
+        dict.fromkeys(file for path in paths for file in parquet_files(path, _OTHER_KINDS)),
+        key=lambda file: file.parent.name != "results",
+    )
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda file: _read(file, columns), files))
 
 
 def _read(file: Path, columns: Sequence[str]) -> "pa.Table | BadData":

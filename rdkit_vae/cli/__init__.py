@@ -15,7 +15,7 @@ COMMANDS = {
     "sweep": "train a grid of VAEs and score every checkpoint",
     "status": "what of a sweep is done, running, failed, left",
     "verify": "check every file and number of a sweep, and repair what is damaged",
-    "compact": "one file of results in the place of thousands, which loads sooner",
+    "export": "all results below a folder in one Parquet or CSV file",
     "rescore": "score checkpoints under any interpretation of the variance",
     "describe": "all that is known of one checkpoint: readings, bounds, where the rate goes",
     "sample": "make pictures: reconstructions, and samples of the prior",

@@ -71,7 +71,7 @@ def command(
     from rdvae_analysis.load import scan
     from rdvae_analysis.points import POINT_COLUMNS, rd_points
 
-    frame, notes = scan(folder, POINT_COLUMNS)
+    frame, notes = scan(folder, columns=POINT_COLUMNS)
     points, left_out = rd_points(
         frame,
         distortion=distortion,

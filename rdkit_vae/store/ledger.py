@@ -6,7 +6,6 @@ from typing import Any
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, Newer
-from rdkit_vae.store.compact import merged_runs
 from rdkit_vae.store.paths import CRASHED, DIVERGED, OK, Sweep, failed_rows
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.system.files import claimed
@@ -32,7 +31,7 @@ def state_of(sweep: Sweep, run_id: str) -> State:
     path = sweep.results(run_id)
     try:
         if not path.exists():
-            return State(OK if run_id in merged_runs(path.parent) else LEFT)
+            return State(LEFT)
         table = read_results(path, ("status", "reason", "epoch", "epochs"))
     except Newer:
         raise

@@ -1,13 +1,11 @@
-"""Parquet and Arrow messages whose size is known before they are unpacked.
+"""Parquet whose size is known before it is unpacked.
 
-Both let a few bytes stand for gigabytes: pages and buffers are compressed, a value that is repeated
-is written once. What rdvae writes stays within a few times its size, so what does not is refused
-by what its headers say. Never imports torch.
+A few bytes of it can stand for gigabytes: pages are compressed, and a value that is repeated is
+written once. What rdvae writes stays within a few times its size, so a file that does not is
+refused by what its headers say. Never imports torch.
 """
 
 import functools
-import struct
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,68 +18,6 @@ _SURELY_LITTLE = 2**16  # bytes of texts that are not worth to be counted
 _WIDTH = 8  # bytes of a number
 _TEXTS = ("string", "binary")
 _ENCODINGS = (0, 2, 3, 8)  # plain, by a dictionary, runs: those that rdvae's files have
-
-
-def unpacked(data: bytes) -> bytes:
-    """Inflates what zlib has compressed.
-
-    Raises:
-        ValueError: it is damaged, or of more than `MOST_UNPACKED` bytes.
-    """
-    inflate = zlib.decompressobj()
-    try:
-        found = inflate.decompress(data, MOST_UNPACKED)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if not inflate.eof:
-        raise ValueError(f"cut short, or of more than {MOST_UNPACKED:,} bytes unpacked")
-    return found
-
-
-def read_stream(data: bytes) -> Any:
-    """Reads a stream of Arrow's, of flat columns and no compression, as a table.
-
-    Raises:
-        ValueError: it is another, or claims more than its bytes. `pyarrow.ArrowInvalid` is one.
-    """
-    import pyarrow as pa
-
-    messages = pa.ipc.MessageReader.open_stream(data)
-    if any(_is_compressed(message) for message in messages):
-        raise ValueError("a compressed message")
-    with pa.ipc.open_stream(data) as stream:
-        _check_types(stream.schema)
-        table = stream.read_all()
-    if len(table) > len(data):
-        raise ValueError(f"it claims {len(table):,} rows in {len(data):,} bytes")
-    table.validate(full=True)
-    return table
-
-
-def _is_compressed(message: Any) -> bool:
-    """Whether the columns of an Arrow message are; it says so in a table of FlatBuffers.
-
-    Such a table begins with the way back to the list of where its fields are. The header is field
-    2 of a message, and the compression is field 3 of a batch of rows.
-    """
-    if message.type != "record batch":
-        return False
-    data = message.metadata.to_pybytes()
-    root = int.from_bytes(data[:4], "little")
-    at = root + _field(data, root, 2)
-    return _field(data, at + int.from_bytes(data[at : at + 4], "little"), 3) != 0
-
-
-def _field(data: bytes, table: int, index: int) -> int:
-    """Where a field of a table is, counted from its start; 0: it is not there."""
-    try:
-        fields = table - struct.unpack_from("<i", data, table)[0]
-        place = 4 + 2 * index
-        if place >= struct.unpack_from("<H", data, fields)[0]:
-            return 0
-        return int(struct.unpack_from("<H", data, fields + place)[0])
-    except struct.error as error:
-        raise ValueError("a damaged message") from error
 
 
 def read_parquet(
@@ -107,25 +43,28 @@ def read_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    limits = {"thrift_container_size_limit": _MOST_LISTED}
-    with pq.ParquetFile(pa.BufferReader(data), **limits) as file:
-        facts, schema = file.metadata, file.schema_arrow
-    check(schema.metadata)
-    _check_types(schema)
+    options: dict[str, Any] = {
+        "thrift_container_size_limit": _MOST_LISTED,
+        "page_checksum_verification": verify,
+    }
     most = max(MOST_UNPACKED, _MOST_TIMES * len(data))
-    _check_rows(facts, len(data), most)
-    _check_pages(facts, data, most)
+    # In small files threads would cost more than they save.
+    reading = {"columns": columns and list(columns), "use_threads": len(data) > _LARGE}
+    with pq.ParquetFile(pa.BufferReader(data), **options) as file:
+        facts, schema = file.metadata, file.schema_arrow
+        check(schema.metadata)
+        _check_types(schema)
+        _check_rows(facts, len(data), most)
+        unpacked = _check_pages(facts, data, most)
+        if facts.num_rows * unpacked <= most:  # even if every row repeats the longest text
+            table = file.read(**reading)
+            table.validate(full=True)
+            return table
     texts = [field.name for field in schema if _is_text(field.type)]
     with pq.ParquetFile(
-        pa.BufferReader(data),
-        metadata=facts,
-        page_checksum_verification=verify,
-        read_dictionary=texts,
-        **limits,
+        pa.BufferReader(data), metadata=facts, read_dictionary=texts, **options
     ) as file:
-        # In small files threads would cost more than they save.
-        table = file.read(columns and list(columns), use_threads=len(data) > _LARGE)
-    return _with_texts(table, schema, most)
+        return _with_texts(file.read(**reading), schema, most)
 
 
 def _check_types(schema: Any) -> None:
@@ -157,8 +96,8 @@ def _check_rows(facts: Any, size: int, most: int) -> None:
         raise ValueError(f"it claims {rows:,} rows of {facts.num_columns} columns")
 
 
-def _check_pages(facts: Any, data: bytes, most: int) -> None:
-    """Adds up what the pages say that they unpack to."""
+def _check_pages(facts: Any, data: bytes, most: int) -> int:
+    """Adds up the bytes that the pages say they unpack to, and returns the sum."""
     total, left = 0, 1000 + len(data) // 256  # pages are larger; to walk through more takes long
     for i in range(facts.num_row_groups):
         for j in range(facts.num_columns):
@@ -174,6 +113,7 @@ def _check_pages(facts: Any, data: bytes, most: int) -> None:
                 total, left = total + unpacks_to, left - 1
     if total > most or not left:
         raise ValueError(f"its pages unpack to more than {most:,} bytes, or are too many")
+    return total
 
 
 def _page(data: bytes, at: int) -> tuple[int, int]:
@@ -208,7 +148,7 @@ def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
         elif kind == 12 and depth < 3:
             found[index], at = _thrift(data, at, depth + 1)
         elif kind == 8:
-            length, at = varint(data, at)
+            length, at = _varint(data, at)
             at += length
         elif kind in (3, 7):
             at += 1 if kind == 3 else 8
@@ -218,11 +158,11 @@ def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
 
 
 def _whole(data: bytes, at: int) -> tuple[int, int]:
-    value, at = varint(data, at)
+    value, at = _varint(data, at)
     return (value >> 1) ^ -(value & 1), at
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A whole number, seven bits a byte, the lowest first; and its end."""
     value = 0
     for shift in range(0, 70, 7):

@@ -2,7 +2,6 @@
 
     <sweep>/sweep.json                                what was asked
     <sweep>/results/<run_id>.parquet                  a row per checkpoint, split, interpretation
-    <sweep>/results/merged-<hash>.parquet             those of many trials, by `rdvae compact`
     <sweep>/statistics/<run_id>/epoch=00050.parquet   what each evaluation measured
     <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
     <sweep>/checkpoints/<run_id>/resume.pt            where an unfinished trial continues

@@ -18,7 +18,6 @@ from rdkit_vae.scoring.statistics import RateSplit, Statistics
 from rdkit_vae.store.schema import BOUNDS, COLUMNS, Column
 from rdkit_vae.store.tables import (
     about_of,
-    copy_of_rows,
     encoded,
     file_metadata,
     read_table,
@@ -43,12 +42,12 @@ def write_results(
     write(path, _encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
 
 
-def encoded_results(tables: Sequence[Any], about: Mapping[str, Any]) -> bytes:
-    """The bytes of one file with the rows of several, as `read_results` gives them."""
+def encode_results(frame: Any, about: Mapping[str, Any]) -> bytes:
+    """The bytes of one results file with the rows of a DataFrame of all columns."""
     import pyarrow as pa
 
     schema = _schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
-    return encoded(pa.concat_tables(tables).combine_chunks().cast(schema))
+    return encoded(pa.Table.from_pandas(frame, schema, preserve_index=False).cast(schema))
 
 
 def write_bounds(
@@ -79,8 +78,7 @@ def _encoded_rows(
         "use_dictionary": texts,
         "write_statistics": False,
     }
-    table = pa.Table.from_arrays(arrays, schema=schema)
-    return encoded(table, beside=copy_of_rows(table), **quick)
+    return encoded(pa.Table.from_arrays(arrays, schema=schema), **quick)
 
 
 def _schema_of(columns: Mapping[str, Column]) -> Any:
@@ -120,7 +118,7 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
         if column.since > schema and name not in there:
             values = pa.nulls(len(table), column.type)
             if name == "setup":  # what is compared hangs on it, and the trial knows it
-                values = pa.array(_setups_of(table, path), column.type)
+                values = pa.array([_setup_of(table, path)] * len(table), column.type)
             table = table.append_column(name, values)
             there.add(name)
     missing = [name for name in COLUMNS if name not in there]
@@ -149,22 +147,13 @@ def _with_plain_names(table: Any, path: Path) -> Any:
     return table
 
 
-def _setups_of(table: Any, path: Path) -> list[str | None]:
-    """The setup of the trial that each row is of; None where the file does not tell."""
-    about = about_of(table)
+def _setup_of(table: Any, path: Path) -> str | None:
+    """The setup of the trial that a file of an early schema holds; None if it does not say."""
+    trial = about_of(table).get("trial")
     try:
-        merged = about.get("runs")
-        if merged is None:
-            return [_setup_of(about)] * len(table)
-        setups = {run_id: _setup_of(said) for run_id, said in merged.items()}
-        return [setups.get(run_id) for run_id in table["run_id"].to_pylist()]
+        return None if trial is None else Trial.from_dict(trial).setup
     except (BadInput, AttributeError) as error:
         raise BadData(f"{path}: damaged ({error})") from error
-
-
-def _setup_of(about: Mapping[str, Any]) -> str | None:
-    trial = about.get("trial")
-    return None if trial is None else Trial.from_dict(trial).setup
 
 
 def write_statistics(

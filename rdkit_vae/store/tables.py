@@ -3,7 +3,6 @@
 Never imports torch.
 """
 
-import base64
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.errors import BadData, Newer, OtherKind
-from rdkit_vae.store.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked, varint
+from rdkit_vae.store.pages import read_parquet
 from rdkit_vae.store.schema import SCHEMA
 from rdkit_vae.system.files import open_regular, write_atomic
 
@@ -53,7 +52,6 @@ def encoded(
     table: Any,
     *,
     compression: str = "zstd",
-    beside: Mapping[str, str] | None = None,
     **options: Any,
 ) -> bytes:
     """The bytes of the file that `write_table` writes.
@@ -61,7 +59,6 @@ def encoded(
     Args:
         table: its rows, with what `file_metadata` makes.
         compression: of its pages.
-        beside: what else goes into the footer's metadata.
         **options: of `pyarrow.parquet.ParquetWriter`.
     """
     import pyarrow as pa
@@ -72,7 +69,7 @@ def encoded(
         sink, table.schema, compression=compression, write_page_checksum=True, **options
     ) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({**(beside or {}), _SEAL: _OPEN.decode()})
+        writer.add_key_value_metadata({_SEAL: _OPEN.decode()})
     return _sealed(sink.getvalue().to_pybytes())
 
 
@@ -106,38 +103,6 @@ def _is_whole(data: bytes) -> bool | None:
     return data[at:end] == b"%08x" % checksum
 
 
-# Parquet takes a millisecond to open 43 columns of a few rows, and a sweep has thousands of such
-# files. So their footer holds the same rows once more, as one message of Arrow's own format, which
-# reads six times as fast. The seal is over both, and other readers pass over the copy.
-_ROWS = "rdvae-rows"
-_ROWS_MARK = _ROWS.encode() + b"\x18"  # Thrift: a binary field follows, its length as a varint
-
-
-def copy_of_rows(table: Any) -> dict[str, str]:
-    """The rows of a table as `encoded` takes them beside it."""
-    import pyarrow as pa
-
-    # Units and meanings are in the Parquet schema; here they would cost more than the rows.
-    bare = pa.schema([(f.name, f.type) for f in table.schema], table.schema.metadata)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, bare) as writer:
-        writer.write_table(pa.Table.from_arrays(table.columns, schema=bare))
-    stream = sink.getvalue()
-    if stream.size > MOST_UNPACKED:  # its reader would take it for one that was made to do harm
-        return {}
-    return {_ROWS: base64.b64encode(zlib.compress(stream)).decode()}
-
-
-def _rows_beside(data: bytes) -> Any:
-    """The copy of the rows in a file's footer, as an Arrow table; None: it has none."""
-    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    at = data.rfind(_ROWS_MARK, max(footer, 0))
-    if at < 0:
-        return None
-    length, at = varint(data, at + len(_ROWS_MARK))
-    return read_stream(unpacked(base64.b64decode(data[at : at + length])))
-
-
 def read_table(
     path: Path, kind: bytes, columns: Sequence[str] | None = None, *, most: int = MOST_BYTES
 ) -> Any:
@@ -159,19 +124,12 @@ def read_table(
         whole = _is_whole(data)
         if whole is False:
             raise BadData(f"{path}: damaged (its checksum is another)")
-        table = _rows_beside(data) if whole else None
-        if table is not None:
-            _check_metadata(path, table.schema.metadata, kind, sealed=True)
-            names = table.column_names
-            if columns and list(columns) != names:
-                table = table.select([name for name in columns if name in names])
-        else:
-            table = read_parquet(
-                data,
-                columns,
-                check=lambda metadata: _check_metadata(path, metadata, kind, sealed=bool(whole)),
-                verify=not whole,  # a seal that was found whole is over the pages too
-            )
+        table = read_parquet(
+            data,
+            columns,
+            check=lambda metadata: _check_metadata(path, metadata, kind, sealed=bool(whole)),
+            verify=not whole,  # the seal covers the pages too
+        )
         if not isinstance(about_of(table), dict):
             raise ValueError("what stands beside the rows is damaged")
     except (OSError, pa.ArrowException, LookupError, ValueError, RecursionError) as error:

@@ -16,7 +16,6 @@ from rdkit_vae.evaluation.evaluate import evaluate
 from rdkit_vae.scoring.interpretations import score
 from rdkit_vae.scoring.statistics import Statistics
 from rdkit_vae.store.checkpoints import Checkpoint, load_checkpoint
-from rdkit_vae.store.compact import is_merged, merged_runs, split
 from rdkit_vae.store.paths import OK, Sweep, code_version, result_rows
 from rdkit_vae.store.results import read_results, read_statistics, write_results, write_statistics
 from rdkit_vae.store.tables import about_of
@@ -45,20 +44,13 @@ def repair(
     """
     done: list[str] = []
     findings = [finding for finding in findings if finding.remedy]
-    aside = [f.path for f in findings if f.remedy == PUT_ASIDE or _is_whole_merged(f)]
+    aside = [f.path for f in findings if f.remedy == PUT_ASIDE]
     for path in dict.fromkeys(aside):
         done.append(_put_aside(sweep, path))
     runs = {f.run_id for f in findings if f.path not in aside and f.run_id}
-    if runs & merged_runs(sweep.root / "results").keys():
-        done += [f"{path}: split by trial" for path in split(sweep)]
     for run_id in sorted(runs):
         done += _repair_run(sweep, run_id, images_of, device)
     return done
-
-
-def _is_whole_merged(finding: Finding) -> bool:
-    """Whether a merged file cannot be read at all."""
-    return is_merged(finding.path) and finding.run_id == finding.path.stem
 
 
 def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:

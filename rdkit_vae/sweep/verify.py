@@ -13,19 +13,16 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.scoring.interpretations import score
-from rdkit_vae.store.compact import by_run, is_merged
-from rdkit_vae.store.pages import read_parquet
 from rdkit_vae.store.paths import OK, Sweep, result_rows
 from rdkit_vae.store.results import read_results, read_statistics
 from rdkit_vae.store.samples import read_samples
-from rdkit_vae.store.tables import about_of, file_of
+from rdkit_vae.store.tables import about_of
 from rdkit_vae.system.files import is_locked, left_partial, sha256_of
 from rdkit_vae.text import are, counted, few
 
 Rows = list[dict[str, Any]]
 Progress = Callable[[int, int], None]  # (trials done, trials in all)
 _OF_THE_MAKING = ("code_version", "created_at")  # no numbers: they differ when a row is made again
-_LISTINGS = 10  # tries to read a folder that is changed meanwhile
 PUT_ASIDE = "put aside"  # the remedy of a file that nothing can be made of
 _TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
 
@@ -90,8 +87,7 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, held: bool = False
             runs[run_id] = []
     accounted: set[Path] = set()
     ended: set[str] = set()
-    for done, (run_id, tables) in enumerate(runs.items(), start=1):
-        rows = [row for table in tables for row in table.to_pylist()]
+    for done, (run_id, rows) in enumerate(runs.items(), start=1):
         report.findings += _verify_run(sweep, run_id, rows, report)
         for epoch in {row["epoch"] for row in rows if row["status"] == OK}:
             accounted |= {sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)}
@@ -105,49 +101,27 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, held: bool = False
     return report
 
 
-def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, list[Any]]:
-    """The tables of every run, of all results files that can be read; notes the others."""
-    for _ in range(_LISTINGS):
-        runs: dict[str, list[Any]] = {}
-        findings, foreign, gone = [], [], False
-        for path in sorted((sweep.root / "results").glob("*.parquet")):
-            try:
-                table, trials = _read(path)
-            except BadData as error:
-                gone |= not path.exists()  # `rdvae compact` has put its rows into another
-                if path.stem in named or is_merged(path):
-                    findings.append(_damaged(path, error))
-                else:
-                    foreign.append(path)
-                continue
-            for run_id, part in by_run(table).items():
-                runs.setdefault(run_id, []).append(part)
-            findings += [
-                Finding(path=path, what=f"its configuration is not that of {run_id}", run_id=run_id)
-                for run_id, facts in trials.items()
-                if _name_of(facts) != run_id
-            ]
-        if not gone:
-            break
-    report.findings += findings
-    report.foreign += foreign
+def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
+    """The rows of every run whose results can be read; notes what is wrong with the others."""
+    runs: dict[str, Rows] = {}
+    for path in sorted((sweep.root / "results").glob("*.parquet")):
+        run_id = path.stem
+        try:
+            table = read_results(path)
+            runs_inside = set(table["run_id"].to_pylist())
+            if runs_inside != {run_id}:
+                raise BadData(f"{path}: damaged (it holds rows of {few(sorted(runs_inside))})")
+        except BadData as error:
+            if run_id in named:
+                report.findings.append(_damaged(path, error))
+            else:
+                report.foreign.append(path)
+            continue
+        runs[run_id] = table.to_pylist()
+        if _name_of(about_of(table)) != run_id:
+            what = f"its configuration is not that of {run_id}"
+            report.findings.append(Finding(path=path, what=what, run_id=run_id))
     return runs
-
-
-def _read(path: Path) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """The table of a file of results, and what it says of each trial.
-
-    Raises:
-        BadData: it is damaged.
-    """
-    table = read_results(path)
-    if not _pages_agree(path, table):
-        raise BadData(f"{path}: damaged (its rows are there twice, and differ)")
-    about = about_of(table)
-    trials = about.get("runs") or {path.stem: about}
-    if not isinstance(trials, dict):
-        raise BadData(f"{path}: damaged (it does not say of which trials)")
-    return table, trials
 
 
 def _damaged(path: Path, error: BadData) -> Finding:
@@ -163,19 +137,6 @@ def _damaged(path: Path, error: BadData) -> Finding:
 def _reason(error: BadData, path: Path) -> str:
     """What an error says, without the file that it says it of."""
     return str(error).removeprefix(f"{path}: ")
-
-
-def _pages_agree(path: Path, table: Any) -> bool:
-    """Whether other readers of Parquet find the rows that `read_results` finds."""
-    import pyarrow as pa
-
-    try:
-        pages = read_parquet(file_of(path))
-    except (OSError, pa.ArrowException, LookupError, ValueError) as error:
-        raise BadData(f"{path}: damaged ({error})") from error
-    names = [name for name in pages.column_names if name in table.column_names]
-    # In pandas, where a NaN equals a NaN.
-    return bool(table.select(names).to_pandas().equals(pages.select(names).to_pandas()))
 
 
 def _name_of(about: Any) -> str | None:

@@ -81,7 +81,6 @@ LINKS: dict[str, Change] = {
 }
 COMMANDS: dict[str, Callable[[Path, tuple[str, ...]], tuple[str, ...]]] = {
     "verify --repair": lambda folder, _: ("verify", "--repair", str(folder)),
-    "compact": lambda folder, _: ("compact", str(folder)),
     "sweep": lambda folder, sweep: (*sweep, "--out", str(folder)),
 }
 
@@ -131,17 +130,6 @@ def test_a_link_in_the_place_of_a_file_of_the_sweep_is_refused(
     assert _all(others) == before
 
 
-def test_the_folder_of_a_compaction_may_not_be_a_link(
-    received: Path, others: Path, main: Run, tmp_path: Path
-) -> None:
-    """What is left beside the results is moved into them, and then removed."""
-    (received / ".results.compact").symlink_to(others)
-    before = _all(others)
-    done = main("compact", received, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
-    assert _all(others) == before
-
-
 def test_pictures_are_not_written_through_a_link(
     received: Path, others: Path, main: Run, tmp_path: Path
 ) -> None:
@@ -169,7 +157,6 @@ def test_whole_folders_of_a_sweep_may_be_links(
         mended = main("verify", "--repair", folder, cwd=tmp_path)
         assert (mended.returncode, "measured again" in mended.stdout) == (0, True)
         assert main(*small_sweep, "--out", folder, cwd=tmp_path).returncode == 0
-    assert main("compact", received, cwd=tmp_path).returncode == 0
     assert (received / "checkpoints").is_symlink()
 
 
@@ -199,15 +186,13 @@ def test_a_run_that_is_no_plain_name_is_named_where_a_sweep_is_read(
 def test_a_run_that_is_no_plain_name_is_named_where_rows_are_read(
     name: str | None, received: Path, others: Path, main: Run, tmp_path: Path
 ) -> None:
-    """Sealed again, as one who means harm would; also in a file that claims to be merged."""
+    """Sealed again, as one who means harm would."""
     expected = pq.read_table(received / "results").num_rows
     results = next((received / "results").iterdir())
     table = parquet.read_results(results)
     about = about_of(table)
     rows = [{**row, "run_id": name} for row in table.to_pylist()]
     parquet.write_results(results, rows, about)
-    merged = received / "results" / "merged-0123456789ab.parquet"
-    parquet.write_results(merged, rows, {"runs": {name or "null": about}})
     before = _all(others)
     for columns in (("run_id",), ("run_id", "elbo"), tuple(table.column_names)):
         with pytest.raises(BadData, match="names no run"):

@@ -94,7 +94,7 @@ def _commands(folder: Path, out: Path) -> Iterator[tuple[str | Path, ...]]:
     yield ("decode-loss", f"--{ARMED}")
     yield ("selftest", ARMED)
     yield ("verify", "--repair", folder)
-    yield ("compact", folder)
+    yield ("export", folder, "--out", out / "x.csv")
     yield (ARMED,)
 
 
@@ -242,7 +242,7 @@ def test_a_folder_of_any_name_is_worked_in(
         ("plot", "rd", path, "--out", f"{path}/rd.png"),
         ("sample", path, "--images", "1", "--prior", "1"),
         ("report", path, "--out", f"{path}/report.html"),
-        ("compact", path),
+        ("export", path, "--out", f"{path}/all.parquet"),
         ("verify", "--repair", path),
     ]
     for words in commands:

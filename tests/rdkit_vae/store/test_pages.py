@@ -1,12 +1,10 @@
 """Files of rows that claim more than they are, each refused in a process of little memory."""
 
-import base64
 import json
 import os
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ import pytest
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store import tables as sealed
-from rdkit_vae.store.pages import MOST_UNPACKED, read_parquet, read_stream, unpacked
+from rdkit_vae.store.pages import read_parquet
 from rdkit_vae.store.samples import Samples, write_samples
 from rdkit_vae.store.tables import file_metadata
 
@@ -28,44 +26,16 @@ from ...conftest import Run
 GIGA = 2**30
 
 
-def _results(beside: bytes | None = None, **options: object) -> bytes:
+def _results() -> bytes:
     table = pa.table({"run_id": ["a"]}).replace_schema_metadata(
         file_metadata(parquet.RESULTS_KIND, {})
     )
-    copy = None if beside is None else {sealed._ROWS: base64.b64encode(beside).decode()}
-    return sealed.encoded(table, beside=copy, **options)
-
-
-def _zeros(size: int) -> bytes:
-    """What zlib unpacks to so many zeros: the same block again and again."""
-    deflate, zeros = zlib.compressobj(9), bytes(2**24)
-    head = deflate.compress(b"") + deflate.flush(zlib.Z_FULL_FLUSH)
-    block = deflate.compress(zeros) + deflate.flush(zlib.Z_FULL_FLUSH)
-    return head + block * (size // len(zeros))
-
-
-def _copy_of_6_gib() -> bytes:
-    data = _results(_zeros(6 * GIGA))
-    assert 8e6 < len(data) < 9e6
-    return data
-
-
-def _stream(table: pa.Table, **options: object) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as out:
-        out.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return sealed.encoded(table)
 
 
 def _wide(rows: int, columns: int) -> pa.Table:
     zeros = pa.array(np.zeros(rows))
     return pa.table({str(i): zeros for i in range(columns)})
-
-
-def _compressed_copy() -> bytes:
-    stream = _stream(_wide(2**23, 16), compression="zstd")  # of 1 GiB
-    assert len(stream) < 10**6
-    return _results(zlib.compress(stream))
 
 
 def _encoded(kind: bytes, table: pa.Table, about: object = None, **options: object) -> bytes:
@@ -140,8 +110,6 @@ def _encoded_groups(table: pa.Table) -> bytes:
 
 
 MADE: dict[str, tuple[Callable[[], bytes], str]] = {
-    "a copy of 6 GiB": (_copy_of_6_gib, "bytes unpacked"),
-    "a compressed copy": (_compressed_copy, "a compressed message"),
     "rows of zeros": (_rows_of_zeros, "it claims 8,388,608 rows"),
     "pages of zeros": (_pages_of_zeros, "its pages unpack to more than"),
     "one text often": (_one_text_often, "repeats too long a text too often"),
@@ -288,13 +256,6 @@ def test_pictures_that_could_not_be_read_again_are_not_written(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_rows_whose_copy_would_be_refused_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = pa.table({"run_id": ["a" * 1000]})
-    assert sealed.copy_of_rows(table)
-    monkeypatch.setattr(sealed, "MOST_UNPACKED", 1000)
-    assert not sealed.copy_of_rows(table)
-
-
 def test_what_is_sound_is_read_as_arrow_reads_it() -> None:
     rng = np.random.default_rng(0)
     table = pa.table(
@@ -307,11 +268,9 @@ def test_what_is_sound_is_read_as_arrow_reads_it() -> None:
         },
         metadata={"a": "b"},
     )
-    assert read_stream(_stream(table)).equals(table)
     for options in ({}, {"use_dictionary": False}, {"compression": "zstd"}, {"row_group_size": 7}):
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **options)
         data = sink.getvalue().to_pybytes()
         assert read_parquet(data).equals(table), options
         assert read_parquet(data, ["whole"]).equals(table.select(["whole"]))
-    assert unpacked(zlib.compress(b"x" * MOST_UNPACKED)) == b"x" * MOST_UNPACKED

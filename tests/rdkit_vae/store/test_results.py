@@ -218,24 +218,6 @@ def test_names_that_look_like_the_seal_do_not_break_it(tmp_path: Path, statistic
     assert parquet.read_statistics(path)[1]["trial"] == about["trial"]
 
 
-def test_the_quick_copy_of_the_rows_is_what_the_pages_hold(
-    tmp_path: Path, tiny_trial: Trial, statistics: Stats
-) -> None:
-    path = tmp_path / "a.parquet"
-    rows = _rows(tiny_trial, statistics)
-    rows += store.failed_rows(tiny_trial, ["half"], epoch=5, step=15, status="diverged", reason="")
-    parquet.write_results(path, rows, {"trial": tiny_trial.to_dict()})
-    quick, pages = parquet.read_results(path), pq.read_table(path)
-    assert quick.equals(pages)
-    assert quick.schema.metadata == pages.schema.metadata
-    sealed.write_table(tmp_path / "b.parquet", pages)  # as one that has no copy
-    assert parquet.read_results(tmp_path / "b.parquet").equals(pages)
-    for columns in (["elbo", "run_id"], ["status"]):
-        for name in ("a", "b"):
-            found = parquet.read_results(tmp_path / f"{name}.parquet", columns)
-            assert found.equals(pages.select(columns))
-
-
 @pytest.mark.parametrize(
     "facts",
     [

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.config.parsing import SIGMAS
-from rdkit_vae.store.compact import compact
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_statistics
 from rdkit_vae.store.schema import COLUMNS
@@ -147,15 +146,13 @@ def test_precision_is_part_of_a_trial_and_of_its_device(
     }
 
 
-@pytest.mark.parametrize("what", ["results", "merged", "newer"])
+@pytest.mark.parametrize("what", ["results", "newer"])
 def test_results_that_cannot_be_read_are_not_trained_over(
     what: str, main: Run, small_sweep: tuple[str, ...], sweep_folder: Path, tmp_path: Path
 ) -> None:
     """Days of training may stand behind them; the statistics can make them again."""
     folder = tmp_path / "copy"
     shutil.copytree(sweep_folder, folder)
-    if what == "merged":
-        compact(Sweep(folder))
     path = min((folder / "results").iterdir())
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
