@@ -23,7 +23,8 @@ from measure import spread
 from rdkit_vae import evaluate, make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.models.conv import ConvVAE
-from rdkit_vae.scoring.interpretations import INTERPRETATIONS, score
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS
+from rdkit_vae.scoring.scores import score
 from rdkit_vae.scoring.statistics import Statistics
 from rdkit_vae.training.state import build_model
 

@@ -45,7 +45,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.models.precision import products
 from rdkit_vae.training.networks import LossTerms
 from rdkit_vae.training.state import Training, build_model
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 _RUNS = 5
 _BETAS = "0.01,0.1,1,10,100"
@@ -98,13 +98,13 @@ class Bench:
         ]
 
     def speed(self, architecture: str, precision: str, count: int) -> float:
-        """Images per second that a group of so many trials trains on."""
+        """Images per second that a pack of so many trials trains on."""
         trials = self.trials(architecture, precision, count)
-        group = Group([Training(trial, self.images, str(self.device)) for trial in trials])
-        steps = group.members[0].steps_per_epoch
+        pack = Pack([Training(trial, self.images, str(self.device)) for trial in trials])
+        steps = pack.members[0].steps_per_epoch
 
         def epoch() -> float:
-            group.run_epoch()
+            pack.run_epoch()
             return steps * trials[0].batch_size * count
 
         return self.per_second(epoch)
@@ -188,12 +188,12 @@ def exact(bench: Bench) -> None:
         trials = bench.trials(architecture, "float32", 4)
         together = [Training(trial, bench.images, str(bench.device)) for trial in trials]
         steps = 2 if bench.quick else 8
-        _take(Group(together), steps)
+        _take(Pack(together), steps)
         distances = []
         for trial, found in zip(trials, together, strict=True):
             alone = Training(trial, bench.images, str(bench.device))
             with patch("rdkit_vae.training.steps._UNCAPTURED", steps):  # as it is, no graph
-                _take(Group([alone]), steps)
+                _take(Pack([alone]), steps)
             one, other = (
                 torch.cat([w.detach().flatten() for w in training.model.parameters()])
                 for training in (found, alone)
@@ -203,9 +203,9 @@ def exact(bench: Bench) -> None:
         print(f"  {architecture}: after {steps} steps, in a group of 4 from alone {far:.1e}")
 
 
-def _take(group: Group, steps: int) -> None:
+def _take(pack: Pack, steps: int) -> None:
     asked = iter(range(steps - 1))
-    group.run_epoch(stop=lambda: next(asked, None) is None)
+    pack.run_epoch(stop=lambda: next(asked, None) is None)
 
 
 def packed(bench: Bench) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.config.parsing import SIGMAS
-from rdkit_vae.store.paths import code_version, now
+from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.store.paths import code_version, utc_now
 from rdkit_vae.store.results import encode_results, write_results
 from rdkit_vae.store.schema import COLUMNS
 
@@ -30,7 +30,7 @@ BARS = (3.0, 4.0, 25.0)  # seconds to load the files; to load and draw the rows 
 
 def runs(rng: np.random.Generator, checkpoints: tuple[int, ...] = CHECKPOINTS):
     """Made-up runs without end, as lists of rows: objectives x 20 betas x seeds."""
-    stamp, version = now(), code_version()
+    stamp, version = utc_now(), code_version()
     for seed in count():
         for objective, beta in product(("constant", "optimal"), np.geomspace(1e-4, 1e3, 20)):
             run_id = f"mnist-conv-{objective}-beta={beta:g}-seed={seed}-{rng.bytes(5).hex()}"

@@ -21,21 +21,21 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.system.processes import keep_freed_memory
 from rdkit_vae.training.state import Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 _COUNTS = (1, 2, 4, 8, 16)
 
 
-def steps_per_second(group: Group, seconds: float) -> float:
+def steps_per_second(pack: Pack, seconds: float) -> float:
     """Of all trials together; each epoch is begun anew, with all that this takes."""
-    first, start = group.members[0], time.perf_counter()
+    first, start = pack.members[0], time.perf_counter()
     before = first.step
     while time.perf_counter() < start + seconds:
-        group.run_epoch(stop=lambda: time.perf_counter() > start + seconds)
-    return (first.step - before) * len(group.members) / (time.perf_counter() - start)
+        pack.run_epoch(stop=lambda: time.perf_counter() > start + seconds)
+    return (first.step - before) * len(pack.members) / (time.perf_counter() - start)
 
 
-def groups(images: Images, architecture: str, batch_size: int, count: int) -> tuple[Group, Group]:
+def groups(images: Images, architecture: str, batch_size: int, count: int) -> tuple[Pack, Pack]:
     """The same trials stacked, and in turn."""
     trials = [
         make_trial(
@@ -49,10 +49,10 @@ def groups(images: Images, architecture: str, batch_size: int, count: int) -> tu
         )
         for number in range(count)
     ]
-    stacked = Group([Training(trial, images) for trial in trials])
+    stacked = Pack([Training(trial, images) for trial in trials])
     entry = replace(ARCHITECTURES[architecture], stacks=False)
     with patch.dict(ARCHITECTURES, {architecture: entry}):  # type: ignore[arg-type]
-        in_turn = Group([Training(trial, images) for trial in trials])
+        in_turn = Pack([Training(trial, images) for trial in trials])
     return stacked, in_turn
 
 
@@ -60,8 +60,8 @@ def compare(images: Images, architecture: str, batch_size: int, args: argparse.N
     """Prints a line for each number of trials."""
     for count in _COUNTS:
         pair = groups(images, architecture, batch_size, count)
-        for group in pair:
-            group.run_epoch()
+        for pack in pair:
+            pack.run_epoch()
         found = []
         for number in range(args.repeats):
             order = pair if number % 2 == 0 else pair[::-1]

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from rdkit_vae import evaluate, make_trial
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.scoring.bounds import score_bounds
-from rdkit_vae.scoring.interpretations import INTERPRETATIONS, readings, score
-from rdkit_vae.store.results import read_statistics, write_statistics
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, SIGMAS
+from rdkit_vae.scoring.scores import interpret, score
+from rdkit_vae.store.evaluations import read_statistics, write_statistics
 from rdkit_vae.training.state import build_model
 
 _IMAGES, _DRAWS, _REPEATS = 10_000, 8, 5
@@ -46,9 +46,9 @@ def main() -> None:
         write_statistics(path, evaluate(model, images, trial), {})
         read = _seconds(lambda: read_statistics(path))
         statistics, _ = read_statistics(path)
-    scored = _seconds(lambda: score(statistics, SIGMAS, trial))
+    scored = _seconds(lambda: score(statistics, trial, SIGMAS))
     every = range(1, _DRAWS + 1)
-    bounded = _seconds(lambda: score_bounds(readings(statistics, densities, trial), every, {}))
+    bounded = _seconds(lambda: score_bounds(interpret(statistics, trial, densities), every, {}))
     print(f"evaluate the model            {evaluated:8.3f} s")
     print(f"read the stored statistics    {read:8.3f} s")
     print(f"score all interpretations     {scored:8.3f} s")

@@ -2,10 +2,10 @@
 
 The packages, each of which uses only those before it:
 
-    system                          atomic files, locks, processes
+    system                          atomic files, locks, processes, devices
     datasets, models, objectives    one file a dataset or network; the training losses
     config                          the configuration of a training, and grids of them
-    scoring                         interpretations of the variance: pure NumPy, the heart
+    scoring                         interpretations of the variance, scores, bounds: pure NumPy
     training                        from a configuration and images to weights
     store                           every file that is written or read, and what runs/ holds
     evaluation                      the passes over images that measure a model
@@ -23,26 +23,32 @@ if TYPE_CHECKING:
     from rdkit_vae.config.trial import Trial as Trial
     from rdkit_vae.datasets import load_dataset as load_dataset
     from rdkit_vae.errors import RdvaeError as RdvaeError
+    from rdkit_vae.evaluation.checkpoints import rescore as rescore
     from rdkit_vae.evaluation.evaluate import evaluate as evaluate
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
-    from rdkit_vae.scoring.interpretations import score as score
+    from rdkit_vae.scoring.scores import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
     from rdkit_vae.store.checkpoints import load_checkpoint as load_checkpoint
+    from rdkit_vae.sweep.run import sweep as sweep
     from rdkit_vae.training.steps import train as train
+    from rdvae_analysis.load import load_results as load_results
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "RdvaeError": "errors",
-    "Statistics": "scoring.statistics",
-    "Trial": "config.trial",
-    "decode_loss": "objectives.conventions",
-    "evaluate": "evaluation.evaluate",
-    "load_checkpoint": "store.checkpoints",
-    "load_dataset": "datasets",
-    "make_trial": "config.grid",
-    "score": "scoring.interpretations",
-    "train": "training.steps",
+    "RdvaeError": "rdkit_vae.errors",
+    "Statistics": "rdkit_vae.scoring.statistics",
+    "Trial": "rdkit_vae.config.trial",
+    "decode_loss": "rdkit_vae.objectives.conventions",
+    "evaluate": "rdkit_vae.evaluation.evaluate",
+    "load_checkpoint": "rdkit_vae.store.checkpoints",
+    "load_dataset": "rdkit_vae.datasets",
+    "load_results": "rdvae_analysis.load",
+    "make_trial": "rdkit_vae.config.grid",
+    "rescore": "rdkit_vae.evaluation.checkpoints",
+    "score": "rdkit_vae.scoring.scores",
+    "sweep": "rdkit_vae.sweep.run",
+    "train": "rdkit_vae.training.steps",
 }
 __all__ = sorted(_HOMES)
 
@@ -50,7 +56,7 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'rdkit_vae' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"rdkit_vae.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -15,8 +15,8 @@ from rdkit_vae.config.grid import make_trial
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.scoring.interpretations import score
-from rdkit_vae.training.steps import train_together
+from rdkit_vae.scoring.scores import score
+from rdkit_vae.training.steps import train_pack
 from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum
 
 TOLERANCE = 0.01
@@ -95,8 +95,8 @@ def selftest() -> Iterator[Check]:
         models: dict[Trial, nn.Module] = {}
         for trial in trials:
             if trial not in models:
-                alike = [other for other in trials if other.kind == trial.kind]
-                models.update(zip(alike, train_together(alike, images), strict=True))
+                alike = [other for other in trials if other.pack_key == trial.pack_key]
+                models.update(zip(alike, train_pack(alike, images), strict=True))
             _, sigma = objectives[trial.objective]
             yield _check(trial, models[trial], images, eigenvalues, sigma)
     finally:
@@ -124,7 +124,7 @@ def _check(
     trial: Trial, model: nn.Module, images: Images, eigenvalues: Floats, sigma: str
 ) -> Check:
     statistics = {"train": evaluate(model, images, trial)["train"]}
-    found = score(statistics, [sigma], trial)[0]
+    found = score(statistics, trial, sigmas=[sigma])[0]
     exact = _optimum(trial, eigenvalues)
     pairs = {
         "rate": (found.rate, exact.rate, "nats"),

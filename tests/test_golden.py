@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdkit_vae.errors import BadData
+from rdkit_vae.store import evaluations
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store import tables as sealed
 from rdkit_vae.store.checkpoints import load_checkpoint
@@ -52,7 +53,7 @@ def test_its_rows_are_all_there_and_follow_from_its_statistics(golden: Path) -> 
     half = frame[frame["sigma"] == "half"]
     assert len(half) == 4
     for row in half.itertuples():
-        statistics, about = parquet.read_statistics(Sweep(golden).statistics(row.run_id, 2))
+        statistics, about = evaluations.read_statistics(Sweep(golden).statistics(row.run_id, 2))
         measured = statistics[row.split]
         assert measured.sse.shape == (359, 1)
         distortion = measured.sse.mean() + 32 * np.log(np.pi)  # D = 64, variance 1/2

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS
+from rdkit_vae.scoring.interpretations import ON_REQUEST, SIGMAS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.errors import BadInput
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.sound import only_sound
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rdkit_vae.config.parsing import CONSTANT
 from rdkit_vae.errors import BadInput
+from rdkit_vae.scoring.interpretations import CONSTANT
 from rdkit_vae.text import counted, few
 from rdvae_analysis.sound import sound_rows
 

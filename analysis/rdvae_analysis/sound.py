@@ -14,14 +14,13 @@ import pandas as pd
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.store.paths import CRASHED, DIVERGED, OK
-from rdkit_vae.store.schema import COLUMNS, MEASURED, NOT_NEGATIVE, NULLABLE, POSITIVE
+from rdkit_vae.store.schema import COLUMNS, MEASURED, NOT_NEGATIVE, NULLABLE, POSITIVE, Status
 from rdkit_vae.text import counted, few
 
 Mask = npt.NDArray[np.bool_]
 
 IDENTITY = ("run_id", "epoch", "split", "sigma", "status")  # what tells rows apart
-_STATUSES = (OK, DIVERGED, CRASHED)
+_STATUSES = (Status.OK, Status.DIVERGED, Status.CRASHED)
 # What all rows of a run have in common.
 _OF_A_RUN = (
     *("curve", "setup", "dataset", "architecture", "latents", "objective", "beta", "train_sigma2"),
@@ -86,7 +85,7 @@ def _measured(frame: pd.DataFrame) -> Mask:
     """Which rows have the numbers of an evaluation; failed runs have none."""
     if "status" not in frame or frame["status"].isna().all():
         return np.ones(len(frame), dtype=bool)
-    return np.array(frame["status"].astype(object) == OK)
+    return np.array(frame["status"].astype(object) == Status.OK)
 
 
 def _is_filled(frame: pd.DataFrame, name: str) -> bool:

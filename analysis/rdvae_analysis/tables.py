@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.names import dataset_name
 from rdvae_analysis.paper_table import BOUNDS, quantities
 from rdvae_analysis.points import RUN_COLUMNS, final_rows

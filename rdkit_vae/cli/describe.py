@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdkit_vae.cli.checkpoints import Measured, Wanted, measured, with_measuring_options
-from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.cli import terminal
+from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
+from rdkit_vae.cli.options import measured_in_words
 from rdkit_vae.text import are, counted
 
 if TYPE_CHECKING:
-    from rdkit_vae.scoring.statistics import RateSplit
+    from rdkit_vae.store.evaluations import Evaluation
 
 _SATURATED = 0.9  # share of the ceiling log n from which the information is said to be near it
 
@@ -19,52 +20,62 @@ _SATURATED = 0.9  # share of the ceiling log n from which the information is sai
 @click.command("describe")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @with_measuring_options
-def command(checkpoint: Path, **measuring: Any) -> None:
-    """All that is known of one CHECKPOINT: its readings, its bounds, and where its rate goes.
+def command(checkpoint: Path, **options: Any) -> None:
+    """Show all that is known of one CHECKPOINT.
+
+    Its likelihood under every interpretation of the decoder variance, its tightest bounds, and
+    where its rate goes.
 
     \b
     rdvae describe runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae describe --draws 64 model.pt
     """
-    found = measured(checkpoint, Wanted(**measuring))
-    for text in (_head(found), _readings(found), _betas(found), _rates(found), _units(found)):
-        click.echo(text + "\n")
+    from rdkit_vae.evaluation.checkpoints import evaluation_of
+
+    measuring = measuring_of(**options)
+    with terminal.busy(f"evaluating {checkpoint}"):
+        evaluation = evaluation_of(checkpoint, measuring)
+    click.echo(f"{checkpoint}\n{_head(evaluation)}\n")
+    for part in (_interpretations, _betas, _rates, _units):
+        click.echo(part(evaluation) + "\n")
 
 
-def _head(of: Measured) -> str:
+def _head(evaluation: "Evaluation") -> str:
     from rdkit_vae.objectives.losses import OBJECTIVES
 
-    trial, test = of.trial, of.statistics["test"]
+    trial, test = evaluation.trial, evaluation.statistics["test"]
     variance = "" if trial.train_sigma2 is None else f", C = {trial.train_sigma2:g}"
+    objective = OBJECTIVES.get(trial.objective)
+    options = "".join(f", {name} = {value}" for name, value in trial.options)
     return (
-        f"{of.path}\n"
-        f"  {trial.run_id}, epoch {of.epoch} of {trial.epochs}, step {of.step}\n"
+        f"  {trial.run_id}, epoch {evaluation.epoch} of {trial.epochs}, step {evaluation.step}\n"
         f"  trained on {trial.dataset} with {trial.objective} "
-        f"({OBJECTIVES[trial.objective].about}), beta = {trial.beta:g}{variance}\n"
-        f"  {trial.architecture}, {counted(trial.latents, 'latent')}, D = {test.dims}; "
-        f"{of.images}, {counted(test.sse.shape[1], 'draw')}, {of.source}\n"
-        f"  SHA-256 {of.sha256}"
+        f"({objective.about if objective else 'a loss of your own'}), "
+        f"beta = {trial.beta:g}{variance}\n"
+        f"  {trial.architecture}{options}, {counted(trial.latents, 'latent')}, D = {test.dims}; "
+        f"{measured_in_words(evaluation)}\n"
+        f"  SHA-256 {evaluation.checkpoint_sha256}"
     )
 
 
-def _readings(of: Measured) -> str:
+def _interpretations(evaluation: "Evaluation") -> str:
     """The ELBO under every interpretation, and the tightest bound where there is one."""
     import pandas as pd
 
     from rdkit_vae.scoring.bounds import iwae_of_all
-    from rdkit_vae.scoring.interpretations import readings, score_reading
+    from rdkit_vae.scoring.scores import interpret, score_one
     from rdvae_analysis.tables import to_text
 
     rows, mse = [], {}
-    for reading in readings(of.statistics, SIGMAS, of.trial):
-        found = score_reading(reading, of.trial)
-        mse[found.split] = found.mse
-        row = {name: getattr(found, name) for name in ("split", "sigma", "sigma2", "distortion")}
-        row |= {"density": "yes" if found.is_density else "no", "elbo": found.elbo}
-        row["se"] = found.elbo_se
-        tightest = iwae_of_all(reading.nll, reading.statistics.log_ratio).value
-        row[f"iwae-{found.n_draws}"] = tightest if found.is_density else math.nan
-        rows.append(row | {"bits_per_dim": found.bits_per_dim})
+    for each in interpret(evaluation.statistics, evaluation.trial):
+        score = score_one(each, evaluation.trial)
+        mse[score.split] = score.mse
+        row = {name: getattr(score, name) for name in ("split", "sigma", "sigma2", "distortion")}
+        row |= {"density": "yes" if score.is_density else "no", "elbo": score.elbo}
+        row["se"] = score.elbo_se
+        tightest = iwae_of_all(each.nll, each.statistics.log_ratio).value
+        row[f"iwae-{score.n_draws}"] = tightest if score.is_density else math.nan
+        rows.append(row | {"bits_per_dim": score.bits_per_dim})
     title = (
         "Nats per image, by interpretation of the variance; bits_per_dim is of the elbo; "
         f"mse {mse['test']:.4g} test, {mse['train']:.4g} train"
@@ -72,51 +83,54 @@ def _readings(of: Measured) -> str:
     return title + "\n" + to_text(pd.DataFrame(rows))
 
 
-def _betas(of: Measured) -> str:
+def _betas(evaluation: "Evaluation") -> str:
     from rdkit_vae.objectives.losses import OBJECTIVES
-    from rdkit_vae.scoring.interpretations import score
+    from rdkit_vae.scoring.scores import score
     from rdvae_analysis.theory import implied_beta
 
-    shared = score(of.statistics, ["shared"], of.trial)[-1]
+    trial = evaluation.trial
+    shared = score(evaluation.statistics, trial, sigmas=["shared"])[-1]
     implied = implied_beta(shared.sigma2, dims=shared.dims, rate=shared.rate)
-    c = of.trial.train_sigma2
+    c = trial.train_sigma2
     sigma2, variance = (shared.sigma2, "s2") if c is None else (c, "C")
-    own = OBJECTIVES[of.trial.objective].per_image
-    have = "would have its gradients if its images shared s2" if own else "has its gradients"
+    objective = OBJECTIVES.get(trial.objective)
+    per_image = objective is None or objective.per_image
+    has = "would have its gradients if its images shared s2" if per_image else "has its gradients"
     lines = [
         f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}",
-        f"  {2 * of.trial.beta * sigma2:.4g} = 2 beta {variance}: with it, a constant variance of "
-        f"1/2 {have}",
+        f"  {2 * trial.beta * sigma2:.4g} = 2 beta {variance}: with it, a constant variance of "
+        f"1/2 {has}",
     ]
     if implied > 0:
         lines.append(f"  {implied:.4g} = 2 s2 + D s2 log(2 pi s2) / rate: the paper's implied beta")
     else:
         lines.append(
-            "  none that the paper implies: 2 s2 + D s2 log(2 pi s2) / rate is not positive"
+            "  no beta is implied by the paper's formula: 2 s2 + D s2 log(2 pi s2) / rate is not "
+            "positive"
         )
     return "\n".join(lines)
 
 
-def _rates(of: Measured) -> str:
+def _rates(evaluation: "Evaluation") -> str:
     lines = ["Where the rate goes: rate = I_q(x; z) + KL(q(z) || p(z)), nats per image"]
-    for split, statistics in of.statistics.items():
-        found = statistics.split_of_rate
-        if found is None:
+    for split, statistics in evaluation.statistics.items():
+        terms = statistics.rate_terms
+        if terms is None:
             return "Where the rate goes was not measured: --evaluate measures it"
         ceiling = math.log(len(statistics.kl))
-        near = found.mutual_information > _SATURATED * ceiling
+        near = terms.mutual_information > _SATURATED * ceiling
         remark = ": near it, so more images would show more" if near else ""
         lines.append(
-            f"  {split:5} {found.unit_rate.sum():.2f} = {found.mutual_information:.2f} "
-            f"(se {found.mutual_information_se:.2f}) + {found.marginal_kl:.2f}; "
+            f"  {split:5} {terms.unit_rate.sum():.2f} = {terms.mutual_information:.2f} "
+            f"(se {terms.mutual_information_se:.2f}) + {terms.marginal_kl:.2f}; "
             f"{counted(len(statistics.kl), 'image')} can show at most log n = {ceiling:.2f}{remark}"
         )
     return "\n".join(lines)
 
 
-def _units(of: Measured) -> str:
-    found: RateSplit | None = of.statistics["test"].split_of_rate
-    if found is None:
+def _units(evaluation: "Evaluation") -> str:
+    terms = evaluation.statistics["test"].rate_terms
+    if terms is None:
         return "Its units were not measured"
     import pandas as pd
 
@@ -125,13 +139,13 @@ def _units(of: Measured) -> str:
 
     frame = pd.DataFrame(
         {
-            "unit": range(len(found.unit_rate)),
-            "rate": found.unit_rate,
-            "variance_of_mean": found.unit_variance,
-            "active": ["yes" if v > ACTIVE else "no" for v in found.unit_variance],
+            "unit": range(len(terms.unit_rate)),
+            "rate": terms.unit_rate,
+            "variance_of_mean": terms.unit_variance,
+            "active": ["yes" if v > ACTIVE else "no" for v in terms.unit_variance],
         }
     ).sort_values("rate", ascending=False)
-    active = found.active_units
+    active = terms.active_units
     return (
         f"{active} of {counted(len(frame), 'unit')} {are(active)} active on test "
         f"(the posterior mean varies by more than {ACTIVE:g} over images)\n" + to_text(frame)

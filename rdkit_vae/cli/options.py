@@ -3,12 +3,17 @@
 import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.config.parsing import SIGMAS, merge_repeats, parse_sigma
+from rdkit_vae.config.parsing import merge_repeats
 from rdkit_vae.errors import BadInput
-from rdkit_vae.text import positive
+from rdkit_vae.scoring.interpretations import SIGMAS, parse_sigma
+from rdkit_vae.text import counted, positive
+
+if TYPE_CHECKING:
+    from rdkit_vae.store.evaluations import Evaluation
 
 data_dir_option = click.option(
     "--data-dir",
@@ -41,6 +46,15 @@ def sigmas_of(names: tuple[str, ...]) -> tuple[str, ...]:
     named = [sigma for name in names for sigma in (SIGMAS if name == "all" else [name])]
     merged, _ = merge_repeats(parse_sigma(name) for name in named)
     return merged
+
+
+def measured_in_words(evaluation: "Evaluation") -> str:
+    """`359 train and 359 test images, 4 posterior samples, stored statistics`."""
+    counts = {split: len(measured.kl) for split, measured in evaluation.statistics.items()}
+    images = " and ".join(f"{count} {split}" for split, count in counts.items())
+    noun = "image" if [*counts.values()][-1] == 1 else "images"
+    samples = counted(evaluation.draws, "posterior sample")
+    return f"{images} {noun}, {samples}, {evaluation.source}"
 
 
 def check_extra(modules: Sequence[str], extra: str, what: str) -> None:

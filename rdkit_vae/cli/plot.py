@@ -9,8 +9,8 @@ import click
 
 from rdkit_vae.cli import plot_rd
 from rdkit_vae.cli.options import check_suffixes, columns_option, split_option
-from rdkit_vae.config.parsing import parse_sigma
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.scoring.interpretations import parse_sigma
 from rdkit_vae.text import counted, few, unknown
 
 if TYPE_CHECKING:

@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rdkit_vae.cli import terminal
-from rdkit_vae.cli.checkpoints import (
-    NoImages,
-    Place,
-    images_of,
-    refused_if_not_finite,
-    with_place_options,
-)
+from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
 from rdkit_vae.cli.options import split_option
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
+    from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.samples import Samples
 
 _MOST = 100  # pictures of a kind
@@ -65,7 +60,7 @@ def command(
     split: str,
     seed: int,
     out: Path | None,
-    **place: Any,
+    **options: Any,
 ) -> None:
     """Make pictures of checkpoints: reconstructions, and samples of the prior.
 
@@ -81,21 +76,21 @@ def command(
     from rich.progress import track
 
     from rdkit_vae.store.paths import sweep_around
-    from rdkit_vae.sweep.run import choose_device
+    from rdkit_vae.system.devices import choose_device
 
     checkpoints = list(dict.fromkeys(c for path in paths for c in _checkpoints(path)))
     if out is None:
         loose = [path for path in checkpoints if path.exists() and not sweep_around(path)]
         if loose:
             raise click.UsageError(f"{loose[0]} lies in no sweep: --out names a folder")
-    console, where = terminal.console(stderr=True), Place(**place)
-    where = replace(where, device=choose_device(where.device))
-    wanted = {"n_images": n_images, "n_prior": n_prior, "split": split, "seed": seed}
+    console, measuring = terminal.console(stderr=True), measuring_of(**options)
+    measuring = replace(measuring, device=choose_device(measuring.device))
+    pictures = {"n_images": n_images, "n_prior": n_prior, "split": split, "seed": seed}
     failed: list[RdvaeError] = []
     written = []
     for path in track(checkpoints, "drawing", console=console, disable=not console.is_terminal):
         try:
-            written.append(_sample(path, out, where, wanted))
+            written.append(_sample(path, out, measuring, pictures))
         except RdvaeError as error:
             failed.append(error)
     reasons = list(_reasons(failed))
@@ -114,7 +109,9 @@ def command(
 
 
 def _reasons(failed: list[RdvaeError]) -> Iterator[str]:
-    """Why checkpoints were left out; images that are not there are said once."""
+    """Why checkpoints were left out; missing images are reported once."""
+    from rdkit_vae.evaluation.checkpoints import NoImages
+
     lost = [error for error in failed if isinstance(error, NoImages)]
     for error in failed:
         more = len(lost) - 1
@@ -131,46 +128,52 @@ def _folder_of(paths: tuple[Path, ...], written: list[Path]) -> Path:
     return Path(os.path.commonpath([path.parent.parent.parent for path in written]))
 
 
-def _sample(path: Path, out: Path | None, where: Place, wanted: dict[str, Any]) -> Path:
+def _sample(path: Path, out: Path | None, measuring: "Measuring", asked: dict[str, Any]) -> Path:
     """Makes the pictures of a checkpoint; returns their file, left alone where it holds them.
 
     Raises:
         BadData: no checkpoint, no images, or the file cannot be written.
     """
+    from rdkit_vae.evaluation.checkpoints import images_of, named_if_not_finite
     from rdkit_vae.evaluation.pictures import sample
     from rdkit_vae.store.checkpoints import load_checkpoint
-    from rdkit_vae.store.paths import code_version, now, samples_beside
+    from rdkit_vae.store.paths import code_version, samples_beside, utc_now
     from rdkit_vae.store.samples import write_samples
     from rdkit_vae.system.files import write_atomic, write_output
 
-    found = load_checkpoint(path)
-    trial, images = found.trial, images_of(path, found, where)
-    model = found.model().to(where.device)
-    with refused_if_not_finite(path):
-        pictures = sample(model, images, latents=trial.latents, device=where.device, **wanted)
-    name = f"{trial.run_id}-epoch={found.epoch:05d}.parquet"
+    checkpoint = load_checkpoint(path)
+    trial, images = checkpoint.trial, images_of(path, checkpoint, measuring)
+    model, device = checkpoint.model().to(measuring.device), measuring.device
+    with named_if_not_finite(path):
+        pictures = sample(model, images, latents=trial.latents, device=device, **asked)
+    name = f"{trial.run_id}-epoch={checkpoint.epoch:05d}.parquet"
     target = samples_beside(path) if out is None else out / name
-    if not _there(target, pictures, found.sha256):
-        about = {"trial": trial.to_dict(), "epoch": found.epoch, "step": found.step}
-        made = {"checkpoint_sha256": found.sha256, "code_version": code_version()}
-        write = write_output if out else write_atomic
-        write_samples(target, pictures, {**about, **made, "created_at": now()}, write=write)
+    if not _is_written(target, pictures, checkpoint.sha256):
+        about = {
+            "trial": trial.to_dict(),
+            "epoch": checkpoint.epoch,
+            "step": checkpoint.step,
+            "checkpoint_sha256": checkpoint.sha256,
+            "code_version": code_version(),
+            "created_at": utc_now(),
+        }
+        write_samples(target, pictures, about, write=write_output if out else write_atomic)
     return target
 
 
-def _there(path: Path, pictures: "Samples", sha256: str) -> bool:
+def _is_written(path: Path, pictures: "Samples", sha256: str) -> bool:
     """Whether a file holds these very pictures of this checkpoint."""
     from rdkit_vae.store.samples import KINDS, read_samples
 
     try:
-        held, about = read_samples(path)
+        stored, about = read_samples(path)
     except BadData:
         return False
-    same = (held.split, held.seed) == (pictures.split, pictures.seed)
+    same = (stored.split, stored.seed) == (pictures.split, pictures.seed)
     same &= about.get("checkpoint_sha256") == sha256
     return same and all(
-        getattr(held, kind).shape == getattr(pictures, kind).shape
-        and (getattr(held, kind) == getattr(pictures, kind)).all()
+        getattr(stored, kind).shape == getattr(pictures, kind).shape
+        and (getattr(stored, kind) == getattr(pictures, kind)).all()
         for kind in KINDS
     )
 

@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from rdkit_vae.sweep.log import Running
 
 _EVERY = 2.0  # seconds between two looks
-_DAMAGED = "damaged"  # of results that cannot be read
 
 
 @click.command("status")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--follow", is_flag=True, help="Go on telling, until no sweep is at work there.")
+@click.option("--follow", is_flag=True, help="Keep reporting until no sweep is running there.")
 def command(folder: Path, follow: bool) -> None:
-    """What of the sweeps below FOLDER is done, running, failed, left. Reads only.
+    """Show how many trials of the sweeps below FOLDER are done, running, failed and left.
 
-    Running trials tell their epoch, loss and time left; failed ones why. What happened when stands
-    in log.jsonl of each sweep.
+    Running trials are listed with their epoch, loss and time left, failed ones with the reason. The
+    file log.jsonl of each sweep says what happened when.
 
     \b
     rdvae status runs/
@@ -52,16 +51,16 @@ def _follow(sweeps: "list[_Watched]", at_work: Callable[[], bool]) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    console, told = terminal.console(), ""
+    console, printed = terminal.console(), ""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             last = not at_work()
             text = "\n".join(line for sweep in sweeps for line in sweep.lines())
             if console.is_terminal:
                 live.update(Text(text), refresh=True)
-            elif text != told:
+            elif text != printed:
                 click.echo(text)
-            told = text
+            printed = text
             if last:
                 return
             time.sleep(_EVERY)
@@ -76,12 +75,11 @@ class _Watched:
 
         self.sweep = Sweep(root)
         self._log: LogReader = LogReader(self.sweep.log)
-        self._ended: dict[str, State] = {}  # these change no more while we look
+        self._done: dict[str, State] = {}  # these no longer change
 
     def lines(self) -> Iterator[str]:
         """How it stands, in lines of text."""
-        from rdkit_vae.store.ledger import FAILED, LEFT
-        from rdkit_vae.store.paths import OK
+        from rdkit_vae.store.schema import Status
 
         try:
             run_ids = self.sweep.run_ids()
@@ -89,34 +87,38 @@ class _Watched:
             click.echo(f"rdvae: left out {error}", err=True)
             return
         running = self._running()
-        states = {}
-        for run_id in run_ids:
-            states[run_id] = self._ended.get(run_id) or self._state(run_id)
-            if states[run_id].status == OK:
-                self._ended[run_id] = states[run_id]
+        states = {run_id: self._state(run_id) for run_id in run_ids}
         for run_id in states.keys() & running.keys():
-            if states[run_id].status == OK:  # its last line is still to come
+            if states[run_id].status is Status.OK:  # its last line is still to come
                 del running[run_id]
         count = Counter(state.status for name, state in states.items() if name not in running)
+        damaged = count[Status.DAMAGED]
         yield (
-            f"{self.sweep.root}: {count[OK]} of {len(run_ids)} done, {len(running)} running, "
-            f"{sum(count[status] for status in FAILED)} failed, {count[LEFT]} left"
-            f"{f', {count[_DAMAGED]} damaged' if count[_DAMAGED] else ''}; "
+            f"{self.sweep.root}: {count[Status.OK]} of {len(run_ids)} done, "
+            f"{len(running)} running, {count[Status.DIVERGED] + count[Status.CRASHED]} failed, "
+            f"{count[Status.LEFT]} left{f', {damaged} damaged' if damaged else ''}; "
             f"{megabytes(_bytes_below(self.sweep.root))} on disk"
         )
         for run_id, facts in running.items():
             yield f"  running   {run_id}: {_in_words(facts)}"
         for run_id, state in states.items():
-            if state.status in (*FAILED, _DAMAGED) and run_id not in running:
-                yield f"  {state.status:9} {run_id}: {state.reason or 'it is not known why'}"
+            bad = state.status.failed or state.status is Status.DAMAGED
+            if bad and run_id not in running:
+                yield f"  {state.status:9} {run_id}: {state.reason or 'the reason is not known'}"
 
     def _state(self, run_id: str) -> "State":
         from rdkit_vae.store.ledger import State, state_of
+        from rdkit_vae.store.schema import Status
 
-        try:
-            return state_of(self.sweep, run_id)
-        except BadData as error:
-            return State(_DAMAGED, str(error))
+        if run_id not in self._done:
+            try:
+                state = state_of(self.sweep, run_id)
+            except BadData as error:
+                return State(Status.DAMAGED, str(error))
+            if state.status is not Status.OK:
+                return state
+            self._done[run_id] = state
+        return self._done[run_id]
 
     def _running(self) -> "dict[str, Running]":
         """The trials that a living process has claimed."""

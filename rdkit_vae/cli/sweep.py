@@ -1,29 +1,29 @@
 """`rdvae sweep`."""
 
-import os
 import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
-from rdkit_vae.cli.sweep_run import Run, estimate, nearest, train
-from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS, grid, pairs
-from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
-from rdkit_vae.config.trial import DEFAULT_PRECISION, PRECISIONS, PROTOCOLS, TRAIN_IMAGES, bind
+from rdkit_vae.cli.sweep_run import print_estimate, train
+from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS
+from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_options, parse_seeds
+from rdkit_vae.config.trial import (
+    DEFAULT_PRECISION,
+    MOST_DRAWS,
+    PRECISIONS,
+    PROTOCOLS,
+    TRAIN_IMAGES,
+)
 from rdkit_vae.datasets import DATASETS
-from rdkit_vae.models import ARCHITECTURES
-from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.models import ARCHITECTURES, check_architecture
+from rdkit_vae.objectives.losses import ALIASES, OBJECTIVES, objective_name
 from rdkit_vae.text import one_of
-
-if TYPE_CHECKING:
-    from rdkit_vae.datasets.images import Images
-
-DEFAULT_OBJECTIVES = "constant,optimal"
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -69,14 +69,15 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     "--objectives",
     metavar="NAMES",
     help="; ".join(f"{name}: {entry.about}" for name, entry in OBJECTIVES.items())
-    + ".  [default: constant,optimal]",
+    + f"; or MODULE:NAME, a loss of your own. Aliases: {', '.join(ALIASES)}.  "
+    "[default: constant,optimal]",
 )
 @click.option(
     "--pairs",
     "paired",
     is_flag=True,
-    help="Lines of constant beta x C instead: each beta with C, beta/10 with 10 C, 10 beta with "
-    "C/10, all of objective constant; for rdvae consistency.",
+    help="Train pairs of equal beta x C instead: each beta with C, beta/10 with 10 C, 10 beta with "
+    "C/10, all with objective constant; rdvae consistency compares them.",
 )
 @click.option(
     "--train-sigma2",
@@ -101,7 +102,15 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     metavar="NAME",
     default="conv",
     show_default=True,
-    help="; ".join(f"{name}: {entry.about}" for name, entry in ARCHITECTURES.items()),
+    help="; ".join(f"{name}: {entry.about}" for name, entry in ARCHITECTURES.items())
+    + "; or MODULE:NAME, a network of your own.",
+)
+@click.option(
+    "--option",
+    "options",
+    metavar="NAME=VALUE,..",
+    multiple=True,
+    help="Option of the network, such as width=64; several values are swept. Repeatable.",
 )
 @click.option("--latents", type=click.IntRange(1, 65536), help=_by_dataset("latents"))
 @click.option(
@@ -115,7 +124,13 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 @click.option(
     "--batch-size", type=click.IntRange(1, 10**6), help=_by_dataset("batch_size", PAPER_BATCH)
 )
-@click.option("--lr", metavar="X", callback=positive_option, help="Of AdamW.  [default: 1e-3]")
+@click.option(
+    "--lr",
+    "learning_rate",
+    metavar="X",
+    callback=positive_option,
+    help="Learning rate of AdamW.  [default: 1e-3]",
+)
 @click.option(
     "--checkpoints",
     metavar="WHEN",
@@ -125,8 +140,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 )
 @click.option(
     "--draws",
-    type=click.IntRange(1, 127),
-    help="Posterior draws per image in evaluation.  [default: 8; paper: 1]",
+    type=click.IntRange(1, MOST_DRAWS),
+    help="Posterior samples per image in evaluation.  [default: 8; paper: 1]",
 )
 @click.option(
     "--train-images",
@@ -144,8 +159,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     default="auto",
     show_default=True,
     callback=_count,
-    help="Trials that a process trains at once, in lockstep; auto: small dense networks on a CPU, "
-    "all that fit on a GPU. Changes no number beyond rounding.",
+    help="Trials in a pack, which a process trains at once; auto: small dense networks are packed "
+    "on a CPU, all that fit on a GPU. Changes no number beyond rounding.",
 )
 @click.option(
     "--precision",
@@ -160,8 +175,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 @click.option(
     "--join",
     is_flag=True,
-    help="Share the trials with a sweep at work in the folder; "
-    "--pack says how many each process takes at once.",
+    help="Share the trials with a sweep that is running in the folder; --pack sets how many each "
+    "process takes at once.",
 )
 @click.option("--retry-failed", is_flag=True, help="Run trials that diverged or crashed again.")
 @click.option(
@@ -172,22 +187,16 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 @click.option(
     "--tensorboard", is_flag=True, help="Also write scalars for TensorBoard; needs its extra."
 )
-@click.option("--dry-run", is_flag=True, help="List the trials, their time and disk; train none.")
+@click.option(
+    "--dry-run", is_flag=True, help="List the trials and estimate time and disk; train nothing."
+)
 def command(
     betas: str,
     objectives: str | None,
     seeds: str,
-    paired: bool,
-    lr: float | None,
+    options: tuple[str, ...],
     dataset: str,
-    data_dir: str | None,
-    out: str | None,
-    jobs: int | None,
-    pack: int | None,
-    device: str,
-    join: bool,
-    retry_failed: bool,
-    fail_fast: bool,
+    architecture: str,
     tensorboard: bool,
     dry_run: bool,
     **settings: Any,
@@ -195,56 +204,46 @@ def command(
     """Train a grid of VAEs (betas x objectives x seeds) and score every checkpoint.
 
     Each checkpoint is scored under every interpretation of the decoder variance as it is written.
-    The same command again runs what is left, from where it stopped, whatever stopped it; Ctrl-C
-    once lets it write where it is, twice stops it at once.
+    The same command again runs what is left, from where it stopped, whatever stopped it. Ctrl-C
+    once lets every trial write where it is; twice stops at once.
 
     \b
     rdvae sweep --betas 1e-4..1e3
     rdvae sweep --betas 0.01,0.1,1,10,100 --dataset mnist --data-dir ~/data --seeds 5
     rdvae sweep --betas 1e-2..1e2:9 --dataset folder:photos --image-size 64 --dry-run
     rdvae sweep --betas 0.01,0.1,1 --pairs
+    PYTHONPATH=. rdvae sweep --betas 0.1,1 --architecture mynets:SmallVAE --option width=32,64
     """
     if tensorboard:
         check_extra(["tensorboardX"], "tensorboard", "--tensorboard")
-    if paired and objectives is not None:
-        raise click.UsageError("--pairs are of objective constant: leave --objectives out")
-    axes: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "betas": _once(parse_betas(betas), "beta"),
         "seeds": _once(parse_seeds(seeds), "seed"),
+        "options": parse_options(options),
     }
-    if paired:
-        trials = pairs(dataset=dataset, learning_rate=lr, **axes, **settings)
-    else:
-        names = (objectives or DEFAULT_OBJECTIVES).split(",")
-        named = [one_of(name.strip(), OBJECTIVES, "objective") for name in names]
-        axes["objectives"] = _once(named, "objective")
-        trials = grid(dataset=dataset, learning_rate=lr, **axes, **settings)
-    name = _default_out(dataset, settings["architecture"]) + ("-pairs" if paired else "")
-    folder = Path(out or name)
-    _check_writable(folder)
+    if objectives is not None:
+        names = [objective_name(name.strip()) for name in objectives.split(",")]
+        asked["objectives"] = _once(names, "objective")
+    check_architecture(architecture)
+    one_of(settings["protocol"], PROTOCOLS, "protocol")
+    one_of(settings["precision"], PRECISIONS, "precision")
 
-    from rdkit_vae.store.paths import Sweep
-    from rdkit_vae.sweep.run import choose_device, choose_jobs
+    from rich.progress import Progress
 
-    images = _load(dataset, data_dir, settings["image_size"])
-    trials = [bind(trial, images.sha256) for trial in trials]
-    trials[0].check_images(len(images.train), images.shape)
-    device = choose_device(device)
-    _check_precision(settings["precision"], device)
-    run = Run(
-        trials=trials,
-        images=images,
-        data_dir=data_dir or os.environ.get("RDVAE_DATA"),
-        sweep=Sweep(folder),
-        jobs=choose_jobs(jobs, device),
-        pack=pack,
-        device=device,
-        join=join,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        tensorboard=tensorboard,
-    )
-    sys.exit(estimate(run) if dry_run else train(run))
+    from rdkit_vae.sweep.plan import plan_sweep
+
+    console = terminal.console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"decoding {dataset}", total=None)
+
+        def decoding(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        plan = plan_sweep(
+            dataset=dataset, architecture=architecture, decoding=decoding, **asked, **settings
+        )
+    _warn_of_slow_bf16(settings["precision"], plan.device)
+    sys.exit(print_estimate(plan) if dry_run else train(plan, tensorboard=tensorboard))
 
 
 def _once(values: Any, what: str) -> tuple[Any, ...]:
@@ -255,47 +254,15 @@ def _once(values: Any, what: str) -> tuple[Any, ...]:
     return merged
 
 
-def _check_precision(precision: str, device: str) -> None:
-    """Refuses what the device has not, and says where it gains nothing.
-
-    Raises:
-        BadParameter: it is of another device.
-    """
-    if precision == "tf32" and device == "cpu":
-        raise click.BadParameter("tf32 is of CUDA devices", param_hint="--precision")
-    if precision == "bf16" and device == "cpu" and "amx_bf16" not in _cpu_facts():
-        note = "this processor has no fast bf16 (AMX): float32 will be about as fast, or faster"
-        click.echo(f"rdvae: {note}", err=True)
-
-
-def _cpu_facts() -> str:
+def _warn_of_slow_bf16(precision: str, device: str) -> None:
+    if precision != "bf16" or device != "cpu":
+        return
     try:
-        return Path("/proc/cpuinfo").read_text()
+        processor = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return ""
-
-
-def _default_out(dataset: str, architecture: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9]+", "-", dataset).strip("-")
-    return f"runs/{name}-{architecture}"
-
-
-def _check_writable(folder: Path) -> None:
-    there = nearest(folder)
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"{there} cannot be written", param_hint="--out")
-
-
-def _load(dataset: str, data_dir: str | None, image_size: int | None) -> "Images":
-    from rich.progress import Progress
-
-    from rdkit_vae.datasets import load_dataset
-
-    console = terminal.console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"decoding {dataset}", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        return load_dataset(dataset, data_dir=data_dir, image_size=image_size, progress=progress)
+        return
+    if "amx_bf16" not in processor:
+        click.echo(
+            "rdvae: this processor has no fast bf16 (AMX); float32 is about as fast, or faster",
+            err=True,
+        )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.config.parsing import parse_sigma
+from rdkit_vae.scoring.interpretations import parse_sigma
 from rdkit_vae.text import counted
 
 _NOT_A_DENSITY = (

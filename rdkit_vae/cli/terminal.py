@@ -80,6 +80,13 @@ def discard_unwritten() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def busy(what: str) -> contextlib.AbstractContextManager[object]:
+    """Shows on a terminal, meanwhile, that something long is under way."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    return console(stderr=True).status(what)
+
+
 def console(*, stderr: bool = False) -> "Console":
     """A console of rich, whose own controls reach the terminal and those of its texts do not."""
     from rich.console import Console

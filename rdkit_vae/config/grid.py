@@ -1,15 +1,18 @@
 """Trials by the name of a dataset, and grids of them: what is not given takes what suits it."""
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
 from rdkit_vae.config.parsing import parse_checkpoints
-from rdkit_vae.config.trial import DEFAULT_SIGMA2, PROTOCOLS, Trial, check
+from rdkit_vae.config.trial import DEFAULT_SIGMA2, PROTOCOLS, Option, Trial, check
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
-from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.models import check_options, import_architecture
+from rdkit_vae.objectives.losses import import_objective, objective_name, objective_of
 from rdkit_vae.text import one_of
 
 MOST_TRIALS = 100_000
@@ -31,14 +34,17 @@ def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings:
     given = {key: value for key, value in settings.items() if value is not None}
     protocol = PROTOCOLS[one_of(given.get("protocol", "clean"), PROTOCOLS, "protocol")]
     as_paper = protocol is PROTOCOLS["paper"]
-    objective = one_of(given.setdefault("objective", "optimal"), OBJECTIVES, "objective")
+    objective = objective_name(given.setdefault("objective", "optimal"))
+    import_objective(objective)
+    import_architecture(given.setdefault("architecture", "conv"))
+    check_options(given["architecture"], dict(given.get("options", {})))
     defaults = {
         "latents": source.latents,
         "beta": 1.0,
         "epochs": PAPER_EPOCHS if as_paper else source.epochs,
         "batch_size": PAPER_BATCH if as_paper else source.batch_size,
         "draws": protocol.draws,
-        "train_sigma2": DEFAULT_SIGMA2 if OBJECTIVES[objective].has_sigma2 else None,
+        "train_sigma2": DEFAULT_SIGMA2 if objective_of(objective).has_sigma2 else None,
     }
     chosen = defaults | given
     unknown = chosen.keys() - {field.name for field in fields(Trial)}
@@ -55,6 +61,7 @@ def grid(
     objectives: Sequence[str],
     seeds: Sequence[int],
     train_sigma2: float | None = None,
+    options: Mapping[str, Sequence[Option]] | None = None,
     **settings: Any,
 ) -> list[Trial]:
     """Every beta x objective x seed; the whole curve of one seed comes before the next seed.
@@ -62,24 +69,32 @@ def grid(
     Args:
         betas, objectives, seeds: the axes.
         train_sigma2: constant variance of the objectives that have one.
+        options: of the network, each with the values to try; every combination is an axis more.
         **settings: as `make_trial`.
 
     Raises:
         BadInput: as `make_trial`, too many trials, or a variance that no objective takes.
     """
-    _check_count(len(betas) * len(objectives) * len(seeds))
-    takes = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].has_sigma2]
+    names, values = [*(options or {})], [*(options or {}).values()]
+    _check_count(math.prod(map(len, [betas, objectives, seeds, *values])))
+    for objective in objectives:
+        import_objective(objective)
+    takes = [name for name in objectives if objective_of(name).has_sigma2]
     if train_sigma2 is not None and not takes:
-        raise BadInput(f"train_sigma2 has no use: no constant variance in {', '.join(objectives)}")
+        raise BadInput(
+            f"train_sigma2 is of no use here: {', '.join(objectives)} has no constant variance"
+        )
     return [
         make_trial(
             objective=objective,
             beta=beta,
             seed=seed,
             train_sigma2=train_sigma2 if objective in takes else None,
+            options=dict(zip(names, chosen, strict=True)),
             **settings,
         )
         for seed in seeds
+        for chosen in itertools.product(*values)
         for beta in betas
         for objective in objectives
     ]
@@ -90,6 +105,7 @@ def pairs(
     betas: Sequence[float],
     seeds: Sequence[int],
     train_sigma2: float | None = None,
+    options: Mapping[str, Sequence[Option]] | None = None,
     **settings: Any,
 ) -> list[Trial]:
     """Lines of constant beta x C: for every beta and seed the pair (beta, C), then (beta/10, 10 C)
@@ -101,12 +117,16 @@ def pairs(
     Args:
         betas, seeds: the axes.
         train_sigma2: C.
+        options: of the network, one value each.
         **settings: as `make_trial`, without an objective.
 
     Raises:
         BadInput: as `make_trial`, or too many trials.
     """
     _check_count(3 * len(betas) * len(seeds))
+    swept = [name for name, values in (options or {}).items() if len(values) > 1]
+    if swept:
+        raise BadInput(f"pairs take one value of option {swept[0]}")
     c = DEFAULT_SIGMA2 if train_sigma2 is None else train_sigma2
     return [
         make_trial(
@@ -114,6 +134,7 @@ def pairs(
             beta=_shifted(beta, decades),
             train_sigma2=_shifted(c, -decades),
             seed=seed,
+            options={name: value for name, (value,) in (options or {}).items()},
             **settings,
         )
         for seed in seeds

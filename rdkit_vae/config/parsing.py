@@ -1,32 +1,16 @@
-"""What a user types: betas, seeds, sigmas, checkpoints. Nothing heavy is imported."""
+"""What a user types: betas, seeds, checkpoints, options. Nothing heavy is imported."""
 
 import itertools
+import json
 import math
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import TypeVar
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.text import one_of, positive, shown, whole
+from rdkit_vae.text import positive, shown, whole
 
 T = TypeVar("T")
-
-# The interpretations by name, with their variance; `scoring.interpretations` holds their code.
-SIGMAS = {
-    "half": "1/2",
-    "beta-half": "beta/2 (beta x C where the model was trained with a constant variance C)",
-    "optimal": "sse/D per image and draw; looks at x, so not a density",
-    "shared": "mean sse/D of the train split, frozen",
-    "own": "the variance the model was trained with, where it has one",
-    "mixture": "log-uniform mixture over s in [1e-3, 1]; its closest single variance is sse/D",
-}
-# And those that are computed only where they are named.
-ON_REQUEST = {
-    "shared-oracle": "mean sse/D of the split that is scored; optimistic",
-    "mixture:A..B": "the mixture over s in [A, B]",
-    "constant:V": "any V > 0, in squared pixels",
-}
-CONSTANT, MIXTURE = "constant:", "mixture:"
 
 
 def parse_betas(text: str) -> tuple[float, ...]:
@@ -76,44 +60,6 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(whole(part, "seeds", least=0, most=2**32 - 1) for part in parts)
 
 
-def parse_sigma(text: str) -> str:
-    """Checks the name of an interpretation and returns it in canonical form.
-
-    Raises:
-        BadInput: the name is unknown, or a number in it is not positive, out of order, or so large
-            or small that a likelihood would overflow.
-    """
-    name = text.strip()
-    if name.startswith(CONSTANT):
-        return f"{CONSTANT}{_within(name.removeprefix(CONSTANT), name, 1e-200, 1e200)!r}"
-    if name.startswith(MIXTURE):
-        low, high = mixture_range(name)
-        return f"{MIXTURE}{low!r}..{high!r}"
-    return one_of(name, [*SIGMAS, *ON_REQUEST], "sigma")
-
-
-def mixture_range(name: str) -> tuple[float, float]:
-    """The A and B of `mixture:A..B`.
-
-    Raises:
-        BadInput: not two positive numbers, the smaller first.
-    """
-    first, dots, last = name.removeprefix(MIXTURE).partition("..")
-    if not dots:
-        raise BadInput(f"{name}: must be mixture:A..B, such as mixture:1e-3..1")
-    low, high = (_within(part, name, 1e-100, 1e100) for part in (first, last))
-    if low >= high:
-        raise BadInput(f"{name}: the range must run from the smaller to the larger number")
-    return low, high
-
-
-def _within(text: str, what: str, least: float, most: float) -> float:
-    value = positive(text, what)
-    if not least <= value <= most:
-        raise BadInput(f"{what}: must be within {least:g} and {most:g}, got {shown(text)}")
-    return value
-
-
 def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:
     """The epochs after which a checkpoint is written; the last epoch is always one.
 
@@ -132,6 +78,33 @@ def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:
         step = whole(text, "checkpoints: 'log', 'last', or every how many epochs", least=1)
         chosen = set(range(step, epochs, step))
     return tuple(sorted({epoch for epoch in chosen if epoch < epochs} | {epochs}))
+
+
+def parse_options(texts: Iterable[str]) -> dict[str, tuple[int | float | bool | str, ...]]:
+    """Reads options of a network, each `NAME=VALUE` or `NAME=VALUE,VALUE,...`, by name.
+
+    A value is a number, `true` or `false`, or else a text.
+
+    Raises:
+        BadInput: one of another form, or a name that is given twice.
+    """
+    options: dict[str, tuple[int | float | bool | str, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (equals and name.isidentifier() and values):
+            raise BadInput(f"option {shown(text)}: must be NAME=VALUE, such as width=64")
+        if name in options:
+            raise BadInput(f"option {name} is given twice; several values are NAME=VALUE,VALUE")
+        options[name] = merge_repeats(map(_option_value, values.split(",")))[0]
+    return options
+
+
+def _option_value(text: str) -> int | float | bool | str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float) else text
 
 
 def merge_repeats(values: Iterable[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:

@@ -11,14 +11,23 @@ from typing import Any
 
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
-from rdkit_vae.models import ARCHITECTURES, Shape
-from rdkit_vae.objectives.losses import OBJECTIVES, Setting
+from rdkit_vae.models import ARCHITECTURES, Shape, architecture_of, check_architecture
+from rdkit_vae.objectives.losses import OBJECTIVES, Setting, objective_name, objective_of
 from rdkit_vae.text import one_of
 
 SIGMA2_FLOOR = 1e-6
 DEFAULT_SIGMA2 = 0.5
 DEFAULT_PRECISION = "float32"
 TRAIN_IMAGES = ("matched", "all")
+MOST_DRAWS = 127
+Option = int | float | bool | str
+# Fields that older releases did not have, with the value that every trial then had. A trial with
+# this value has the same name in old and new releases, so the field is left out of its values.
+BEFORE_THE_FIELD: Mapping[str, Any] = {
+    "precision": "float32",
+    "protocol_revision": 1,
+    "options": {},
+}
 PRECISIONS: Mapping[str, str] = {
     "float32": "float32 throughout",
     "tf32": "float32 whose products are of 10 bits; CUDA only",
@@ -119,9 +128,10 @@ class Trial:
         dataset: name of a dataset, with its PATH where it takes one.
         data_sha256: fingerprint of its images; "" until the trial meets them.
         image_size: side that the images of a folder are resized to; None keeps theirs.
-        architecture: name of a network.
+        architecture: name of a network, or `package.module:factory` of your own.
+        options: of that network, by name; given as a mapping, held as sorted pairs.
         latents: L, dimensions of z.
-        objective: name of a training objective.
+        objective: name or alias of a training objective, or `package.module:loss` of your own.
         beta: weight of the rate, dimensionless.
         train_sigma2: the constant variance C in squared pixels; None where the objective has none.
         sigma2_floor: least value that a fitted variance takes, in squared pixels.
@@ -143,6 +153,7 @@ class Trial:
     data_sha256: str = ""
     image_size: int | None = None
     architecture: str = "conv"
+    options: tuple[tuple[str, Option], ...] = ()
     latents: int
     objective: str
     beta: float
@@ -161,8 +172,9 @@ class Trial:
 
     def __post_init__(self) -> None:
         source_of(self.dataset)
-        one_of(self.architecture, ARCHITECTURES, "architecture")
-        one_of(self.objective, OBJECTIVES, "objective")
+        check_architecture(self.architecture)
+        object.__setattr__(self, "options", _checked_options(self.options))
+        object.__setattr__(self, "objective", objective_name(self.objective))
         one_of(self.protocol, PROTOCOLS, "protocol")
         if not PROTOCOLS[self.protocol].revised:
             object.__setattr__(self, "protocol_revision", PROTOCOL_REVISION)
@@ -182,14 +194,16 @@ class Trial:
             number = isinstance(value, int | float) and 0 < value < math.inf
             check(name, value, number, "positive")
             object.__setattr__(self, name, float(value))  # 1 and 1.0 are the same trial
-        if ARCHITECTURES[self.architecture].normalises_batches and self.batch_size < 2:
+        network, objective = ARCHITECTURES.get(self.architecture), OBJECTIVES.get(self.objective)
+        if network and network.normalises_batches and self.batch_size < 2:
             raise BadInput(f"{self.architecture} normalises over batches: batch_size must be >= 2")
-        if (self.train_sigma2 is not None) != OBJECTIVES[self.objective].has_sigma2:
+        if objective and (self.train_sigma2 is not None) != objective.has_sigma2:
             wants = "needs a" if self.train_sigma2 is None else "has no constant"
             raise BadInput(f"objective {self.objective} {wants} train_sigma2")
         if self.checkpoints != tuple(sorted({*self.checkpoints, self.epochs})):
             raise BadInput(
-                f"checkpoints must rise and end at epoch {self.epochs}, got {self.checkpoints}"
+                "checkpoints must be increasing epochs, the last of them "
+                f"{self.epochs}, got {self.checkpoints}"
             )
 
     def setting(self, dims: int) -> Setting:
@@ -237,7 +251,7 @@ class Trial:
                 f"is more than the {n_images} training images"
             )
         smallest = self.batch_size if PROTOCOLS[self.protocol].drop_last else n_images // steps
-        if ARCHITECTURES[self.architecture].normalises_batches and smallest < 2:
+        if architecture_of(self.architecture).normalises_batches and smallest < 2:
             raise BadInput(
                 f"{self.architecture} normalises over batches: batch_size {self.batch_size} "
                 f"leaves a batch of one of {n_images} images; choose another"
@@ -250,14 +264,18 @@ class Trial:
         return -(-n_images // self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. Left out are those that are older than their names: the default
-        precision, and the first revision of a protocol."""
-        values = asdict(self) | {"checkpoints": list(self.checkpoints)}
-        if self.precision == DEFAULT_PRECISION:
-            del values["precision"]
-        if self.protocol_revision == 1 or not PROTOCOLS[self.protocol].revised:
-            del values["protocol_revision"]
-        return values
+        """Plain values for JSON, less those of `BEFORE_THE_FIELD`."""
+        values = asdict(self) | {
+            "checkpoints": list(self.checkpoints),
+            "options": dict(self.options),
+        }
+        if not PROTOCOLS[self.protocol].revised:  # it does what it always did
+            values["protocol_revision"] = BEFORE_THE_FIELD["protocol_revision"]
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in BEFORE_THE_FIELD or value != BEFORE_THE_FIELD[name]
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Trial":
@@ -267,7 +285,7 @@ class Trial:
             BadInput: missing, unknown or unusable entries.
         """
         known = {field.name for field in fields(cls)}
-        given = {"precision": DEFAULT_PRECISION, "protocol_revision": 1, **values}
+        given = {**BEFORE_THE_FIELD, **values}
         if given.keys() != known:
             odd = sorted(map(str, given.keys() ^ known))
             raise BadInput(f"not the configuration of a trial: {', '.join(odd)}")
@@ -280,7 +298,9 @@ class Trial:
     def run_id(self) -> str:
         """Readable, unique name: ends in a hash of the full configuration."""
         dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[-40:]
-        words = [dataset, self.architecture, self.objective, f"beta={self.beta:g}"]
+        words = [dataset, _plain(self.architecture)]
+        words += [_plain(f"{name}={value}") for name, value in self.options]
+        words += [_plain(self.objective), f"beta={self.beta:g}"]
         if self.train_sigma2 not in (None, DEFAULT_SIGMA2):
             words.append(f"C={self.train_sigma2:g}")
         if self.precision != DEFAULT_PRECISION:
@@ -301,10 +321,10 @@ class Trial:
         return self._hash_without("beta", "seed", "objective", "train_sigma2", "checkpoints")
 
     @cached_property
-    def kind(self) -> str:
-        """Names what can be trained in lockstep: trials alike but for beta, C, seed and objective,
-        of objectives that give their models the same parts."""
-        parts = OBJECTIVES[self.objective].variance or "none"
+    def pack_key(self) -> str:
+        """Names the trials that can train in one pack: those alike but for beta, C, seed and
+        objective, whose objectives give their models the same parts."""
+        parts = objective_of(self.objective).variance or "none"
         hashed = self._hash_without("beta", "seed", "objective", "train_sigma2")
         return f"{parts}-{hashed}"
 
@@ -312,14 +332,35 @@ class Trial:
         return _hash({key: value for key, value in self.to_dict().items() if key not in names})
 
 
-def check(name: str, value: object, holds: bool, want: str) -> None:
-    """Refuses a value that does not hold what it should.
+def check(name: str, value: object, valid: bool, must_be: str) -> None:
+    """Refuses a value that is not valid.
 
     Raises:
-        BadInput: it does not.
+        BadInput: it is not; the message says what it must be.
     """
-    if not holds:
-        raise BadInput(f"{name} must be {want}, got {value!r}")
+    if not valid:
+        raise BadInput(f"{name} must be {must_be}, got {value!r}")
+
+
+def _checked_options(options: Any) -> tuple[tuple[str, Option], ...]:
+    """Options as sorted pairs.
+
+    Raises:
+        BadInput: a name that is no identifier, or a value that is no finite number, truth value or
+            short text.
+    """
+    pairs = tuple(sorted(dict(options).items()))
+    for name, value in pairs:
+        check("an option's name", name, isinstance(name, str) and name.isidentifier(), "a name")
+        finite = isinstance(value, int | float) and abs(value) < math.inf
+        short = isinstance(value, str) and value.isprintable() and len(value) <= 60
+        check(f"option {name}", value, finite or short, "a number, true, false or a short text")
+    return pairs
+
+
+def _plain(text: str) -> str:
+    """As a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-")[-40:]
 
 
 def _hash(values: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 The network computes in float32, whatever it was trained in.
 """
 
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,9 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.forward import decode, encode, evaluating
 from rdkit_vae.evaluation.grey_levels import discretized_nll
-from rdkit_vae.evaluation.rate import split_rate
+from rdkit_vae.evaluation.rate import rate_terms_of
 from rdkit_vae.models.variance import variance_of
-from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
+from rdkit_vae.objectives.losses import kl_divergence, objective_of
 from rdkit_vae.scoring.statistics import Array, Statistics
 from rdkit_vae.training.inputs import augmentation_of, to_unit
 
@@ -57,6 +59,18 @@ def evaluate(
         return {
             split: _evaluate_split(model, images, split, trial, device, size) for split in SPLITS
         }
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What the last bits of a number depend on, besides configuration and seed."""
+    return {
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _images_at_once(trial: Trial, dims: int) -> int:
@@ -140,7 +154,7 @@ def _evaluate_split(
         dims=images.dims,
         levels=images.levels,
         own_sigma2=_own_sigma2(trial, torch.cat(variances).numpy() if variances else None),
-        split_of_rate=split_rate(mean, log_var, z),
+        rate_terms=rate_terms_of(mean, log_var, z),
     )
     statistics.check_finite(split)
     return statistics
@@ -150,7 +164,7 @@ def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
     """The variance of training: one number, but for an objective that trains one for each image."""
     if trained is None:
         return trial.train_sigma2
-    return trained if OBJECTIVES[trial.objective].per_image else float(trained.flat[0])
+    return trained if objective_of(trial.objective).per_image else float(trained.flat[0])
 
 
 def _measure(done: _Pass) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from rdkit_vae.scoring.statistics import RateSplit, standard_error
+from rdkit_vae.scoring.statistics import RateTerms, standard_error
 
 _AT_ONCE = 2**18  # densities that are held: what fits a cache
 _MOST_DRAWS = 2000  # at which log q(z) is taken; its cost is this times n
 
 
-def split_rate(mean: Tensor, log_var: Tensor, z: Tensor) -> RateSplit:
+def rate_terms_of(mean: Tensor, log_var: Tensor, z: Tensor) -> RateTerms:
     """Splits the rate of n images: R = I_q(x; z) + KL(q(z) || p(z)).
 
     q(z) = (1/n) sum_j q(z|x_j) is summed exactly over all n posteriors; the expectation over images
@@ -47,7 +47,7 @@ def split_rate(mean: Tensor, log_var: Tensor, z: Tensor) -> RateSplit:
         aggregate[start : start + rows] = log_q.logsumexp(dim=1) - math.log(n)
     information = (own - aggregate).cpu().numpy()  # (draws,)
     unit_rate = (mean.square() + log_var.expm1() - log_var).mean(dim=0) / 2
-    return RateSplit(
+    return RateTerms(
         unit_variance=mean.var(dim=0, correction=0).cpu().numpy(),
         unit_rate=unit_rate.cpu().numpy(),
         mutual_information=float(information.mean()),

@@ -14,14 +14,15 @@ _NARROWEST, _WIDEST = 64, 512
 class MLPVAE(nn.Module):
     """Two hidden layers in the encoder and in the decoder, SiLU, linear output.
 
-    The hidden layers are as wide as an image has values, within 64 and 512.
+    Unless a width is given, the hidden layers are as wide as an image has values, within 64 and
+    512.
     """
 
-    def __init__(self, shape: Shape, latents: int) -> None:
+    def __init__(self, shape: Shape, latents: int, width: int | None = None) -> None:
         super().__init__()
         self.shape = shape
         dims = math.prod(shape)
-        width = min(max(dims, _NARROWEST), _WIDEST)
+        width = width or min(max(dims, _NARROWEST), _WIDEST)
         self.encoder = _layers(dims, width, 2 * latents)
         self.decoder = _layers(latents, width, dims)
 

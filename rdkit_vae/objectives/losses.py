@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from rdkit_vae.errors import BadInput
+from rdkit_vae.system.imports import import_name, is_import_name
+from rdkit_vae.text import one_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -123,3 +127,59 @@ OBJECTIVES: Mapping[str, Objective] = {
         per_image=True,
     ),
 }
+
+# Names of the literature.
+ALIASES: Mapping[str, str] = {
+    "beta-vae": "constant",
+    "bs-vae": "optimal",
+    "sigma-vae": "optimal-batch",
+}
+_IMPORTED: dict[str, Objective] = {}
+
+
+def objective_name(name: str) -> str:
+    """The name under which an objective is registered; `package.module:loss` stays as it is.
+
+    Raises:
+        BadInput: an unknown name.
+    """
+    name = ALIASES.get(name, name)
+    return name if is_import_name(name) else one_of(name, [*OBJECTIVES, *ALIASES], "objective")
+
+
+def objective_of(name: str) -> Objective:
+    """The registry entry of an objective, or that of a user's own that `import_objective` made.
+
+    Raises:
+        BadInput: an unknown name, or the name of a user's own loss that was not imported: files
+            never choose which code runs.
+    """
+    name = objective_name(name)
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    if name not in _IMPORTED:
+        raise BadInput(
+            f"objective {name} is not a loss of rdvae; if you trust it, name it again: "
+            f"--objective {name}"
+        )
+    return _IMPORTED[name]
+
+
+def import_objective(name: str) -> None:
+    """Imports a loss that the user names; a registered name needs nothing.
+
+    `package.module:loss` names an `Objective`, or a function `loss(sse, kl, sigma2, setting)` as
+    `Objective.loss` describes it, without a decoder variance of its own.
+
+    Raises:
+        BadInput: it cannot be imported, or is neither.
+    """
+    name = objective_name(name)
+    if name in OBJECTIVES or name in _IMPORTED:
+        return
+    loss = import_name(name, "objective")
+    if not isinstance(loss, Objective):
+        if not callable(loss):
+            raise BadInput(f"objective {name}: it cannot be called as loss(sse, kl, sigma2, ...)")
+        loss = Objective(about="your own loss", loss=loss, per_image=True)
+    _IMPORTED[name] = loss

@@ -1,7 +1,7 @@
 """Lower bounds of log p(x) from stored statistics: the ELBO, and IWAE-K for K up to the draws.
 
-Any reading of the variance gives -log p(x|z) of shape (n, K), so the bounds take that, whatever
-likelihood it is of: continuous, discretised or dequantised.
+Any interpretation of the variance gives -log p(x|z) of shape (n, K), so the bounds take that,
+whatever likelihood it is of: continuous, discretised or dequantised.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.scoring.interpretations import Reading, dequantized_nll
+from rdkit_vae.scoring.scores import Interpreted, dequantized_nll
 from rdkit_vae.scoring.statistics import Array, standard_error
 from rdkit_vae.text import are, counted
 
@@ -98,82 +98,88 @@ class BoundScore:
     levels: int | None
 
 
-def likelihoods(reading: Reading, masses: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
-    """(n, K) -log p(x|z) by likelihood, as far as the reading has them.
+def likelihoods(
+    interpreted: Interpreted, masses: Mapping[str, Mapping[str, Array]]
+) -> dict[str, Array]:
+    """(n, K) -log p(x|z) by likelihood, as far as they are known.
 
     Args:
-        reading: of a density.
+        interpreted: a split under a density.
         masses: what `evaluate_discretized` gave, by split and interpretation. The dequantised
             likelihood is added where the discretised one is there.
 
     Raises:
         BadInput: the number of grey levels is not known.
     """
-    found = {CONTINUOUS: reading.nll}
-    mass, of = masses.get(reading.split, {}).get(reading.sigma), reading.statistics
+    nlls = {CONTINUOUS: interpreted.nll}
+    mass, measured = (
+        masses.get(interpreted.split, {}).get(interpreted.sigma),
+        interpreted.statistics,
+    )
     if mass is not None:
-        if of.levels is None:
+        if measured.levels is None:
             raise BadInput("the statistics do not say how many grey levels a pixel has")
-        found[DISCRETIZED] = mass
-        found[DEQUANTIZED] = dequantized_nll(of.sse, reading.sigma2, of.dims, of.levels)
-    return found
+        nlls[DISCRETIZED] = mass
+        nlls[DEQUANTIZED] = dequantized_nll(
+            measured.sse, interpreted.sigma2, measured.dims, measured.levels
+        )
+    return nlls
 
 
 def score_bounds(
-    readings: Iterable[Reading],
+    interpreted: Iterable[Interpreted],
     ks: Sequence[int] | None,
     masses: Mapping[str, Mapping[str, Array]],
 ) -> list[BoundScore]:
-    """The bounds of every reading under every likelihood that it has.
+    """The bounds of splits under normalised densities, by every likelihood that is known.
 
     Args:
-        readings: of normalised densities.
+        interpreted: splits under densities.
         ks: K of IWAE-K; None: the ELBO only.
         masses: as `likelihoods`.
 
     Raises:
-        BadInput: a reading that is no density, or more draws asked for than there are.
+        BadInput: an interpretation that is no density, or K beyond the posterior samples.
     """
     return [
-        _scored(reading, likelihood, bound)
-        for reading in readings
-        for likelihood, nll in likelihoods(_checked(reading, ks), masses).items()
-        for bound in _bounds(reading, nll, ks)
+        _scored(each, likelihood, bound)
+        for each in interpreted
+        for likelihood, nll in likelihoods(_checked(each, ks), masses).items()
+        for bound in _bounds(each, nll, ks)
     ]
 
 
-def _checked(reading: Reading, ks: Sequence[int] | None) -> Reading:
-    draws = reading.statistics.sse.shape[1]
-    if not reading.how.is_density:
-        raise BadInput(f"sigma {reading.sigma} is not a density: it bounds no likelihood")
+def _checked(interpreted: Interpreted, ks: Sequence[int] | None) -> Interpreted:
+    draws = interpreted.statistics.sse.shape[1]
+    if not interpreted.interpretation.is_density:
+        raise BadInput(f"sigma {interpreted.sigma} is not a density: it bounds no likelihood")
     for k in ks or ():
         if not 1 <= k <= draws:
-            raise BadInput(
-                f"K = {k}: {counted(draws, 'draw')} {are(draws)} stored, so K can be 1 to {draws}"
-            )
-    return reading
+            samples = counted(draws, "posterior sample")
+            raise BadInput(f"K = {k}: {samples} {are(draws)} stored, so K can be 1 to {draws}")
+    return interpreted
 
 
-def _bounds(reading: Reading, nll: Array, ks: Sequence[int] | None) -> list[Bound]:
-    of = reading.statistics
-    found = [elbo(nll, of.kl)]
+def _bounds(interpreted: Interpreted, nll: Array, ks: Sequence[int] | None) -> list[Bound]:
+    statistics = interpreted.statistics
+    bounds = [elbo(nll, statistics.kl)]
     if ks is not None:
-        every = iwae(nll, of.log_ratio)
-        found += [every[k - 1] for k in ks]
-    return found
+        every = iwae(nll, statistics.log_ratio)
+        bounds += [every[k - 1] for k in ks]
+    return bounds
 
 
-def _scored(reading: Reading, likelihood: str, bound: Bound) -> BoundScore:
-    of = reading.statistics
+def _scored(interpreted: Interpreted, likelihood: str, bound: Bound) -> BoundScore:
+    statistics = interpreted.statistics
     return BoundScore(
-        **reading.facts(),
+        **interpreted.facts(),
         likelihood=likelihood,
         bound="elbo" if bound.k is None else "iwae",
         k=bound.k,
         value=bound.value,
         value_se=bound.se,
-        bits_per_dim=-bound.value / (of.dims * math.log(2)),
-        levels=of.levels,
+        bits_per_dim=-bound.value / (statistics.dims * math.log(2)),
+        levels=statistics.levels,
     )
 
 

@@ -1,20 +1,23 @@
-"""The interpretations: what a checkpoint's likelihood is under each reading of its variance.
+"""The interpretations: which decoder variance a checkpoint's likelihood is computed with.
 
-One evaluation pass leaves `Statistics`; every number here follows from them by NumPy alone. All
-sums are float64, in nats per image. D is the number of values in an image, K of posterior draws.
+The one registry of them. Imports no NumPy, so that help texts and usage errors come at once.
+D is the number of values in an image, K that of posterior samples.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from rdkit_vae.config.parsing import CONSTANT, MIXTURE, mixture_range, parse_sigma
 from rdkit_vae.errors import BadInput
-from rdkit_vae.scoring.mixture import MIXTURE_S, mixture_nll
-from rdkit_vae.scoring.statistics import Array, Statistics, standard_error
+from rdkit_vae.text import one_of, positive, shown
+
+if TYPE_CHECKING:
+    from rdkit_vae.scoring.statistics import Array, Statistics
+
+MIXTURE_S = (1e-3, 1.0)  # s_min and s_max unless given, in pixels
+CONSTANT, MIXTURE = "constant:", "mixture:"  # begin the names of families
+ON_ITSELF = "optimistic: fitted on the images it scores"
 
 
 class Trained(Protocol):
@@ -34,47 +37,7 @@ class Trained(Protocol):
     def sigma2_floor(self) -> float: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """Rate, distortion and ELBO of one split under one interpretation.
-
-    Attributes:
-        split, sigma: what was scored, and how.
-        sigma2: the variance, squared pixels; its mean where it differs by image or draw.
-        s_min, s_max: range of the mixture, pixels; None where there is none.
-        is_density: whether p(x|z) is normalised, so that its ELBO bounds a log-likelihood.
-        caveat: what a reader must know before comparing it; "" if nothing.
-        rate, distortion, elbo: nats per image; elbo = -(rate + distortion).
-        rate_se, distortion_se, elbo_se: standard errors over images, given the fitted variance.
-            NaN for a single image.
-        mse, psnr: E[sse]/D and -10 log10 of it; no variance changes them.
-        bits_per_dim: -elbo / (D ln 2), of the density of x in [0, 1]^D.
-        floored: share of (image, draw) pairs whose fitted variance was raised to the floor.
-        sigma2_floor: that floor; None where nothing is fitted.
-        n_images, n_draws, dims: n, K and D.
-    """
-
-    split: str
-    sigma: str
-    sigma2: float
-    s_min: float | None
-    s_max: float | None
-    is_density: bool
-    caveat: str
-    rate: float
-    distortion: float
-    elbo: float
-    rate_se: float
-    distortion_se: float
-    elbo_se: float
-    mse: float
-    psnr: float
-    bits_per_dim: float
-    floored: float
-    sigma2_floor: float | None
-    n_images: int
-    n_draws: int
-    dims: int
+Sigma2 = Callable[["Statistics", Trained, "Statistics | None"], "Array | float | None"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,219 +45,167 @@ class Interpretation:
     """A registry entry.
 
     Attributes:
-        sigma2: the variance of a split's images, one number or (n, K), from its statistics, the
-            training and the statistics of the train split (None: not there). It gives None where
-            the interpretation does not apply to the model; NaN where there is no single variance.
+        about: the variance as a formula, for the user.
+        sigma2: the variance of a split's images, one number or (n, K), squared pixels, from its
+            statistics, the training and the statistics of the train split (None: not there). It
+            returns None where the interpretation does not apply to the model; NaN where there is no
+            single variance.
         fitted: the variance is fitted to images, so the floor applies.
         caveat: what a reader must know before comparing it.
         is_density: whether p(x|z) is normalised.
         scales: s_min and s_max of a mixture over scales, pixels, in place of a variance.
+        on_request: scored only where it is named.
     """
 
-    sigma2: Callable[[Statistics, Trained, Statistics | None], "Array | float | None"]
+    about: str
+    sigma2: Sigma2
     fitted: bool = False
     caveat: str = ""
     is_density: bool = True
     scales: tuple[float, float] | None = None
-
-    def nll(self, sse: Array, sigma2: "Array | float", dims: int) -> Array:
-        """-log p(x|z), nats, of the shape of sse."""
-        if self.scales:
-            return mixture_nll(sse, dims, self.scales)
-        return gaussian_nll(sse, sigma2, dims)
-
-
-_ON_ITSELF = "optimistic: fitted on the images it scores"
-
-
-def gaussian_nll(sse: Array, sigma2: "Array | float", dims: int) -> Array:
-    """-log N(x; mu, sigma2 I) = sse/(2 sigma2) + (D/2) log(2 pi sigma2), nats."""
-    return sse / (2 * sigma2) + dims / 2 * np.log(2 * np.pi * np.asarray(sigma2))
-
-
-def dequantized_nll(sse: Array, sigma2: "Array | float", dims: int, levels: int) -> Array:
-    """E_u of -log N(x + u; mu, sigma2 I), per volume of a bin, nats: a likelihood of pixels.
-
-    u is uniform over the bin of x, which is w = 1/(levels - 1) wide in every pixel. The expectation
-    is exact: u adds D w^2/12 to the squared error. It bounds from above the -log of the mass of
-    the bin (Theis et al. 2016, "A note on the evaluation of generative models", section 3.1).
-    """
-    width = 1 / (levels - 1)
-    return gaussian_nll(sse + dims * width**2 / 12, sigma2, dims) - dims * math.log(width)
-
-
-def _half(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
-    return 0.5
-
-
-def _beta_half(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
-    return trained.beta * (0.5 if trained.train_sigma2 is None else trained.train_sigma2)
-
-
-def _optimal(statistics: Statistics, trained: Trained, train: Statistics | None) -> Array:
-    return statistics.sse / statistics.dims
-
-
-def _shared(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
-    if train is None:
-        raise BadInput("sigma shared is fitted on the train split; its statistics are not there")
-    return float(train.sse.mean()) / train.dims
-
-
-def _shared_oracle(statistics: Statistics, trained: Trained, train: Statistics | None) -> float:
-    return float(statistics.sse.mean()) / statistics.dims
-
-
-def _own(
-    statistics: Statistics, trained: Trained, train: Statistics | None
-) -> "Array | float | None":
-    return statistics.own_sigma2
-
-
-def _mixture(scales: tuple[float, float]) -> Interpretation:
-    return Interpretation(sigma2=lambda *_: math.nan, scales=scales)
-
-
-INTERPRETATIONS: Mapping[str, Interpretation] = {
-    "half": Interpretation(sigma2=_half),
-    "beta-half": Interpretation(sigma2=_beta_half),
-    "optimal": Interpretation(
-        sigma2=_optimal, fitted=True, is_density=False, caveat="not a density: it looks at x"
-    ),
-    "shared": Interpretation(sigma2=_shared, fitted=True),
-    "own": Interpretation(sigma2=_own),
-    "mixture": _mixture(MIXTURE_S),
-    "shared-oracle": Interpretation(sigma2=_shared_oracle, fitted=True, caveat=_ON_ITSELF),
-}
-
-
-def interpretation(sigma: str) -> Interpretation:
-    """The entry for a name, `constant:V` and `mixture:A..B` included.
-
-    Raises:
-        BadInput: unknown name, or numbers that are not positive or out of order.
-    """
-    name = parse_sigma(sigma)
-    if name.startswith(CONSTANT):
-        value = float(name.removeprefix(CONSTANT))
-        return Interpretation(sigma2=lambda *_: value)
-    if name.startswith(MIXTURE):
-        return _mixture(mixture_range(name))
-    return INTERPRETATIONS[name]
+    on_request: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A split under one interpretation, image by image and draw by draw.
+class Family:
+    """Interpretations with numbers in their names, such as `constant:0.01`.
 
     Attributes:
-        split, sigma: what was read, and how.
-        how: the interpretation.
-        statistics: of the split.
-        sigma2: the variance, floor applied: one number or (n, K), squared pixels.
-        nll: (n, K) -log p(x|z), nats.
-        floored: share of pairs whose variance was raised to the floor.
+        form: how such a name is written.
+        about: the variance, for the user.
+        numbers: reads the numbers of a name (the text after the colon, and the whole name).
+        make: the interpretation of those numbers.
     """
 
-    split: str
-    sigma: str
-    how: Interpretation
-    statistics: Statistics
-    sigma2: "Array | float"
-    nll: Array
-    floored: float
-
-    def facts(self) -> dict[str, Any]:
-        """What every score of the reading says of it, by column."""
-        images, draws = self.statistics.sse.shape
-        fitted_on_itself = self.sigma == "shared" and self.split == "train"
-        return {
-            "split": self.split,
-            "sigma": self.sigma,
-            "sigma2": float(np.mean(self.sigma2)),
-            "s_min": self.how.scales[0] if self.how.scales else None,
-            "s_max": self.how.scales[1] if self.how.scales else None,
-            "is_density": self.how.is_density,
-            "caveat": _ON_ITSELF if fitted_on_itself else self.how.caveat,
-            "n_images": images,
-            "n_draws": draws,
-            "dims": self.statistics.dims,
-        }
+    form: str
+    about: str
+    numbers: Callable[[str, str], tuple[float, ...]]
+    make: Callable[..., Interpretation]
 
 
-def readings(
-    statistics: Mapping[str, Statistics], sigmas: Iterable[str], trained: Trained
-) -> list[Reading]:
-    """Reads every split under every interpretation that applies to the model.
+def _beta_half(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> float:
+    return trained.beta * (0.5 if trained.train_sigma2 is None else trained.train_sigma2)
 
-    Args:
-        statistics: by split; `shared` takes its variance from the one named `train`.
-        sigmas: names of interpretations; one that does not apply (`own` of a model without a
-            variance) gives nothing.
-        trained: the trial, or whatever else knows beta, variance and floor.
+
+def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> float:
+    if train is None:
+        raise BadInput("sigma shared is fitted on the train split; its statistics are missing")
+    return float(train.sse.mean()) / train.dims
+
+
+def _mixture(low: float, high: float) -> Interpretation:
+    return Interpretation(
+        about=f"log-uniform mixture over s in [{low:g}, {high:g}]; its closest single variance is "
+        "sse/D",
+        sigma2=lambda *_: math.nan,
+        scales=(low, high),
+    )
+
+
+def _constant(value: float) -> Interpretation:
+    return Interpretation(about=f"{value:g}", sigma2=lambda *_: value)
+
+
+INTERPRETATIONS: Mapping[str, Interpretation] = {
+    "half": Interpretation(about="1/2", sigma2=lambda *_: 0.5),
+    "beta-half": Interpretation(
+        about="beta/2 (beta x C where the model was trained with a constant variance C)",
+        sigma2=_beta_half,
+    ),
+    "optimal": Interpretation(
+        about="sse/D of each image and posterior sample; it looks at x, so it is no density",
+        sigma2=lambda statistics, *_: statistics.sse / statistics.dims,
+        fitted=True,
+        is_density=False,
+        caveat="not a density: it looks at x",
+    ),
+    "shared": Interpretation(
+        about="mean sse/D of the train split, frozen", sigma2=_shared, fitted=True
+    ),
+    "own": Interpretation(
+        about="the variance that the model was trained with, where it has one",
+        sigma2=lambda statistics, *_: statistics.own_sigma2,
+    ),
+    "mixture": _mixture(*MIXTURE_S),
+    "shared-oracle": Interpretation(
+        about="mean sse/D of the split that is scored; optimistic",
+        sigma2=lambda statistics, *_: float(statistics.sse.mean()) / statistics.dims,
+        fitted=True,
+        caveat=ON_ITSELF,
+        on_request=True,
+    ),
+}
+SIGMAS = tuple(name for name, entry in INTERPRETATIONS.items() if not entry.on_request)
+
+
+def _constant_numbers(text: str, name: str) -> tuple[float]:
+    return (_number(text, name, 1e-200, 1e200),)
+
+
+def _mixture_numbers(text: str, name: str) -> tuple[float, float]:
+    first, dots, last = text.partition("..")
+    if not dots:
+        raise BadInput(f"{name}: must be mixture:A..B, such as mixture:1e-3..1")
+    low, high = (_number(part, name, 1e-100, 1e100) for part in (first, last))
+    if low >= high:
+        raise BadInput(f"{name}: the range must run from the smaller to the larger number")
+    return low, high
+
+
+FAMILIES: Mapping[str, Family] = {
+    "mixture": Family(
+        form="mixture:A..B",
+        about="the mixture over s in [A, B]",
+        numbers=_mixture_numbers,
+        make=_mixture,
+    ),
+    "constant": Family(
+        form="constant:V",
+        about="any V > 0, in squared pixels",
+        numbers=_constant_numbers,
+        make=_constant,
+    ),
+}
+
+
+def described() -> dict[str, str]:
+    """Every interpretation, families included, with its variance in words."""
+    families = {family.form: family.about for family in FAMILIES.values()}
+    return {name: entry.about for name, entry in INTERPRETATIONS.items()} | families
+
+
+def parse_sigma(text: str) -> str:
+    """Checks the name of an interpretation and returns it in canonical form.
 
     Raises:
-        BadInput: unknown interpretation, or `shared` without statistics of the train split.
-        NotFinite: a number of the statistics is not finite.
+        BadInput: the name is unknown, or a number in it is not positive, out of order, or so large
+            or small that a likelihood would overflow.
     """
-    for split, measured in statistics.items():
-        measured.check_finite(split)
-    names = list(sigmas)
-    train = statistics.get("train")
-    found = (
-        _read(split, sigma, measured, trained, train)
-        for split, measured in statistics.items()
-        for sigma in names
-    )
-    return [reading for reading in found if reading is not None]
+    name = text.strip()
+    family, colon, numbers = name.partition(":")
+    if colon and family in FAMILIES:
+        return f"{family}:{'..'.join(map(repr, FAMILIES[family].numbers(numbers, name)))}"
+    if name not in INTERPRETATIONS:
+        one_of(name, described(), "sigma")
+        raise BadInput(f"sigma {name}: write a number in the place of each capital letter")
+    return name
 
 
-def _read(
-    split: str, sigma: str, statistics: Statistics, trained: Trained, train: Statistics | None
-) -> Reading | None:
-    how, floor = interpretation(sigma), trained.sigma2_floor
-    raw = how.sigma2(statistics, trained, train)
-    if raw is None:
-        return None
-    sigma2 = np.maximum(raw, floor) if how.fitted else raw
-    return Reading(
-        split=split,
-        sigma=parse_sigma(sigma),
-        how=how,
-        statistics=statistics,
-        sigma2=sigma2,
-        nll=how.nll(statistics.sse, sigma2, statistics.dims),
-        floored=float(np.mean(np.asarray(raw) < floor)) if how.fitted else 0.0,
-    )
+def interpretation(sigma: str) -> Interpretation:
+    """The entry for a name, those of families included.
 
-
-def score(
-    statistics: Mapping[str, Statistics], sigmas: Iterable[str], trained: Trained
-) -> list[Score]:
-    """Scores every split under every interpretation that applies to the model.
-
-    Args and errors are those of `readings`.
+    Raises:
+        BadInput: as `parse_sigma`.
     """
-    return [score_reading(reading, trained) for reading in readings(statistics, sigmas, trained)]
+    name = parse_sigma(sigma)
+    family, colon, numbers = name.partition(":")
+    if colon:
+        return FAMILIES[family].make(*FAMILIES[family].numbers(numbers, name))
+    return INTERPRETATIONS[name]
 
 
-def score_reading(reading: Reading, trained: Trained) -> Score:
-    """The score of one reading, averaged over images and draws."""
-    statistics = reading.statistics
-    distortion = reading.nll.mean(axis=1)  # (n,): each image's mean over its draws
-    rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims
-    elbo = -(rate + float(distortion.mean()))
-    return Score(
-        **reading.facts(),
-        rate=rate,
-        distortion=float(distortion.mean()),
-        elbo=elbo,
-        rate_se=standard_error(statistics.kl),
-        distortion_se=standard_error(distortion),
-        elbo_se=standard_error(statistics.kl + distortion),
-        mse=mse,
-        psnr=math.inf if mse == 0 else -10 * math.log10(mse),
-        bits_per_dim=-elbo / (statistics.dims * math.log(2)),
-        floored=reading.floored,
-        sigma2_floor=trained.sigma2_floor if reading.how.fitted else None,
-    )
+def _number(text: str, what: str, least: float, most: float) -> float:
+    value = positive(text, what)
+    if not least <= value <= most:
+        raise BadInput(f"{what}: must be within {least:g} and {most:g}, got {shown(text)}")
+    return value

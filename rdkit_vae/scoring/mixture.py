@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from rdkit_vae.scoring.interpretations import MIXTURE_S
+
 Array = npt.NDArray[np.float64]
 
-MIXTURE_S = (1e-3, 1.0)  # s_min and s_max unless given, in pixels
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 

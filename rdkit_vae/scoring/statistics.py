@@ -14,7 +14,7 @@ ACTIVE = 0.01  # least variance over images of the posterior mean of an active u
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateSplit:
+class RateTerms:
     """Where the rate goes: by unit, and into information about x and mismatch with the prior.
 
     R = I_q(x; z) + KL(q(z) || p(z)), where q(z) is the mean of the posteriors of the n images
@@ -56,7 +56,7 @@ class Statistics:
         levels: grey levels of a pixel; None where that is not known.
         own_sigma2: the variance that the model was trained with, squared pixels: one number, or
             (n, K) where it depends on z; None: it has none.
-        split_of_rate: where the rate goes; None where that was not measured.
+        rate_terms: where the rate goes; None where that was not measured.
     """
 
     image: npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ class Statistics:
     dims: int
     levels: int | None = None
     own_sigma2: "float | Array | None" = None
-    split_of_rate: RateSplit | None = None
+    rate_terms: RateTerms | None = None
 
     def __post_init__(self) -> None:
         if self.sse.ndim != 2 or 0 in self.sse.shape:
@@ -104,9 +104,9 @@ class Statistics:
         }
         if self.own_sigma2 is not None:
             numbers["own_sigma2"] = self.own_sigma2
-        if self.split_of_rate is not None:
-            numbers["unit_variance"] = self.split_of_rate.unit_variance
-            numbers["mutual_information"] = self.split_of_rate.mutual_information
+        if self.rate_terms is not None:
+            numbers["unit_variance"] = self.rate_terms.unit_variance
+            numbers["mutual_information"] = self.rate_terms.mutual_information
         return {name: np.atleast_1d(values) for name, values in numbers.items()}
 
 

@@ -18,11 +18,12 @@ from rdkit_vae.models import Shape
 from rdkit_vae.store.paths import code_version
 from rdkit_vae.store.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
 from rdkit_vae.system.files import write_atomic
-from rdkit_vae.training.state import MOMENTS, Training, build_model
+from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 
 _FORMAT, _VERSION = "rdvae-checkpoint", 2  # in version 1 checkpoints held the optimiser too
+_MOST_OPTIONS = 100
 _AGAIN = (
-    "train it again with the same sweep command, or mend its sweep: rdvae verify FOLDER --repair"
+    "train it again with the same sweep command, or repair its sweep: rdvae verify FOLDER --repair"
 )
 _OURS = "give one that rdvae sweep wrote: runs/NAME/checkpoints/RUN/epoch=NNNNN.pt"
 
@@ -67,15 +68,22 @@ def save_checkpoint(path: Path, training: Training) -> str:
 
     The bytes are a function of the training alone, so equal trainings make equal files.
     """
-    return _save(path, training, training.snapshot())
+    data = checkpoint_bytes(training)
+    write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
-def save_resume_file(path: Path, training: Training) -> str:
+def save_resume_file(path: Path, training: Training) -> None:
     """Writes what it takes to continue a training bit for bit: the optimiser's state as well."""
-    return _save(path, training, training.state())
+    write_atomic(path, _encoded(training, training.state()))
 
 
-def _save(path: Path, training: Training, state: dict[str, Any]) -> str:
+def checkpoint_bytes(training: Training) -> bytes:
+    """The bytes that `save_checkpoint` writes."""
+    return _encoded(training, training.snapshot())
+
+
+def _encoded(training: Training, state: dict[str, Any]) -> bytes:
     images: Images = training.images
     content = {
         "format": _FORMAT,
@@ -88,9 +96,7 @@ def _save(path: Path, training: Training, state: dict[str, Any]) -> str:
     }
     buffer = io.BytesIO()
     torch.save(_portable(content), buffer)
-    data = buffer.getvalue()
-    write_atomic(path, data)
-    return hashlib.sha256(data).hexdigest()
+    return buffer.getvalue()
 
 
 def _portable(value: Any) -> Any:
@@ -169,8 +175,7 @@ def _checked(file: TorchFile) -> Checkpoint:
     for name in ("epoch", "step"):
         _check(content[name], name, type(content[name]) is int and content[name] >= 0)
     _check(content["loss"], "loss", type(content["loss"]) is float)
-    with torch.device("meta"):  # the shapes, without the numbers
-        model = build_model(trial, shape)
+    model = build_skeleton(trial, shape)
     weights = content["model"]
     _check_tensors(weights, model.state_dict(), f"the weights of {trial.architecture}")
     state = {name: content[name] for name in ("epoch", "step", "loss")}
@@ -200,6 +205,8 @@ def _trial_of(values: Any) -> Trial:
     for name, value in values.items():
         if name == "checkpoints":
             _check(value, name, type(value) is list and all(type(epoch) is int for epoch in value))
+        elif name == "options":
+            _check(value, name, isinstance(value, dict) and len(value) <= _MOST_OPTIONS)
         else:
             _check(value, str(name), isinstance(value, str | int | float | None))
     return Trial.from_dict(values)

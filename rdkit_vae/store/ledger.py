@@ -1,24 +1,21 @@
 """What the results of a sweep say of its trials: which have ended, how, and why."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, Newer
-from rdkit_vae.store.paths import CRASHED, DIVERGED, OK, Sweep, failed_rows
+from rdkit_vae.store.evaluations import Row, failed_rows
+from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
+from rdkit_vae.store.schema import Status
 from rdkit_vae.system.files import claimed
-
-LEFT = "left"  # beside the statuses of results: not ended yet
-FAILED = (DIVERGED, CRASHED)
 
 
 @dataclass(frozen=True)
 class State:
-    """How a trial stands: `ok`, `diverged`, `crashed` or `left`, and why it failed."""
+    """How a trial stands, and why it failed if it did."""
 
-    status: str
+    status: Status
     reason: str = ""
 
 
@@ -29,24 +26,24 @@ def state_of(sweep: Sweep, run_id: str) -> State:
         BadData: its results cannot be read; to run it again would be to lose them.
     """
     path = sweep.results(run_id)
+    if not path.exists():
+        return State(Status.LEFT)
     try:
-        if not path.exists():
-            return State(LEFT)
-        table = read_results(path, ("status", "reason", "epoch", "epochs"))
+        rows = read_results(path, ("status", "reason", "epoch", "epochs")).to_pylist()
     except Newer:
         raise
     except BadData as error:
-        error.add_note(f"mend it: rdvae verify --repair {sweep.root}")
+        error.add_note(f"to repair it: rdvae verify --repair {sweep.root}")
         raise
-    rows = table.to_pylist()
     for row in rows:
-        if row["status"] in FAILED:
-            return State(row["status"], row["reason"] or "")
-    return State(OK if any(row["epoch"] == row["epochs"] for row in rows) else LEFT)
+        if row["status"] in (Status.DIVERGED, Status.CRASHED):
+            return State(Status(row["status"]), row["reason"] or "")
+    ended = any(row["epoch"] == row["epochs"] for row in rows)
+    return State(Status.OK if ended else Status.LEFT)
 
 
-def rows_of(sweep: Sweep, run_id: str) -> list[dict[str, Any]]:
-    """The rows of a trial's checkpoints, none of its failure.
+def rows_of(sweep: Sweep, run_id: str) -> list[Row]:
+    """The rows of a trial's checkpoints, without those of a failure.
 
     Raises:
         BadData: its results are damaged.
@@ -54,15 +51,15 @@ def rows_of(sweep: Sweep, run_id: str) -> list[dict[str, Any]]:
     path = sweep.results(run_id)
     if not path.exists():
         return []
-    return [row for row in read_results(path).to_pylist() if row["status"] == OK]
+    return [row for row in read_results(path).to_pylist() if row["status"] == Status.OK]
 
 
 def record_crash(sweep: Sweep, trial: Trial, reason: str) -> None:
     """Adds rows of status `crashed` to what a trial had reached, unless it has ended since."""
     with claimed(sweep.claims, [trial.run_id]) as mine:
-        if not mine or state_of(sweep, trial.run_id).status not in (LEFT, CRASHED):
+        if not mine or state_of(sweep, trial.run_id).status not in (Status.LEFT, Status.CRASHED):
             return
         rows = rows_of(sweep, trial.run_id)
         at = {name: max((row[name] for row in rows), default=0) for name in ("epoch", "step")}
-        rows += failed_rows(trial, list(SIGMAS), **at, status=CRASHED, reason=reason)
+        rows += failed_rows(trial, **at, status=Status.CRASHED, reason=reason)
         write_results(sweep.results(trial.run_id), rows, {"trial": trial.to_dict()})

@@ -1,4 +1,4 @@
-"""What runs/ holds: the paths of a sweep, and the rows of its results.
+"""What runs/ holds: the paths of a sweep.
 
     <sweep>/sweep.json                                what was asked
     <sweep>/results/<run_id>.parquet                  a row per checkpoint, split, interpretation
@@ -11,30 +11,20 @@
     <sweep>/lock, claims, partial/                    of the processes at work
 
 Checkpoint, then statistics, then results: a checkpoint counts once the results name its SHA-256.
-
-Never imports torch, so that results and statistics are read in a moment.
 """
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rdkit_vae import __version__
-from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData
-from rdkit_vae.scoring.bounds import BoundScore
-from rdkit_vae.scoring.interpretations import Score
-from rdkit_vae.scoring.statistics import RateSplit, Statistics
 from rdkit_vae.system.files import SWEEP_FILE, read_json
 from rdkit_vae.text import is_plain_name, shown
 
-OK, DIVERGED, CRASHED = "ok", "diverged", "crashed"  # the statuses of rows
 _LONGEST = 1000  # letters of a folder's name that is taken from a file
-STOPPED = "stopped"  # of a trial that goes on when its sweep is run again; never in a row
 
 
 @dataclass(frozen=True)
@@ -148,71 +138,6 @@ def code_version() -> str:
     return f"{__version__}+{digest.hexdigest()[:10]}"
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def result_rows(
-    trial: Trial,
-    scores: Iterable[Score],
-    statistics: Mapping[str, Statistics],
-    *,
-    epoch: int,
-    step: int,
-    checkpoint_sha256: str,
-) -> list[dict[str, Any]]:
-    """The rows of one checkpoint that was scored, from the statistics of its splits."""
-    base = _identity(trial, epoch, step, OK)
-    base |= {"checkpoint_sha256": checkpoint_sha256, "reason": ""}
-    splits = {split: _rate_columns(found.split_of_rate) for split, found in statistics.items()}
-    return [base | asdict(score) | splits[score.split] for score in scores]
-
-
-def bound_rows(
-    trial: Trial,
-    scores: Iterable[BoundScore],
-    *,
-    epoch: int,
-    step: int,
-    checkpoint_sha256: str,
-) -> list[dict[str, Any]]:
-    """The bounds of one checkpoint, with what every row says of it."""
-    base = _identity(trial, epoch, step, OK) | {"checkpoint_sha256": checkpoint_sha256}
-    return [base | asdict(score) for score in scores]
-
-
-def _rate_columns(split: RateSplit | None) -> dict[str, Any]:
-    names = ("mutual_information", "mutual_information_se", "marginal_kl", "active_units")
-    return {} if split is None else {name: getattr(split, name) for name in names}
-
-
-def failed_rows(
-    trial: Trial, sigmas: Sequence[str], *, epoch: int, step: int, status: str, reason: str
-) -> list[dict[str, Any]]:
-    """The rows of a trial that diverged or crashed: identity, status and why, no numbers."""
-    base = _identity(trial, epoch, step, status) | {"reason": reason}
-    return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in sigmas]
-
-
-def _identity(trial: Trial, epoch: int, step: int, status: str) -> dict[str, Any]:
-    """What every row says of its trial and checkpoint."""
-    return {
-        "run_id": trial.run_id,
-        "curve": trial.curve,
-        "setup": trial.setup,
-        "dataset": trial.dataset,
-        "architecture": trial.architecture,
-        "latents": trial.latents,
-        "objective": trial.objective,
-        "beta": trial.beta,
-        "train_sigma2": trial.train_sigma2,
-        "seed": trial.seed,
-        "protocol": trial.protocol,
-        "epoch": epoch,
-        "epochs": trial.epochs,
-        "step": step,
-        "status": status,
-        "code_version": code_version(),
-        "created_at": now(),
-    }

@@ -1,33 +1,23 @@
-"""The Parquet files: results, bounds and statistics; written whole, checked when read.
-
-Never imports torch, so that results and statistics are read in a moment.
-"""
+"""Files of results and of bounds: written whole, checked when read. Never imports torch."""
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.scoring.statistics import RateSplit, Statistics
 from rdkit_vae.store.schema import BOUNDS, COLUMNS, Column
 from rdkit_vae.store.tables import (
     about_of,
     encoded,
     file_metadata,
     read_table,
-    write_table,
 )
 from rdkit_vae.system.files import Write, write_atomic
 from rdkit_vae.text import is_plain_name, shown
 
 RESULTS_KIND, BOUNDS_KIND = b"rdvae-results", b"rdvae-bounds"
-STATISTICS_KIND = b"rdvae-statistics"
 _FEW_ROWS = 200
 
 
@@ -154,99 +144,3 @@ def _setup_of(table: Any, path: Path) -> str | None:
         return None if trial is None else Trial.from_dict(trial).setup
     except (BadInput, AttributeError) as error:
         raise BadData(f"{path}: damaged ({error})") from error
-
-
-def write_statistics(
-    path: Path, statistics: Mapping[str, Statistics], about: Mapping[str, Any]
-) -> None:
-    """Writes the statistics of one checkpoint: a row per split, image and draw."""
-    import pyarrow as pa
-
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("split", "image", "draw", "kl", "sse", "log_ratio")
-    }
-    for split, measured in statistics.items():
-        n, k = measured.sse.shape
-        columns["split"].append(np.full(n * k, split))
-        columns["image"].append(np.repeat(measured.image, k))
-        columns["draw"].append(np.tile(np.arange(k), n))
-        columns["kl"].append(np.repeat(measured.kl, k))
-        columns["sse"].append(measured.sse.ravel())
-        columns["log_ratio"].append(measured.log_ratio.ravel())
-        if isinstance(measured.own_sigma2, np.ndarray):
-            columns.setdefault("own_sigma2", []).append(measured.own_sigma2.ravel())
-    splits = {split: _facts_of(measured) for split, measured in statistics.items()}
-    facts = {**about, "splits": splits}
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    table = pa.table(arrays).replace_schema_metadata(file_metadata(STATISTICS_KIND, facts))
-    write_table(path, table)
-
-
-def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
-    """Reads what `write_statistics` wrote: the statistics by split, and `about`.
-
-    Raises:
-        BadData: damaged, not rdvae's, or of a newer schema.
-    """
-    table = read_table(path, STATISTICS_KIND)
-    about = about_of(table)
-    try:
-        columns = {name: table[name].to_numpy() for name in table.column_names}
-        splits = about.get("splits") or _splits_of_schema_1(about)
-        statistics = {
-            split: _statistics_of(columns, split, facts) for split, facts in splits.items()
-        }
-    except Exception as error:  # what is wrong with a column shows itself in many ways
-        raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
-    return statistics, about
-
-
-def _facts_of(measured: Statistics) -> dict[str, Any]:
-    """What is not a number per image and draw."""
-    split, own = measured.split_of_rate, measured.own_sigma2
-    return {
-        "dims": measured.dims,
-        "levels": measured.levels,
-        "own_sigma2": None if isinstance(own, np.ndarray) else own,
-        "split_of_rate": split and {k: np.asarray(v).tolist() for k, v in asdict(split).items()},
-    }
-
-
-def _splits_of_schema_1(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    unknown = {"levels": None, "split_of_rate": None}
-    return {
-        split: {"dims": dims, "own_sigma2": about["own_sigma2"][split], **unknown}
-        for split, dims in about["dims"].items()
-    }
-
-
-def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]) -> Statistics:
-    rows = np.flatnonzero(columns["split"] == split)
-    draws = int(columns["draw"][rows].max()) + 1
-    shape = (len(rows) // draws, draws)
-    dims, levels = facts["dims"], facts["levels"]
-    rate, own = facts["split_of_rate"], facts["own_sigma2"]
-    if type(dims) is not int or not 0 < dims < 2**40:
-        raise ValueError(f"dims is {dims!r}"[:60])
-    if levels is not None and (type(levels) is not int or levels < 2):
-        raise ValueError(f"levels is {levels!r}"[:60])
-    if own is not None and (not isinstance(own, int | float) or not 0 < own < math.inf):
-        raise ValueError(f"own_sigma2 is {own!r}"[:60])
-
-    def of(name: str) -> Any:
-        return np.asarray(columns[name][rows], np.float64).reshape(shape)
-
-    return Statistics(
-        image=np.asarray(columns["image"][rows], np.int64).reshape(shape)[:, 0],
-        kl=of("kl")[:, 0],
-        sse=of("sse"),
-        log_ratio=of("log_ratio"),
-        dims=dims,
-        levels=levels,
-        own_sigma2=of("own_sigma2") if "own_sigma2" in columns else own,
-        split_of_rate=rate and RateSplit(**{k: _numbers(v) for k, v in rate.items()}),
-    )
-
-
-def _numbers(value: Any) -> Any:
-    return np.array(value, np.float64) if isinstance(value, list) else float(value)

@@ -2,8 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 SCHEMA = 3
+
+
+class Status(StrEnum):
+    """How a trial ended, or that it has not. Only the first three occur in rows."""
+
+    OK = "ok"
+    DIVERGED = "diverged"
+    CRASHED = "crashed"
+    STOPPED = "stopped"  # by an interrupt; it goes on when its sweep is run again
+    LEFT = "left"  # not ended yet
+    DAMAGED = "damaged"  # its results cannot be read
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial ended without its last checkpoint."""
+        return self in (Status.DIVERGED, Status.CRASHED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.sweep.footprint import bytes_of, evaluated, groups_that_fit
+from rdkit_vae.sweep.footprint import bytes_of, evaluated, packs_that_fit
 from rdkit_vae.sweep.pace import Pace, seconds_until_done
+from rdkit_vae.sweep.plan import Plan
 from rdkit_vae.training.state import Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 _SECONDS = 2.0  # of training steps that are timed
 _WARM_UP = 5  # steps before them
@@ -30,42 +30,40 @@ class Estimate:
     bytes: float
 
 
-def estimate(
-    trials: Sequence[Trial], images: Images, *, jobs: int, pack: int, device: str
-) -> Estimate:
+def estimate(plan: Plan, left: Sequence[Trial]) -> Estimate:
     """Times a few steps and a small evaluation of the first trial, and extrapolates to all.
 
     Args:
-        trials: those to run.
-        images: their dataset.
-        jobs, pack: processes, and trials that each trains at once.
-        device: of every process.
+        plan: the sweep.
+        left: its trials to run.
     """
     torch.set_num_threads(1)
-    trial = replace(trials[0], beta=1.0, learning_rate=1e-9)  # as fast, and never diverges
-    group = groups_that_fit(min(pack, len(trials)) * [trial], images, device, jobs)[0]
-    together = [Training(each, images, device) for each in group]
-    training = together[0]
-    per_step = _seconds_per_step(Group(together)) / len(together)
+    images, device, jobs = plan.images, plan.device, plan.jobs
+    trial = replace(left[0], beta=1.0, learning_rate=1e-9)  # as fast, and never diverges
+    size = min(plan.pack_size(left), len(left))
+    pack = packs_that_fit(size * [trial], images, device, jobs)[0]
+    members = [Training(each, images, device) for each in pack]
+    training = members[0]
+    per_step = _seconds_per_step(Pack(members)) / len(members)
     pace = Pace(
         epoch=training.steps_per_epoch * per_step,
         checkpoint=seconds_per_checkpoint(training, device),
-        together=len(together),
+        pack_size=len(members),
     )
-    groups = math.ceil(len(trials) / pace.together)
-    per_group = pace.seconds(trial) * len(trials) / groups
-    seconds = _START_UP + seconds_until_done([], groups, per_group, jobs)
-    return Estimate(seconds=seconds, bytes=len(trials) * bytes_of(training))
+    packs = math.ceil(len(left) / pace.pack_size)
+    per_pack = pace.seconds(trial) * len(left) / packs
+    seconds = _START_UP + seconds_until_done([], packs, per_pack, jobs)
+    return Estimate(seconds=seconds, bytes=len(left) * bytes_of(training))
 
 
-def _seconds_per_step(group: Group) -> float:
-    """Of one step of the whole group."""
+def _seconds_per_step(pack: Pack) -> float:
+    """Of one step of the whole pack."""
     for _ in range(_WARM_UP):
-        group.run_epoch(stop=lambda: True)  # the first steps also set things up
-    first, start = group.members[0], time.perf_counter()
+        pack.run_epoch(stop=lambda: True)  # the first steps also set things up
+    first, start = pack.members[0], time.perf_counter()
     before, until = first.step, start + _SECONDS
     while time.perf_counter() < until:
-        group.run_epoch(stop=lambda: time.perf_counter() > until)
+        pack.run_epoch(stop=lambda: time.perf_counter() > until)
     return (time.perf_counter() - start) / (first.step - before)
 
 

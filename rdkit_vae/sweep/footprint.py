@@ -11,13 +11,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.evaluation.evaluate import SPLITS, evaluated_images
+from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.training.networks import LossTerms, is_stacked
 from rdkit_vae.training.state import Training, build_model
 
 _BYTES_PER_DRAW = 20  # of a statistics file, compressed
 _COPIES = 6  # of a weight: itself, gradient, two moments; the last finite one, and the next
-_HELD_ON_CPU = 2**29  # bytes that a group may take; more trials are no quicker then
-_HELD_ON_GPU = 0.8  # of the memory that is free
+_MOST_ON_CPU = 2**29  # bytes that a pack may take; more trials are no quicker then
+_SHARE_OF_GPU = 0.8  # of the memory that is free
 
 
 def bytes_of(training: Training) -> float:
@@ -38,34 +39,33 @@ def _bytes_of_weights(training: Training) -> int:
     return weights.tell()
 
 
-def groups_that_fit(
+def packs_that_fit(
     trials: Sequence[Trial], images: Images, device: str, jobs: int = 1
 ) -> list[list[Trial]]:
-    """Parts trials of one kind into groups, as equal as can be, whose training fits the memory.
+    """Divides trials into packs, as equal as possible, whose training fits the memory.
 
-    On a CPU a group gains nothing where its networks are not stacked: there each is by itself.
+    On a CPU a pack gains nothing where its networks are not stacked: there each is by itself.
 
     Args:
-        trials, images: to be trained.
+        trials: of one `Trial.pack_key`.
+        images: to train on.
         device: a torch device.
         jobs: processes that share the device.
     """
-    with torch.device("meta"):
-        model = build_model(trials[0], images.shape)
-    stacked, on_gpu = is_stacked(trials[0], model, torch.device(device)), device != "cpu"
-    if not stacked and not on_gpu:  # one after the other, and each by itself
+    stacked = is_stacked(trials[0], images.shape, torch.device(device))
+    if not stacked and device == "cpu":
         return [[trial] for trial in trials]
     state, activations = bytes_in_training(trials[0], images)
     if stacked:
         state, activations = state + activations, 0
-    free = float(_HELD_ON_CPU)
-    if on_gpu:
-        gc.collect()  # what the groups before held
+    free = float(_MOST_ON_CPU)
+    if device != "cpu":
+        gc.collect()  # what the packs before this one occupied
         torch.cuda.empty_cache()
-        free = _HELD_ON_GPU * torch.cuda.mem_get_info(device)[0] / jobs
+        free = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0] / jobs
     most = max(1, int((free - activations) // state))
-    groups = -(-len(trials) // most)
-    return [list(trials[start::groups]) for start in range(groups)]
+    packs = -(-len(trials) // most)
+    return [list(trials[start::packs]) for start in range(packs)]
 
 
 def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
@@ -81,7 +81,8 @@ def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
         kept += tensor.nbytes
         return tensor
 
-    with torch.device("meta"):
+    own = trial.architecture not in ARCHITECTURES
+    with torch.device("cpu" if own else "meta"):
         network = LossTerms(build_model(trial, images.shape))
         x = torch.empty((trial.batch_size, *images.shape))
         noise = torch.empty((trial.batch_size, trial.latents))

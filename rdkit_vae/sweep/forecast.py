@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.store.paths import OK
+from rdkit_vae.store.schema import Status
+from rdkit_vae.sweep.messages import Event, EventKind
 from rdkit_vae.sweep.pace import Pace, seconds_until_done
-from rdkit_vae.sweep.pool import Event
 
 _WEIGHT_OF_PACE = 3.0  # seconds of training that count as much as the pace that was measured
 
@@ -57,7 +57,7 @@ class Forecast:
             self.pace = self.pace or event.pace
         if event.run_id not in self._left:
             return
-        if event.kind == "started":
+        if event.kind is EventKind.STARTED:
             process = self._at_work.setdefault(event.process, _Process())
             process.heard = process.heard if process.epochs else now
             process.epochs[event.run_id] = 0
@@ -65,7 +65,7 @@ class Forecast:
         for process in self._at_work.values():
             if event.run_id in process.epochs:
                 self._advance(process, event, now)
-        if event.kind == "ended":
+        if event.kind is EventKind.ENDED:
             self._epochs_left -= self._left.pop(event.run_id).epochs
 
     def _advance(self, process: _Process, event: Event, now: float) -> None:
@@ -74,11 +74,11 @@ class Forecast:
         self._took += now - process.heard
         process.heard = now
         evaluated = before in trial.checkpoints  # after the epoch that was told last
-        if event.kind == "epoch":
+        if event.kind is EventKind.EPOCH:
             self._expect(1, evaluated)
             process.epochs[event.run_id] = event.epoch
             return
-        if event.status == OK:
+        if event.status is Status.OK:
             self._expect(0, evaluated)
         del process.epochs[event.run_id]  # it has ended, or is to be tried again
 
@@ -101,10 +101,10 @@ class Forecast:
         waiting = len(self._left) - sum(len(process.epochs) for process in busy)
         if not self._left:
             return 0.0
-        groups = math.ceil(waiting / pace.together)
+        packs = math.ceil(waiting / pace.pack_size)
         per_trial = pace.seconds(next(iter(self._left.values())))
-        per_group = slower * per_trial * waiting / groups if groups else 0.0
-        return seconds_until_done(at_work, groups, per_group, self._number)
+        per_pack = slower * per_trial * waiting / packs if packs else 0.0
+        return seconds_until_done(at_work, packs, per_pack, self._number)
 
     def _needed(self, process: _Process) -> float:
         """What all its trials still take at the pace that was measured."""

@@ -2,7 +2,7 @@
 
 Each line has `time` (UTC, ISO 8601), `clock` (seconds of a clock that nobody sets, to take
 differences of within one `process`), `process` (number and host) and `event`. Events of a trial
-(`started`, `epoch`, `retried`, `ended`) have its `run_id` and what `pool.Event` says of it.
+(`started`, `epoch`, `retried`, `ended`) have its `run_id` and what `messages.Event` says of it.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from typing import Any
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite, cause_of
-from rdkit_vae.store.paths import now
-from rdkit_vae.sweep.pool import Event
+from rdkit_vae.store.paths import utc_now
+from rdkit_vae.sweep.messages import Event, EventKind
 from rdkit_vae.system.files import open_regular
 from rdkit_vae.text import is_plain_name
 
@@ -53,7 +53,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
             CannotWrite: it cannot be written.
         """
         line = {
-            "time": now(),
+            "time": utc_now(),
             "clock": round(time.monotonic(), 3),
             "process": f"{os.getpid()} on {platform.node()}",
             "event": event,
@@ -67,7 +67,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
     def note_event(self, event: Event, trials: Mapping[str, Trial]) -> None:
         """Adds an event of a trial, or of all."""
         facts: dict[str, Any] = {"run_id": event.run_id} if event.run_id else {}
-        if event.kind == "epoch":
+        if event.kind is EventKind.EPOCH:
             epochs = trials[event.run_id].epochs
             facts |= {"epoch": event.epoch, "epochs": epochs, "loss": event.loss}
         if event.pace:
@@ -130,18 +130,18 @@ class LogReader:
 
     def _take(self, line: bytes) -> None:
         try:
-            said = json.loads(line)
-            run_id, event = said.get("run_id"), said["event"]
+            facts = json.loads(line)
+            run_id, event = facts.get("run_id"), facts["event"]
             if run_id is not None and not is_plain_name(run_id):
                 return  # nothing that rdvae has written
             if event == "started":
-                self._running[run_id] = Running(process=str(said["process"]))
+                self._running[run_id] = Running(process=str(facts["process"]))
             elif event == "ended":
                 self._running.pop(run_id, None)
             elif event == "epoch" and run_id in self._running:
-                running, at = self._running[run_id], (_count(said["epoch"]), float(said["clock"]))
-                running.epoch, running.epochs = at[0], _count(said["epochs"])
-                running.loss = float(said["loss"])
+                running, at = self._running[run_id], (_count(facts["epoch"]), float(facts["clock"]))
+                running.epoch, running.epochs = at[0], _count(facts["epochs"])
+                running.loss = float(facts["loss"])
                 running.first, running.last = running.first or at, at
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return  # a line that a killed process or a full disk cut short

@@ -14,14 +14,14 @@ class Pace:
     """What was measured of a training.
 
     Attributes:
-        epoch: seconds of an epoch of one trial; of a group, its share in the group's.
+        epoch: seconds of an epoch of one trial; in a pack, its share of the pack's.
         checkpoint: seconds of the evaluation of one checkpoint.
-        together: trials that a process trains at once.
+        pack_size: trials that a process trains at once.
     """
 
     epoch: float
     checkpoint: float
-    together: int
+    pack_size: int
 
     def seconds(self, trial: Trial, epoch: int = 0) -> float:
         """What a trial takes from the end of an epoch on, the checkpoint of that epoch included."""
@@ -30,18 +30,18 @@ class Pace:
 
 
 def seconds_until_done(
-    at_work: Sequence[float], groups: int, per_group: float, processes: int
+    at_work: Sequence[float], packs: int, per_pack: float, processes: int
 ) -> float:
-    """When processes end that take one of the groups that wait whenever they are free.
+    """When all is done, if each process takes the next pack that waits whenever it is free.
 
     Args:
         at_work: seconds that each busy process still needs for what it has.
-        groups, per_group: how many groups wait, and the seconds that each takes.
+        packs, per_pack: how many packs wait, and the seconds that each takes.
         processes: how many there are at most, busy or not.
     """
     free = sorted([*at_work, *(max(0, processes - len(at_work)) * [0.0])])
-    rounds, rest = divmod(groups, len(free))
-    return max(at + per_group * (rounds + (number < rest)) for number, at in enumerate(free))
+    rounds, rest = divmod(packs, len(free))
+    return max(at + per_pack * (rounds + (number < rest)) for number, at in enumerate(free))
 
 
 class Stopwatch:

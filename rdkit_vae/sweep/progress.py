@@ -11,18 +11,18 @@ from rich.live import Live
 from rich.text import Text
 
 from rdkit_vae.config.trial import DEFAULT_SIGMA2, Trial
-from rdkit_vae.store.paths import OK, STOPPED
+from rdkit_vae.store.schema import Status
 from rdkit_vae.sweep.forecast import Forecast
-from rdkit_vae.sweep.pool import Event
+from rdkit_vae.sweep.messages import Event, EventKind
 
-_SAID_EVERY = 60.0  # seconds, at least, where there are no bars
-_MOST_BARS = 12  # of trials at work; a group on a GPU would fill the screen
+_LINE_EVERY = 60.0  # seconds, at least, where there are no bars
+_MOST_BARS = 12  # of trials at work; a pack on a GPU would fill the screen
 _NARROWEST, _WIDEST = 8, 40  # columns of a bar
 _FREE = 5  # columns that end a line: with a ^C or two in them it is still one line
-_SAID = {  # what is told of an event that is no end, beside its summary
-    "retried": "tried again: ",
-    "waiting": "waiting for ",
-    "stopping": "stopping after this step; Ctrl-C again stops at once",
+_LINES = {  # what is printed of an event before its summary
+    EventKind.RETRIED: "tried again: ",
+    EventKind.WAITING: "waiting for ",
+    EventKind.STOPPING: "stopping after this step; Ctrl-C again stops at once",
 }
 
 
@@ -38,7 +38,7 @@ class SweepProgress:
         self._names = _short_names(left)
         self._losses: dict[str, float] = {}
         self._forecast = Forecast(left, min(jobs, len(left)))
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         self._console = console
         # The bars are drawn by another thread, which must not wait for this one while it prints.
         self._lock = threading.Lock()
@@ -61,25 +61,25 @@ class SweepProgress:
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
-        if event.kind in _SAID:
-            self._print(f"{event.run_id}: {_SAID[event.kind]}{event.summary}".lstrip(": "))
-        if event.status == STOPPED:
+        if event.kind in _LINES:
+            self._print(f"{event.run_id}: {_LINES[event.kind]}{event.summary}".lstrip(": "))
+        if event.status is Status.STOPPED:
             return
         with self._lock:
             is_first_pace = event.pace is not None and not self._forecast.pace
             self._forecast.take(event, time.monotonic())
-            if event.kind == "epoch":
+            if event.kind is EventKind.EPOCH:
                 self._losses[event.run_id] = event.loss
-            self._ended += event.kind == "ended"
+            self._ended += event.kind is EventKind.ENDED
         if is_first_pace and event.pace:
-            together = event.pace.together
-            at_once = f"{together} at once in each process, " if together > 1 else ""
-            self._print(f"{at_once}{self._time_left()}")
-        elif event.kind == "ended":
-            status = "" if event.status == OK else f"{event.status.upper()}: "
+            size = event.pace.pack_size
+            packs = f"packs of {size} trials, " if size > 1 else ""
+            self._print(f"{packs}{self._time_left()}")
+        elif event.kind is EventKind.ENDED and event.status:
+            status = "" if event.status is Status.OK else f"{event.status.upper()}: "
             left = "" if self._live or self._ended == self._total else f"; {self._time_left()}"
             self._print(f"[{self._count()}] {event.run_id}: {status}{event.summary}{left}")
-        elif not self._live and time.monotonic() > self._said + _SAID_EVERY:
+        elif not self._live and time.monotonic() > self._printed + _LINE_EVERY:
             done, total = self._forecast.epochs_done, sum(self._epochs.values())
             self._print(f"[{self._count()}] {done:,} of {total:,} epochs, {self._standing()}")
 
@@ -102,7 +102,7 @@ class SweepProgress:
             return rows
 
     def _print(self, line: str) -> None:
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _count(self) -> str:

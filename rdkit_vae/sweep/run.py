@@ -1,33 +1,199 @@
-"""A sweep: the grid of trials, what of it is done, and running the rest."""
+"""A sweep: runs what is left of its trials, in its folder."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rdkit_vae.config.trial import Trial
-from rdkit_vae.datasets.images import Images, share, shared_folder
+from rdkit_vae.config.trial import BEFORE_THE_FIELD, Option, Trial
+from rdkit_vae.datasets.images import share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
-from rdkit_vae.models import ARCHITECTURES
-from rdkit_vae.store.ledger import FAILED, State, record_crash
-from rdkit_vae.store.paths import CRASHED, Sweep, code_version, now
-from rdkit_vae.store.schema import SCHEMA
+from rdkit_vae.store.ledger import record_crash
+from rdkit_vae.store.paths import code_version, utc_now
+from rdkit_vae.store.results import read_results
+from rdkit_vae.store.schema import COLUMNS, SCHEMA, Status
 from rdkit_vae.sweep.log import Log
-from rdkit_vae.sweep.pool import Event, run_trials
-from rdkit_vae.sweep.worker import Pool
+from rdkit_vae.sweep.messages import Event, EventKind, WorkerSettings
+from rdkit_vae.sweep.plan import Plan, plan_sweep
+from rdkit_vae.sweep.pool import Pool
 from rdkit_vae.system.files import locked, read_json, write_json
 from rdkit_vae.system.processes import Interrupts
 
-_MOST_STACKED = 16  # more gain little, and lose more where a process dies
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
+def sweep(
+    *,
+    betas: str | Sequence[float] = "1e-4..1e3",
+    dataset: str = "digits",
+    objectives: str | Sequence[str] = ("constant", "optimal"),
+    seeds: str | int | Sequence[int] = 1,
+    architecture: str = "conv",
+    options: Mapping[str, Option | Sequence[Option]] | None = None,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    jobs: int | None = None,
+    pack: int | None = None,
+    device: str = "auto",
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    progress: Callable[[Event], None] = lambda event: None,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """Trains a grid of VAEs and scores every checkpoint, as `rdvae sweep` does.
+
+    The folder is that of the command, and so is what a second call does: it runs what is left, from
+    where it stopped. Trials run in processes of their own.
+
+    Args:
+        betas: numbers, or text such as `1e-4..1e3`, `0.01..100:9` or `0.1,1,10`.
+        dataset: a name that `rdvae datasets` lists.
+        objectives: names, aliases, or `package.module:loss` of your own.
+        seeds: how many (5: the seeds 0 to 4), or which.
+        architecture: a name, or `package.module:factory` of your own.
+        options: of the network, by name; several values of one are swept.
+        out: the folder; runs/DATASET-ARCHITECTURE unless given.
+        data_dir: folder that holds the files of the dataset.
+        jobs: processes; one per core, or one on a GPU, unless given.
+        pack: trials that a process trains at once; what is fastest unless given.
+        device: `auto`, `cpu` or `cuda`.
+        retry_failed: run trials that diverged or crashed again.
+        fail_fast: stop when a trial has failed.
+        progress: called with each `sweep.messages.Event`.
+        **settings: any other attribute of `Trial`, such as `epochs` or `latents`.
+
+    Returns:
+        All rows of the sweep, with the columns of `store.schema.COLUMNS`; a trial that diverged or
+        crashed has rows with that `status`.
+
+    Raises:
+        BadInput: something cannot be done as asked, or the folder holds another sweep.
+        BadData: images or results that are missing or damaged.
+        CannotWrite: the folder cannot be written, or is full.
+        KeyboardInterrupt: interrupted; the same call goes on from there.
+    """
+    plan = plan_sweep(
+        betas=betas,
+        dataset=dataset,
+        objectives=objectives,
+        seeds=seeds,
+        architecture=architecture,
+        options=options,
+        out=out,
+        data_dir=data_dir,
+        jobs=jobs,
+        pack=pack,
+        device=device,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        **settings,
+    )
+    if run(plan, progress):
+        raise KeyboardInterrupt
+    return results_of(plan)
+
+
+def results_of(plan: Plan) -> "pd.DataFrame":
+    """The rows of the trials of a sweep, in their order."""
+    import pandas as pd
+    import pyarrow as pa
+
+    paths = (plan.sweep.results(trial.run_id) for trial in plan.trials)
+    tables = [read_results(path) for path in paths if path.exists()]
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def run(plan: Plan, progress: Callable[[Event], None]) -> bool:
+    """Runs what is left of a sweep, and returns whether an interrupt ended it.
+
+    Args:
+        plan: the sweep.
+        progress: called with each event, after it was logged; the first one tells what is left.
+
+    Raises:
+        BadInput: the folder holds another sweep, or is used by another process.
+        CannotWrite: the folder cannot be written, or has too little room.
+        KeyboardInterrupt: interrupted twice.
+    """
+    with Interrupts() as interrupts, _opened(plan):
+        states = plan.states()
+        left = {trial: states[trial.run_id].status for trial in plan.left(states)}
+        for run_id, state in states.items():
+            if state.status is Status.OK:  # a process may have died just before it did this
+                plan.sweep.resume_file(run_id).unlink(missing_ok=True)
+        progress(Event(kind=EventKind.OPENED, left=tuple(left)))
+        return bool(left) and _run_left(plan, left, progress, interrupts)
+
+
+def _run_left(
+    plan: Plan,
+    left: Mapping[Trial, Status],
+    progress: Callable[[Event], None],
+    interrupts: Interrupts,
+) -> bool:
+    by_id, pack_size = {trial.run_id: trial for trial in left}, plan.pack_size([*left])
+    failed, interrupted = False, False
+    with shared_folder() as folder, Log(plan.sweep.log) as log:
+        settings = WorkerSettings(
+            jobs=min(plan.jobs, len(left)),
+            images=share(plan.images, folder),
+            sweep=plan.sweep,
+            device=plan.device,
+        )
+        facts = {"jobs": settings.jobs, "pack": pack_size, "device": plan.device}
+        events = Pool(left, settings, pack_size).run(interrupts)
+        try:
+            log.note("sweep started", trials=len(left), **facts)
+            for event in events:
+                if event.status is Status.CRASHED and not event.elsewhere:
+                    record_crash(plan.sweep, by_id[event.run_id], event.summary)
+                interrupted |= event.kind is EventKind.STOPPING and not failed
+                log.note_event(event, by_id)
+                progress(event)
+                has_failed = event.status is not None and event.status.failed
+                if plan.fail_fast and has_failed and not (failed or interrupted):
+                    failed = True
+                    interrupts.interrupt()
+            log.note("sweep ended", interrupted=interrupted)
+        finally:
+            events.close()  # type: ignore[attr-defined]
+    return interrupted
+
+
+@contextmanager
+def _opened(plan: Plan) -> Iterator[None]:
+    """Locks the sweep folder for these trials, and records what was asked.
+
+    Raises:
+        BadInput: it holds another sweep, or is used by another process that was not to be joined.
+        BadData: what was asked there cannot be read.
+        CannotWrite: the folder cannot be written.
+    """
+
+    def record() -> None:
+        if not plan.sweep.description.exists():
+            facts: dict[str, Any] = {
+                "code_version": code_version(),
+                "created_at": utc_now(),
+                "command": sys.argv[1:],
+            }
+            if plan.data_dir:
+                facts["data_dir"] = str(Path(plan.data_dir).absolute())
+            write_json(plan.sweep.description, describe(plan) | facts)
+
+    check_same(plan)  # before its lock is made in a folder of other files
+    with locked(plan.sweep.root, join=plan.join, first=record):
+        check_same(plan)
+        yield
+
+
+def describe(plan: Plan) -> dict[str, Any]:
     """What was asked, as it is recorded in sweep.json."""
-    first = trials[0].to_dict()
-    axes = ("beta", "objective", "seed", "train_sigma2")
+    first, trials = plan.trials[0].to_dict(), plan.trials
+    axes = ("beta", "objective", "seed", "train_sigma2", "options")
+    options = list(dict.fromkeys(trial.options for trial in trials))
     return {
         "schema": SCHEMA,
         "settings": {key: value for key, value in first.items() if key not in axes},
@@ -35,73 +201,40 @@ def describe(trials: Sequence[Trial], images: Images) -> dict[str, Any]:
         "objectives": list(dict.fromkeys(trial.objective for trial in trials)),
         "seeds": list(dict.fromkeys(trial.seed for trial in trials)),
         "train_sigma2": list(dict.fromkeys(t.train_sigma2 for t in trials if t.train_sigma2)),
-        "data": images.facts(),
+        **({"options": [dict(chosen) for chosen in options]} if options != [()] else {}),
+        "data": plan.images.facts(),
         "run_ids": [trial.run_id for trial in trials],
     }
 
 
-@contextmanager
-def opened(
-    sweep: Sweep,
-    trials: Sequence[Trial],
-    images: Images,
-    *,
-    data_dir: str | None = None,
-    join: bool = False,
-) -> Iterator[None]:
-    """Holds the sweep folder for these trials, and records what was asked.
-
-    Args:
-        sweep: the folder.
-        trials, images: of the sweep.
-        data_dir: folder that the images were read from, which is remembered.
-        join: share the folder with the processes that are at work there.
-
-    Raises:
-        BadInput: it holds another sweep, or is held by another process that was not to be joined.
-        BadData: what was asked there cannot be read.
-        CannotWrite: the folder cannot be written.
-    """
-
-    def describe_it() -> None:
-        if not sweep.description.exists():
-            facts = {"code_version": code_version(), "created_at": now(), "command": sys.argv[1:]}
-            facts |= {"data_dir": str(Path(data_dir).absolute())} if data_dir else {}
-            write_json(sweep.description, {**describe(trials, images), **facts})
-
-    check_same(sweep, trials, images)  # before its lock is made in a folder of other files
-    with locked(sweep.root, join=join, first=describe_it):
-        check_same(sweep, trials, images)
-        yield
-
-
-def check_same(sweep: Sweep, trials: Sequence[Trial], images: Images) -> None:
+def check_same(plan: Plan) -> None:
     """Refuses a folder that holds another sweep.
 
     Raises:
         BadInput: it does; the message names the differences.
         BadData: what was asked there cannot be read.
     """
-    if not sweep.description.exists():
+    description = plan.sweep.description
+    if not description.exists():
         return
-    held, asked = (_flat(d) for d in (read_json(sweep.description), describe(trials, images)))
-    if isinstance(held.get("schema"), int) and held["schema"] > SCHEMA:
-        raise Newer(f"{sweep.description}: written by a newer rdvae; upgrade rdvae")
-    if held.get("schema") == 1:  # as it was written then
+    recorded, asked = _flat(read_json(description)), _flat(describe(plan))
+    if isinstance(recorded.get("schema"), int) and recorded["schema"] > SCHEMA:
+        raise Newer(f"{description}: written by a newer rdvae; upgrade rdvae")
+    if recorded.get("schema") == 1:  # as it was written then
         asked |= {"train_sigma2": next(iter(asked["train_sigma2"]), None)}
     asked.pop("schema")  # of the files; older ones are read
-    if "protocol_revision" in asked:
-        held.setdefault("protocol_revision", 1)  # which had no name yet
+    recorded = {**BEFORE_THE_FIELD, **recorded}
+    asked = {**BEFORE_THE_FIELD, **asked}
     differing = [
-        f"{key} {_short(held.get(key))}, not {_short(value)}"
+        f"{key} {_short(recorded.get(key))}, not {_short(value)}"
         for key, value in asked.items()
-        if held.get(key) != value
+        if recorded.get(key) != value
     ]
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise BadInput(
-            f"{sweep.root} holds another sweep ({'; '.join(differing[:3])}{more}); choose another "
-            "--out, plot-rd draws all sweeps below a folder"
+            f"{plan.sweep.root} holds another sweep ({'; '.join(differing[:3])}{more}); use a "
+            "separate --out for each sweep, plot-rd draws all sweeps below a folder"
         )
 
 
@@ -118,101 +251,3 @@ def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def run_sweep(
-    left: Mapping[Trial, State],
-    images: Images,
-    sweep: Sweep,
-    interrupts: Interrupts,
-    *,
-    jobs: int,
-    pack: int,
-    device: str,
-    display: Callable[[Event], None],
-    fail_fast: bool = False,
-) -> bool:
-    """Runs trials, shows each event, and returns whether an interrupt ended it.
-
-    Args:
-        left: what to run, in this order, and how each stood when that was decided.
-        images: their dataset.
-        sweep: the folder, which is held.
-        interrupts: those that the user sends, or has sent.
-        jobs, pack: processes at a time, and trials of one kind that each trains at once.
-        device: torch device of every process.
-        display: called with each event, after it was logged.
-        fail_fast: stop as an interrupt would when a trial has failed.
-
-    Raises:
-        CannotWrite: there is no room for the files of a trial.
-        KeyboardInterrupt: twice interrupted.
-    """
-    failed, interrupted = False, False
-    by_id = {trial.run_id: trial for trial in left}
-    with (
-        shared_folder() as folder,
-        Log(sweep.log) as log,
-    ):
-        shared = share(images, folder)
-        pool = Pool(jobs=min(jobs, len(left)), pack=pack, images=shared, sweep=sweep, device=device)
-        events = run_trials({t: state.status for t, state in left.items()}, pool, interrupts)
-        try:
-            log.note("sweep started", trials=len(left), jobs=pool.jobs, pack=pack, device=device)
-            for event in events:
-                if event.status == CRASHED and not event.elsewhere:
-                    record_crash(sweep, by_id[event.run_id], event.summary)
-                interrupted |= event.kind == "stopping" and not failed
-                log.note_event(event, by_id)
-                display(event)
-                if fail_fast and event.status in FAILED and not (failed or interrupted):
-                    failed = True
-                    interrupts.interrupt()
-            log.note("sweep ended", interrupted=interrupted)
-        finally:
-            events.close()  # type: ignore[attr-defined]
-    return interrupted
-
-
-def choose_device(wanted: str) -> str:
-    """`auto` becomes `cuda` where torch sees a GPU, else `cpu`.
-
-    Raises:
-        BadInput: a device that is not there.
-    """
-    if wanted == "cpu":
-        return wanted
-    # Asking torch takes seconds, so it is asked only where a driver is there.
-    if any(Path(path).exists() for path in _GPU_DEVICES) or wanted != "auto":
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda"
-        if wanted != "auto":
-            raise BadInput(f"device {wanted}: torch sees no such GPU here; use --device cpu")
-    return "cpu"
-
-
-def choose_jobs(wanted: int | None, device: str) -> int:
-    """The number asked for; else one process per usable core, or one on a GPU."""
-    if wanted is not None:
-        return wanted
-    if device != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def choose_pack(wanted: int | None, trials: Sequence[Trial], jobs: int, device: str) -> int:
-    """The number asked for; else as many trials at once as make a sweep quickest.
-
-    That is one where a trial fills a core, up to 16 for each process where networks are stacked,
-    and on a GPU all. The memory that there is may make groups smaller.
-    """
-    if wanted is not None:
-        return wanted
-    most = len(trials)
-    if device == "cpu":
-        stacks = ARCHITECTURES[trials[0].architecture].stacks if trials else False
-        most = _MOST_STACKED if stacks else 1
-    rounds = -(-len(trials) // (jobs * most)) if trials else 1
-    return max(1, -(-len(trials) // (jobs * rounds)))

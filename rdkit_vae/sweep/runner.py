@@ -1,38 +1,30 @@
 """Trials from start to end: train, write each checkpoint, evaluate it, write its rows."""
 
 import contextlib
+import hashlib
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, Newer, NotFinite
-from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.scoring.interpretations import score
-from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint, save_resume_file
+from rdkit_vae.evaluation.evaluate import environment, evaluate
+from rdkit_vae.store.checkpoints import checkpoint_bytes, load_checkpoint, save_resume_file
+from rdkit_vae.store.evaluations import Evaluation, Row, failed_rows, write_evaluation
 from rdkit_vae.store.ledger import rows_of
-from rdkit_vae.store.paths import (
-    DIVERGED,
-    OK,
-    STOPPED,
-    Sweep,
-    code_version,
-    failed_rows,
-    result_rows,
-)
-from rdkit_vae.store.results import write_results, write_statistics
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.results import write_results
+from rdkit_vae.store.schema import Status
 from rdkit_vae.sweep.verify import is_named
+from rdkit_vae.system.files import write_atomic
 from rdkit_vae.training.state import Diverged, Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 _SAVED_EVERY = 60.0  # seconds between resume files
 _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into them
@@ -42,20 +34,8 @@ _SHARE_OF_SAVING = 0.05  # of the time, at most, goes into them
 class Outcome:
     """How a trial ended: its status, and in words."""
 
-    status: str
+    status: Status
     summary: str
-
-
-def environment(device: str) -> dict[str, Any]:
-    """What, beside configuration and seed, the last bits of a number depend on."""
-    return {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def run_trial(
@@ -67,14 +47,12 @@ def run_trial(
     on_epoch: Callable[[Training], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Runs one trial as `run_together` runs several, and returns how it ended."""
-    ((_, outcome),) = run_together(
-        [trial], images, sweep, device=device, on_epoch=on_epoch, stop=stop
-    )
+    """Runs one trial as `run_pack` runs several, and returns how it ended."""
+    ((_, outcome),) = run_pack([trial], images, sweep, device=device, on_epoch=on_epoch, stop=stop)
     return outcome
 
 
-def run_together(
+def run_pack(
     trials: Sequence[Trial],
     images: Images,
     sweep: Sweep,
@@ -83,30 +61,30 @@ def run_together(
     on_epoch: Callable[[Training], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Trial, Outcome]]:
-    """Trains trials into a sweep folder in lockstep, each from where it was left if it was begun.
+    """Trains a pack of trials into a sweep folder, each from where it stopped if it was begun.
 
-    Those that are behind go on alone until they have caught up. A results file is rewritten after
-    each checkpoint of its trial, so every checkpoint whose evaluation ended is in it, and nothing
-    else.
+    Those that are behind train by themselves until they have caught up. A results file is rewritten
+    after each checkpoint of its trial, so it holds every checkpoint whose evaluation has ended, and
+    nothing else.
 
     Args:
-        trials: of one `Trial.kind`.
+        trials: of one `Trial.pack_key`.
         images: their dataset.
         sweep: the folder.
         device: a torch device.
         on_epoch: called after every epoch of each.
-        stop: asked after every step; True writes resume files and ends all with `STOPPED`.
+        stop: asked after every step; True writes resume files and ends all with `Status.STOPPED`.
 
     Yields:
         Each trial as it ends, and how.
 
     Raises:
-        BadInput: the images do not suit the trials, or they are not of one kind.
+        BadInput: the images do not suit the trials, or cannot be packed.
         BadData: results are damaged, or of a newer release.
         CannotWrite: no room for files, or no permission.
     """
     runs = [_Run(trial, images, sweep, device) for trial in trials]
-    group: Group | None = None
+    pack: Pack | None = None
     due = time.monotonic() + _SAVED_EVERY
 
     def pause() -> bool:
@@ -122,10 +100,10 @@ def run_together(
         behind = min(run.training.step for run in runs)
         at_work = [run for run in runs if run.training.step == behind]
         members = [run.training for run in at_work]
-        if group is None or {*map(id, group.members)} != {*map(id, members)}:
-            group = None  # first let go of what it holds
-            group = Group(members)
-        whole = group.run_epoch(pause)
+        if pack is None or {*map(id, pack.members)} != {*map(id, members)}:
+            pack = None  # first let go of what it holds
+            pack = Pack(members)
+        whole = pack.run_epoch(pause)
         for run in at_work:
             run.take_epoch(on_epoch)
         if not whole or time.monotonic() > due:
@@ -164,7 +142,7 @@ class _Run:
         self._rows = _rows_to_keep(self._sweep, trial)
         committed = {row["epoch"] for row in self._rows}
         if committed >= {*trial.checkpoints}:
-            self._end(OK, _summary(self._rows))
+            self._end(Status.OK, _summary(self._rows))
             return
         _resume(self.training, self._sweep, committed)
         # Where training resumes within an epoch, the last state between two epochs is not known.
@@ -191,7 +169,7 @@ class _Run:
         self._finite = _kept(training)
         self._entered_half = False
         if training.epoch == training.trial.epochs:
-            self._end(OK, _summary(self._rows))
+            self._end(Status.OK, _summary(self._rows))
 
     def save(self) -> None:
         """Writes a resume file, if it has begun and not ended."""
@@ -201,7 +179,9 @@ class _Run:
     def stop(self) -> None:
         """Ends it where it is, if it has not ended."""
         if self.outcome is None:
-            self.outcome = Outcome(status=STOPPED, summary=f"stopped at step {self.training.step}")
+            self.outcome = Outcome(
+                status=Status.STOPPED, summary=f"stopped at step {self.training.step}"
+            )
 
     @property
     def _resume_file(self) -> Path:
@@ -210,7 +190,7 @@ class _Run:
     def _is_committed(self) -> bool:
         return any(row["epoch"] == self.training.epoch for row in self._rows)
 
-    def _end(self, status: str, summary: str) -> None:
+    def _end(self, status: Status, summary: str) -> None:
         self._resume_file.unlink(missing_ok=True)
         self.outcome = Outcome(status=status, summary=summary)
 
@@ -228,29 +208,39 @@ class _Run:
                 with contextlib.suppress(Diverged):
                     self._commit()
         trial = training.trial
-        self._rows += failed_rows(trial, list(SIGMAS), **at, status=DIVERGED, reason=reason)
+        self._rows += failed_rows(trial, **at, status=Status.DIVERGED, reason=reason)
         self._write_rows()
-        self._end(DIVERGED, reason)
+        self._end(Status.DIVERGED, reason)
 
     def _write_rows(self) -> None:
         write_results(self._sweep.results(self.training.trial.run_id), self._rows, self._about)
 
     def _commit(self) -> None:
-        """Writes a checkpoint and its statistics, and adds its rows."""
-        training, sweep, trial = self.training, self._sweep, self.training.trial
-        at = {"epoch": training.epoch, "step": training.step}
+        """Evaluates the training as it is, and writes its checkpoint, statistics and rows.
+
+        Raises:
+            Diverged: a number of the evaluation is not finite; nothing was written.
+        """
+        training, trial = self.training, self.training.trial
         try:
             statistics = evaluate(training.model, training.images, trial, device=self._device)
         except NotFinite as error:
             raise Diverged(f"{error} at epoch {training.epoch}") from error
-        scores = score(statistics, SIGMAS, trial)
-        if not all(math.isfinite(s.elbo) for s in scores):
+        checkpoint = checkpoint_bytes(training)
+        evaluation = Evaluation(
+            trial=trial,
+            epoch=training.epoch,
+            step=training.step,
+            checkpoint_sha256=hashlib.sha256(checkpoint).hexdigest(),
+            statistics=statistics,
+            environment=self._about["environment"],
+        )
+        rows = evaluation.rows()
+        if not all(math.isfinite(row["elbo"]) for row in rows):
             raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
-        sha256 = save_checkpoint(sweep.checkpoint(trial.run_id, training.epoch), training)
-        facts = {**self._about, **at, "checkpoint_sha256": sha256, "code_version": code_version()}
-        write_statistics(sweep.statistics(trial.run_id, training.epoch), statistics, facts)
-        self._rows += result_rows(trial, scores, statistics, **at, checkpoint_sha256=sha256)
-        self._rows.sort(key=lambda row: int(row["epoch"]))
+        write_atomic(self._sweep.checkpoint(trial.run_id, training.epoch), checkpoint)
+        write_evaluation(self._sweep.statistics(trial.run_id, training.epoch), evaluation)
+        self._rows = sorted(self._rows + rows, key=lambda row: int(row["epoch"]))
 
 
 def _kept(training: Training) -> dict[str, Any] | None:
@@ -282,7 +272,7 @@ def _resume(training: Training, sweep: Sweep, committed: set[int]) -> None:
         training.restore(later.state)
 
 
-def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
+def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[Row]:
     """The rows of the checkpoints that were asked for and are still the files that the rows name.
 
     The others, and the last state of a run that failed, are made again.
@@ -294,7 +284,7 @@ def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[dict[str, Any]]:
     return [row for row in rows if row["epoch"] in sound]
 
 
-def _is_sound(sweep: Sweep, trial: Trial, epoch: int, rows: list[dict[str, Any]]) -> bool:
+def _is_sound(sweep: Sweep, trial: Trial, epoch: int, rows: list[Row]) -> bool:
     try:
         of_epoch = [row for row in rows if row["epoch"] == epoch]
         return is_named(sweep.checkpoint(trial.run_id, epoch), of_epoch)
@@ -302,7 +292,7 @@ def _is_sound(sweep: Sweep, trial: Trial, epoch: int, rows: list[dict[str, Any]]
         return False
 
 
-def _summary(rows: list[dict[str, Any]]) -> str:
+def _summary(rows: list[Row]) -> str:
     last = max(int(row["epoch"]) for row in rows)
     test = {r["sigma"]: r for r in rows if r["split"] == "test" and r["epoch"] == last}
     return (

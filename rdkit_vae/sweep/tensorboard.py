@@ -5,8 +5,9 @@ from typing import Any
 
 from rdkit_vae.errors import BadData
 from rdkit_vae.store.ledger import rows_of
-from rdkit_vae.store.paths import OK, Sweep
-from rdkit_vae.sweep.pool import Event
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.schema import Status
+from rdkit_vae.sweep.messages import Event, EventKind
 
 _SCALARS = ("rate", "distortion", "elbo")
 
@@ -24,11 +25,11 @@ class Scalars:
 
     def __call__(self, event: Event) -> None:
         """Writes what an event tells."""
-        if event.kind == "epoch":
+        if event.kind is EventKind.EPOCH:
             self._writer(event.run_id).add_scalar("loss", event.loss, event.epoch)
-        elif event.kind == "ended":
+        elif event.kind is EventKind.ENDED:
             writer = self._writer(event.run_id)
-            for row in self._rows(event.run_id) if event.status == OK else ():
+            for row in self._rows(event.run_id) if event.status is Status.OK else ():
                 for name in _SCALARS:
                     tag = f"{name}/{row['split']}/{row['sigma']}"
                     writer.add_scalar(tag, row[name], row["epoch"])

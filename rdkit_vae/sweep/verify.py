@@ -1,4 +1,4 @@
-"""Everything in a sweep folder that can be checked: no torch, nothing written.
+"""Checks everything in a sweep folder that can be checked. No torch, and nothing is written.
 
 Hashes and checksums; each row against its statistics, computed again; files that are missing, or
 that no row names.
@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.errors import BadData, BadInput, Newer
-from rdkit_vae.scoring.interpretations import score
-from rdkit_vae.store.paths import OK, Sweep, result_rows
-from rdkit_vae.store.results import read_results, read_statistics
+from rdkit_vae.errors import BadData, BadInput, Newer, RdvaeError
+from rdkit_vae.store.evaluations import Row, read_evaluation
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.results import read_results
 from rdkit_vae.store.samples import read_samples
+from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
 from rdkit_vae.system.files import is_locked, left_partial, sha256_of
 from rdkit_vae.text import are, counted, few
 
-Rows = list[dict[str, Any]]
+Rows = list[Row]
 Progress = Callable[[int, int], None]  # (trials done, trials in all)
-_OF_THE_MAKING = ("code_version", "created_at")  # no numbers: they differ when a row is made again
+_NOT_COMPARED = ("code_version", "created_at")  # they differ when a row is made again
 PUT_ASIDE = "put aside"  # the remedy of a file that nothing can be made of
 _TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
 
@@ -46,13 +47,13 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was checked in a sweep folder, and what was found.
+    """What was checked in a sweep folder, and what is wrong with it.
 
     Attributes:
         findings: all that is wrong.
         foreign: files that are not of rdvae, which are left alone.
         n_checkpoints, n_rows: how many were checked.
-        at_work: a sweep is running, so files that no row names may be on their way.
+        at_work: a sweep is running, so rows may still come for files that no row names.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -67,18 +68,18 @@ class Report:
         return f"{counted(self.n_checkpoints, 'checkpoint')}, {counted(self.n_rows, 'row')}"
 
 
-def verify(sweep: Sweep, progress: Progress | None = None, *, held: bool = False) -> Report:
+def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = False) -> Report:
     """Checks a sweep folder.
 
     Args:
         sweep: the folder.
         progress: called as `progress(done, total)` after each trial.
-        held: the caller holds its lock, so that no sweep is at work.
+        alone: the caller holds its lock, so no sweep is running.
 
     Raises:
         BadData: what was asked of the sweep cannot be read.
     """
-    report = Report(at_work=not held and is_locked(sweep.root))
+    report = Report(at_work=not alone and is_locked(sweep.root))
     named = set(sweep.run_ids())
     runs = _read_all(sweep, named, report)
     damaged = {finding.run_id for finding in report.findings}
@@ -89,9 +90,9 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, held: bool = False
     ended: set[str] = set()
     for done, (run_id, rows) in enumerate(runs.items(), start=1):
         report.findings += _verify_run(sweep, run_id, rows, report)
-        for epoch in {row["epoch"] for row in rows if row["status"] == OK}:
+        for epoch in {row["epoch"] for row in rows if row["status"] == Status.OK}:
             accounted |= {sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)}
-        if any(row["status"] == OK and row["epoch"] == row["epochs"] for row in rows):
+        if any(row["status"] == Status.OK and row["epoch"] == row["epochs"] for row in rows):
             ended.add(run_id)
         if progress:
             progress(done, len(runs))
@@ -134,7 +135,7 @@ def _damaged(path: Path, error: BadData) -> Finding:
     )
 
 
-def _reason(error: BadData, path: Path) -> str:
+def _reason(error: RdvaeError, path: Path) -> str:
     """What an error says, without the file that it says it of."""
     return str(error).removeprefix(f"{path}: ")
 
@@ -148,7 +149,7 @@ def _name_of(about: Any) -> str | None:
 
 def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterator[Finding]:
     """The findings of one trial."""
-    good = [row for row in rows if row["status"] == OK]
+    good = [row for row in rows if row["status"] == Status.OK]
     report.n_rows += len(rows)
     results = sweep.results(run_id)
     remedy = "its rows are made again from the statistics"
@@ -181,27 +182,15 @@ def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Ite
         yield Finding(path=checkpoint, what=what, run_id=run_id)
     remedy = "measured again"
     try:
-        statistics, about = read_statistics(measured)
-    except BadData as error:
+        evaluation = read_evaluation(measured)
+        again = evaluation.rows(sorted({row["sigma"] for row in rows}))
+    except (BadData, BadInput) as error:
         what = _reason(error, measured)
         yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
         return
-    if about.get("checkpoint_sha256") != rows[0]["checkpoint_sha256"]:
+    if evaluation.checkpoint_sha256 != rows[0]["checkpoint_sha256"]:
         what = "measured on another checkpoint than the rows name"
         yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
-        return
-    try:
-        trial = Trial.from_dict(about["trial"])
-        again = result_rows(
-            trial,
-            score(statistics, sorted({row["sigma"] for row in rows}), trial),
-            statistics,
-            epoch=about["epoch"],
-            step=about["step"],
-            checkpoint_sha256=about["checkpoint_sha256"],
-        )
-    except (KeyError, TypeError, ValueError, BadInput) as error:
-        yield Finding(path=measured, what=f"damaged ({error})", run_id=run_id, remedy=remedy)
         return
     differing = differences(rows, again)
     if differing:
@@ -220,21 +209,21 @@ def is_named(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def differences(rows: Iterable[Mapping[str, Any]], again: Iterable[Mapping[str, Any]]) -> list[str]:
-    """In which columns rows differ from those that were made again, in words."""
+    """The columns in which rows differ from those that were made again, in words."""
     expected = {(row["split"], row["sigma"]): row for row in again}
-    found = []
+    differing = []
     for row in rows:
         new = expected.pop((row["split"], row["sigma"]), None)
         where = f"{row['split']} {row['sigma']}"
         if new is None:
-            found.append(f"{where} is no reading of this model")
+            differing.append(f"{where} does not apply to this model")
             continue
-        found += [
+        differing += [
             f"{where} {name} is {value}, not {new.get(name)}"
             for name, value in row.items()
-            if name not in _OF_THE_MAKING and not _same(value, new.get(name))
+            if name not in _NOT_COMPARED and not _same(value, new.get(name))
         ]
-    return found + [f"{split} {sigma} is missing" for split, sigma in expected]
+    return differing + [f"{split} {sigma} is missing" for split, sigma in expected]
 
 
 def _same(stored: Any, made: Any) -> bool:

@@ -5,7 +5,9 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -22,11 +24,12 @@ def start_child(
 ) -> "tuple[BaseProcess, Connection[Any, Any]]":
     """Starts `target(connection, *args)` in a process; returns it and our end of the connection.
 
-    The target calls `live_as_child` first.
+    The target calls `live_as_child` first. The program that called us is not run again in the
+    child, so scripts need no guard around what they do.
     """
-    with _safe_path():
+    with _safe_path(), _no_main_module():
         resource_tracker.ensure_running()  # which lets signals in where it starts its process
-        with _signals_held():
+        with _signals_blocked():
             here, there = _SPAWN.Pipe()
             process = _SPAWN.Process(target=target, args=(there, *args), daemon=True)
             process.start()
@@ -67,8 +70,9 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for number in _STOPPING:
-            self._before[number] = signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():  # others cannot have handlers
+            for number in _STOPPING:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,7 +128,18 @@ def _safe_path() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def _no_main_module() -> Iterator[None]:
+    """Within it, a new process has no main module to import."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
     """Holds Ctrl-C and SIGTERM back for a moment; a child that starts in it never gets one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:

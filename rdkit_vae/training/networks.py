@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.models import ARCHITECTURES, VAE
+from rdkit_vae.errors import BadInput
+from rdkit_vae.models import VAE, Shape, architecture_of
 from rdkit_vae.models.precision import layers
 from rdkit_vae.models.variance import variance_of
-from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence
-from rdkit_vae.training.state import MOMENTS, Training
+from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence, objective_of
+from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 
 _MOST_WEIGHTS = 2**18  # of a network that is stacked on a CPU
 _REGISTER = 64  # values, at least as many as any processor takes at once
@@ -38,20 +39,23 @@ class Networks(Protocol):
         ...
 
 
-def is_stacked(trial: Trial, model: nn.Module, device: torch.device) -> bool:
+def is_stacked(trial: Trial, shape: Shape, device: torch.device) -> bool:
     """Whether networks like a trial's are quicker as one: on a CPU, those that are small.
 
-    There, of larger ones the products take the time, and not what is around them.
+    There, products of larger ones take most of the time, not the overhead of each step. A loss of
+    the user's own is never asked for many trials at once.
     """
-    weights = sum(weight.numel() for weight in model.parameters())
-    small = device.type != "cpu" or weights <= _MOST_WEIGHTS
-    return small and ARCHITECTURES[trial.architecture].stacks
+    if not architecture_of(trial.architecture).stacks or trial.objective not in OBJECTIVES:
+        return False
+    weights = sum(weight.numel() for weight in build_skeleton(trial, shape).parameters())
+    return device.type != "cpu" or weights <= _MOST_WEIGHTS
 
 
 def networks_of(members: Sequence[Training]) -> Networks:
     """The networks of trials that train in lockstep, in the way that is quicker."""
     first = members[0]
-    return (Stacked if is_stacked(first.trial, first.model, first.device) else InTurn)(members)
+    stacked = is_stacked(first.trial, first.images.shape, first.device)
+    return (Stacked if stacked else InTurn)(members)
 
 
 class InTurn:
@@ -74,7 +78,7 @@ class InTurn:
                 sse, kl, *trained = network(images, draw)
             trial, dims = member.trial, member.images.dims
             sigma2 = trained[0] if trained else trial.train_sigma2
-            loss = OBJECTIVES[trial.objective].loss(sse, kl, sigma2, trial.setting(dims)).mean()
+            loss = objective_of(trial.objective).loss(sse, kl, sigma2, trial.setting(dims)).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses)
@@ -152,7 +156,7 @@ class _Losses:
 
     def __init__(self, members: Sequence[Training]) -> None:
         first, device = members[0], members[0].device
-        self._loss = OBJECTIVES[first.trial.objective].loss
+        self._loss = objective_of(first.trial.objective).loss
         betas = torch.tensor([[m.trial.beta] for m in members], device=device)  # (T, 1)
         self._setting = replace(first.trial.setting(first.images.dims), beta=betas)
         constants = [[m.trial.train_sigma2] for m in members]
@@ -163,6 +167,37 @@ class _Losses:
         """(T, B) each to (T,), in nats."""
         sigma2 = self._constants if trained is None else trained
         return self._loss(sse, kl, sigma2, self._setting).mean(dim=-1)
+
+
+def try_out(trial: Trial, shape: Shape) -> None:
+    """Runs a network and a loss of the user's own once, on two grey images of a shape.
+
+    Raises:
+        BadInput: they raise an error, or return something of another shape.
+    """
+    what = " with ".join(name for name in (trial.architecture, trial.objective) if ":" in name)
+    x, noise = torch.full((2, *shape), 0.5), torch.zeros((2, trial.latents))
+    try:
+        model = build_model(trial, shape).eval()
+        mean, log_var = cast(VAE, model).encode(x)
+        decoded = cast(VAE, model).decode(noise)
+        for name, values, wanted in (
+            ("mean", mean, noise.shape),
+            ("log_var", log_var, noise.shape),
+            ("decode(z)", decoded, x.shape),
+        ):
+            if values.shape != wanted:
+                raise ValueError(f"{name} is of shape {tuple(values.shape)}, not {tuple(wanted)}")
+        sse, kl, *trained = LossTerms(model)(x, noise)
+        sigma2 = trained[0] if trained else trial.train_sigma2
+        setting = trial.setting(x[0].numel())
+        loss = objective_of(trial.objective).loss(sse, kl, sigma2, setting)
+        if loss.shape != sse.shape:
+            raise ValueError(f"the loss is of shape {tuple(loss.shape)}, not {tuple(sse.shape)}")
+    except Exception as error:  # code of the user's can raise anything
+        reason = " ".join(str(error).split())[:200]
+        named = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise BadInput(f"{what} on images of {shape}: {named}{reason}") from error
 
 
 def _step_of(member: Training) -> Tensor:

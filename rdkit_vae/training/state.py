@@ -1,6 +1,7 @@
 """A training: what it starts from, what it carries from step to step, and all that is random."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 from rdkit_vae.config import seeds
 from rdkit_vae.config.trial import PROTOCOLS, Trial, bind
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.models import ARCHITECTURES, Shape
+from rdkit_vae.models import ARCHITECTURES, Shape, architecture_of
 from rdkit_vae.models.variance import VARIANCES
-from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.objectives.losses import objective_of
 from rdkit_vae.training.inputs import augmentation_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names for them
@@ -29,14 +30,20 @@ def build_model(trial: Trial, shape: Shape) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer(trial.seed, "weights"))
-        architecture = ARCHITECTURES[trial.architecture]
-        model = architecture.build(shape, trial.latents)
+        architecture = architecture_of(trial.architecture)
+        model = architecture.build(shape, trial.latents, **dict(trial.options))
         if trial.starts_as_reference:
             architecture.start_as_reference(model)
-        kind = OBJECTIVES[trial.objective].variance
+        kind = objective_of(trial.objective).variance
         if kind is not None:
             model.variance = VARIANCES[kind](trial.latents, trial.sigma2_floor)
     return model
+
+
+def build_skeleton(trial: Trial, shape: Shape) -> nn.Module:
+    """The network for its shapes and sizes; without numbers, where it is one of rdvae's."""
+    with torch.device("meta") if trial.architecture in ARCHITECTURES else nullcontext():
+        return build_model(trial, shape)
 
 
 def adamw_settings(trial: Trial) -> dict[str, Any]:
@@ -79,7 +86,7 @@ Moments = dict[str, Tensor]  # a running average of each weight's gradient, or o
 
 
 class Training:
-    """A model in training: everything that changes from step to step. `Group` takes the steps.
+    """A model in training: everything that changes from step to step. `Pack` takes the steps.
 
     All randomness of an epoch is a function of the trial's seed and the epoch, so `state`, restored
     after any step, goes on bit for bit.

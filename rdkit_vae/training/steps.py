@@ -32,7 +32,7 @@ from rdkit_vae.training.state import (
 _UNCAPTURED = 3  # steps before a graph is captured: libraries set themselves up in them
 
 
-class Group:
+class Pack:
     """Trials that train in lockstep.
 
     While they do, the group holds their weights and moments; a trial's own may be views of them.
@@ -47,12 +47,12 @@ class Group:
         """Makes trainings a group.
 
         Args:
-            members: of one `Trial.kind`, on the same images and device, at the same step.
+            members: of one `Trial.pack_key`, on the same images and device, at the same step.
 
         Raises:
             BadInput: they are not of one kind, or not at the same step.
         """
-        if len({(member.trial.kind, member.step) for member in members}) > 1:
+        if len({(member.trial.pack_key, member.step) for member in members}) > 1:
             raise BadInput("only trials of one kind that stand at the same step make a group")
         # Those of one objective side by side, so that its loss is taken of all of them at once.
         self.members = sorted(members, key=lambda member: member.trial.objective)
@@ -231,18 +231,18 @@ def train(
         BadInput: the images do not suit the trial.
         Diverged: the loss is no longer finite.
     """
-    (model,) = train_together([trial], images, device=device, on_epoch=on_epoch)
+    (model,) = train_pack([trial], images, device=device, on_epoch=on_epoch)
     return model
 
 
-def train_together(
+def train_pack(
     trials: Sequence[Trial],
     images: Images,
     *,
     device: str = "cpu",
     on_epoch: Callable[[Training], None] | None = None,
 ) -> list[nn.Module]:
-    """Trains trials of one `kind` in lockstep, as `train` does each.
+    """Trains trials of one `pack_key` in lockstep, as `train` does each.
 
     Args:
         trials: alike but for beta, C, seed and objective.
@@ -253,7 +253,7 @@ def train_together(
         Diverged: the loss of one is no longer finite.
     """
     members = [Training(trial, images, device) for trial in trials]
-    group = Group(members)
+    group = Pack(members)
     for _ in range(members[0].trial.epochs):
         group.run_epoch()
         for member in members:

@@ -70,7 +70,8 @@ def _fill(disk: Path, ballast: Path) -> None:
 def _all_whole(folder: Path) -> None:
     """Whatever has its final name can be read."""
     from rdkit_vae.store.checkpoints import load_checkpoint
-    from rdkit_vae.store.results import read_results, read_statistics
+    from rdkit_vae.store.evaluations import read_statistics
+    from rdkit_vae.store.results import read_results
 
     for path in folder.glob("results/*.parquet"):
         assert (read_results(path)["status"].to_pandas() == "ok").all()

@@ -16,12 +16,12 @@ from click.testing import CliRunner
 
 from rdkit_vae.cli import COMMANDS
 from rdkit_vae.cli.selftest import command as selftest_command
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.objectives.conventions import CONVENTIONS
 from rdkit_vae.objectives.losses import OBJECTIVES
+from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.store.evaluations import read_statistics
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.store.results import read_statistics
 from rdkit_vae.store.schema import BOUNDS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -24,14 +24,14 @@ from rdkit_vae.config import parsing as grammar
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError
-from rdkit_vae.scoring.statistics import RateSplit, Statistics
-from rdkit_vae.store import paths as store
+from rdkit_vae.scoring.statistics import RateTerms, Statistics
+from rdkit_vae.store import evaluations
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store import tables as sealed
 from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
 from rdkit_vae.store.samples import Samples, read_samples, write_samples
 from rdkit_vae.training.state import Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 TRIED = int(os.environ.get("RDVAE_FUZZ", "0"))
 
@@ -308,7 +308,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = Images(name="npz:x", train=pixels[:40], test=pixels[40:], split_rule="by hand")
     trial = make_trial("npz:x", architecture="linear", latents=2, beta=1, epochs=2, batch_size=20)
     training = Training(trial, images)
-    Group([training]).run_epoch()
+    Pack([training]).run_epoch()
     path = tmp_path_factory.mktemp("checkpoint") / "x.pt"
     save_checkpoint(path, training)
     return path
@@ -337,7 +337,7 @@ def test_damage_to_what_a_checkpoint_says(by: list[Damage], saved: Path) -> None
 
 def _statistics() -> dict[str, Statistics]:
     rng = np.random.default_rng(1)
-    rate = RateSplit(
+    rate = RateTerms(
         unit_variance=rng.gamma(1, 1, 3),
         unit_rate=rng.gamma(1, 1, 3),
         mutual_information=1.0,
@@ -352,7 +352,7 @@ def _statistics() -> dict[str, Statistics]:
             dims=9,
             levels=17,
             own_sigma2=0.07,
-            split_of_rate=rate,
+            rate_terms=rate,
         )
         for split, n in (("train", 6), ("test", 4))
     }
@@ -364,10 +364,10 @@ def _read_results(path: Path) -> None:
 
 
 def _read_statistics(path: Path) -> None:
-    statistics, _ = parquet.read_statistics(path)
+    statistics, _ = evaluations.read_statistics(path)
     trial = make_trial("npz:x", architecture="linear", latents=2, beta=1)
     if all(found.finite for found in statistics.values()):
-        read_or_refused(lambda: score(statistics, ["half", "own"], trial), code=2)
+        read_or_refused(lambda: score(statistics, trial, ["half", "own"]), code=2)
 
 
 TABLES: dict[str, Callable[[Path], Any]] = {
@@ -381,12 +381,10 @@ TABLES: dict[str, Callable[[Path], Any]] = {
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Of each table a sealed file, and one of an older schema, which has no seal."""
     trial, statistics = make_trial("npz:x", architecture="linear", latents=2, beta=1), _statistics()
-    rows = store.result_rows(
-        trial,
-        score(statistics, ["half", "own"], trial),
-        statistics,
-        **{"epoch": 1, "step": 1, "checkpoint_sha256": ""},
+    measured = evaluations.Evaluation(
+        trial=trial, epoch=1, step=1, checkpoint_sha256="", statistics=statistics
     )
+    rows = measured.rows(["half", "own"])
     pictures = Samples(
         split="test",
         seed=0,
@@ -403,7 +401,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pa
                 past.setattr(sealed, "_SEAL", "of-another-name")
                 past.setattr(sealed, "_sealed", lambda data: data)
             parquet.write_results(folder / "results", rows, {"trial": trial.to_dict()})
-            parquet.write_statistics(folder / "statistics", statistics, {"epoch": 1})
+            evaluations.write_statistics(folder / "statistics", statistics, {"epoch": 1})
             write_samples(folder / "samples", pictures, {})
         found |= {(form, name): folder / name for name in TABLES}
     return found

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.tables import elbo_table, to_text
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rdkit_vae.config.parsing import CONSTANT, MIXTURE, SIGMAS
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
+from rdkit_vae.scoring.interpretations import CONSTANT, MIXTURE, SIGMAS
 from rdvae_analysis.consistency import by_beta, spread
 from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.errors import BadInput
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.figures.elbo_vs_beta import below, limits_of
 from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key

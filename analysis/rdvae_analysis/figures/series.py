@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.figures.style import series_look
 from rdvae_analysis.names import OBJECTIVE_NAMES, in_order, objective_name, reading_name
 
@@ -27,7 +27,7 @@ def series_of(points: pd.DataFrame) -> Series:
 
     They are the same in every figure, but for curves that differ in a further setting.
     """
-    order = [*SIGMAS, *sorted(set(points["sigma"]) - SIGMAS.keys())]
+    order = [*SIGMAS, *sorted(set(points["sigma"]) - set(SIGMAS))]
     objectives = in_order([*OBJECTIVE_NAMES, *points["objective"]])
     firsts = points.drop_duplicates(["curve", "sigma"])
     firsts = firsts.assign(

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
-from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.system.files import write_output
 from rdvae_analysis.names import dataset_name
 
@@ -120,7 +120,7 @@ def reading_look(sigma: str, present: Iterable[str] = ()) -> dict[str, Any]:
         sigma: its name.
         present: all that a figure shows; those that a user named come after the others.
     """
-    rank = [*SIGMAS, *sorted({sigma, *present} - SIGMAS.keys())].index(sigma)
+    rank = [*SIGMAS, *sorted({sigma, *present} - set(SIGMAS))].index(sigma)
     return series_look(rank, rank)
 
 

@@ -8,8 +8,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
+from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.figures.style import reading_look
 from rdvae_analysis.names import model_name, models_in_order, short
 from rdvae_analysis.points import DEFAULT_SIGMAS

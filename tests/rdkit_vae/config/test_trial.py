@@ -14,6 +14,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.paths import Sweep
+from rdkit_vae.sweep.plan import Plan
 from rdkit_vae.sweep.run import check_same, describe
 from rdkit_vae.system.files import write_json
 
@@ -72,10 +73,22 @@ def test_what_a_protocol_did_in_an_older_release_is_another_trial(tmp_path: Path
         test=np.ones((2, 1, 28, 28), np.uint8),
         split_rule="",
     )
-    write_json(tmp_path / "sweep.json", describe([before], images))
-    check_same(Sweep(tmp_path), [before], images)
+    plan = Plan(
+        trials=(before,),
+        images=images,
+        sweep=Sweep(tmp_path),
+        data_dir=None,
+        jobs=1,
+        pack=None,
+        device="cpu",
+        join=False,
+        retry_failed=False,
+        fail_fast=False,
+    )
+    write_json(tmp_path / "sweep.json", describe(plan))
+    check_same(plan)
     with pytest.raises(BadInput, match=r"another sweep \(protocol_revision 1, not 2\)"):
-        check_same(Sweep(tmp_path), [now], images)
+        check_same(replace(plan, trials=(now,)))
     # `clean` has not changed, nor has the name of any trial of it.
     clean = make_trial("mnist")
     assert "protocol_revision" not in clean.to_dict()

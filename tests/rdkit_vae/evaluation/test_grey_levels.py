@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, stats
 
 from rdkit_vae.evaluation.grey_levels import discretized_nll
-from rdkit_vae.scoring.interpretations import dequantized_nll, gaussian_nll
+from rdkit_vae.scoring.scores import dequantized_nll, gaussian_nll
 
 VARIANCES = [1e-8, 1e-4, 0.01, 0.5, 1e4, 1e9]
 

@@ -7,7 +7,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from rdkit_vae import Trial, evaluate, train
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.evaluation.rate import split_rate
+from rdkit_vae.evaluation.rate import rate_terms_of
 
 
 def _posteriors(n: int, latents: int, spread: float) -> tuple[torch.Tensor, ...]:
@@ -23,7 +23,7 @@ def test_against_a_mixture_of_torch_distributions() -> None:
     posterior = Independent(Normal(mean, (log_var / 2).exp()), 1)
     aggregate = MixtureSameFamily(Categorical(torch.ones(50, dtype=torch.float64)), posterior)
     expected = posterior.log_prob(z) - aggregate.log_prob(z)
-    found = split_rate(mean, log_var, z)
+    found = rate_terms_of(mean, log_var, z)
     assert found.mutual_information == pytest.approx(float(expected.mean()), rel=1e-12)
     assert found.mutual_information_se == pytest.approx(float(expected.std()) / 50**0.5, rel=1e-10)
     prior = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
@@ -33,7 +33,7 @@ def test_against_a_mixture_of_torch_distributions() -> None:
 
 def test_posteriors_that_are_all_the_prior_carry_nothing() -> None:
     zeros = torch.zeros(40, 2)
-    found = split_rate(zeros, zeros, torch.randn(40, 2))
+    found = rate_terms_of(zeros, zeros, torch.randn(40, 2))
     assert found.mutual_information == pytest.approx(0, abs=1e-12)
     assert found.marginal_kl == pytest.approx(0, abs=1e-12)
     assert found.active_units == 0
@@ -45,26 +45,26 @@ def test_posteriors_far_apart_carry_log_n_and_no_more(log_var: float) -> None:
     variances = torch.full((64, 2), log_var)
     generator = torch.Generator().manual_seed(0)
     z = mean + math.exp(log_var / 2) * torch.randn(64, 2, generator=generator)
-    found = split_rate(mean, variances, z)
+    found = rate_terms_of(mean, variances, z)
     assert found.mutual_information == pytest.approx(math.log(64), rel=1e-6)
 
 
 def test_the_ceiling_holds_image_by_image() -> None:
     for n in (2, 30, 500):
-        assert split_rate(*_posteriors(n, 4, 3.0)).mutual_information <= math.log(n) + 1e-9
+        assert rate_terms_of(*_posteriors(n, 4, 3.0)).mutual_information <= math.log(n) + 1e-9
 
 
 def test_units_that_do_not_move_are_not_active() -> None:
     mean, log_var, z = _posteriors(200, 5, 1.0)
     mean[:, 2] *= 0.05  # a variance of 0.0025
-    found = split_rate(mean, log_var, z)
+    found = rate_terms_of(mean, log_var, z)
     assert found.active_units == 4
     np.testing.assert_allclose(found.unit_variance, mean.double().numpy().var(axis=0), rtol=1e-12)
 
 
 def test_an_evaluation_splits_its_own_rate(tiny: Images, tiny_trial: Trial) -> None:
     for statistics in evaluate(train(tiny_trial, tiny), tiny, tiny_trial).values():
-        found = statistics.split_of_rate
+        found = statistics.rate_terms
         assert found is not None
         assert found.unit_rate.sum() == pytest.approx(statistics.kl.mean(), rel=1e-9)
         total = found.mutual_information + found.marginal_kl
@@ -73,7 +73,7 @@ def test_an_evaluation_splits_its_own_rate(tiny: Images, tiny_trial: Trial) -> N
 
 def test_of_many_images_some_draws_are_taken_against_all_posteriors() -> None:
     mean, log_var, z = _posteriors(2600, 2, 1.0)
-    found = split_rate(mean, log_var, z)
+    found = rate_terms_of(mean, log_var, z)
     posterior = Independent(Normal(mean.double(), (log_var.double() / 2).exp()), 1)
     aggregate = MixtureSameFamily(Categorical(torch.ones(2600, dtype=torch.float64)), posterior)
     every = posterior.log_prob(z.double()) - aggregate.log_prob(z.double())
@@ -90,4 +90,4 @@ def test_images_that_are_all_the_same_carry_nothing(log_var: float) -> None:
     z = mean + math.exp(log_var / 2) * torch.randn(
         30, 4, generator=torch.Generator().manual_seed(1)
     )
-    assert split_rate(mean, variances, z).mutual_information == pytest.approx(0, abs=1e-4)
+    assert rate_terms_of(mean, variances, z).mutual_information == pytest.approx(0, abs=1e-4)

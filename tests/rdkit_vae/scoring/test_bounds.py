@@ -8,7 +8,6 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from rdkit_vae import make_trial
-from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.errors import BadInput
 from rdkit_vae.scoring.bounds import (
     _over_all_subsets,
@@ -18,7 +17,8 @@ from rdkit_vae.scoring.bounds import (
     iwae_of_all,
     score_bounds,
 )
-from rdkit_vae.scoring.interpretations import INTERPRETATIONS, readings
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, SIGMAS
+from rdkit_vae.scoring.scores import interpret
 from rdkit_vae.scoring.statistics import Statistics
 from rdvae_analysis.theory import Floats, linear_log_likelihood
 
@@ -55,7 +55,7 @@ def test_iwae_rises_with_k_on_every_sample(statistics: Stats, sigma: str, draws:
         rng = np.random.default_rng(draws)
         wide = {"sse": rng.gamma(3.0, 0.2, (20, draws)), "log_ratio": rng.normal(size=(20, draws))}
         statistics = {split: replace(s, **_first(s, wide)) for split, s in statistics.items()}
-    reading = readings(statistics, [sigma], make_trial(beta=0.3))[-1]
+    reading = interpret(statistics, make_trial(beta=0.3), [sigma])[-1]
     log_ratio = reading.statistics.log_ratio
     values = [b.value for b in iwae(reading.nll, log_ratio)]
     assert len(values) == draws
@@ -142,8 +142,8 @@ def test_the_elbo_of_the_bounds_is_that_of_the_scores(statistics: Stats) -> None
     from rdkit_vae import score
 
     trial = make_trial(beta=0.3)
-    bounds = score_bounds(readings(statistics, DENSITIES, trial), None, {})
-    for bound, row in zip(bounds, score(statistics, DENSITIES, trial), strict=True):
+    bounds = score_bounds(interpret(statistics, trial, DENSITIES), None, {})
+    for bound, row in zip(bounds, score(statistics, trial, DENSITIES), strict=True):
         assert (bound.split, bound.sigma, bound.k) == (row.split, row.sigma, None)
         assert bound.value == pytest.approx(row.elbo, rel=1e-13)
         assert bound.value_se == pytest.approx(row.elbo_se, rel=1e-12)
@@ -153,6 +153,6 @@ def test_the_elbo_of_the_bounds_is_that_of_the_scores(statistics: Stats) -> None
 def test_what_bounds_nothing_is_refused(statistics: Stats) -> None:
     trial = make_trial()
     with pytest.raises(BadInput, match="not a density"):
-        score_bounds(readings(statistics, ["optimal"], trial), [1], {})
+        score_bounds(interpret(statistics, trial, ["optimal"]), [1], {})
     with pytest.raises(BadInput, match="K = 5: 4 draws are stored"):
-        score_bounds(readings(statistics, ["half"], trial), [5], {})
+        score_bounds(interpret(statistics, trial, ["half"]), [5], {})

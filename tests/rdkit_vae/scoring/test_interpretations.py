@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 from rdkit_vae import make_trial
-from rdkit_vae.config.parsing import ON_REQUEST, SIGMAS
 from rdkit_vae.errors import BadInput, NotFinite
-from rdkit_vae.scoring.interpretations import INTERPRETATIONS, score
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, ON_REQUEST, SIGMAS
 from rdkit_vae.scoring.mixture import MIXTURE_S
+from rdkit_vae.scoring.scores import score
 from rdkit_vae.scoring.statistics import Statistics
 
 Stats = dict[str, Statistics]
@@ -23,7 +23,7 @@ def test_the_registry_has_the_names_that_users_type() -> None:
 
 @pytest.mark.parametrize("sigma", EVERY)
 def test_elbo_is_minus_rate_minus_distortion(statistics: Stats, sigma: str) -> None:
-    for row in score(statistics, [sigma], make_trial(beta=0.3)):
+    for row in score(statistics, make_trial(beta=0.3), [sigma]):
         assert row.elbo == -(row.rate + row.distortion)
         assert row.bits_per_dim == pytest.approx(-row.elbo / 9 / math.log(2), rel=1e-15)
 
@@ -34,7 +34,7 @@ def test_elbo_is_minus_rate_minus_distortion(statistics: Stats, sigma: str) -> N
 )
 def test_fixed_variances_against_scipy(statistics: Stats, sigma: str, sigma2: float) -> None:
     test = statistics["test"]
-    row = score({"test": test}, [sigma], make_trial(beta=0.3))[0]
+    row = score({"test": test}, make_trial(beta=0.3), [sigma])[0]
     # A residual of length sqrt(sse) along one axis has the same density as any other.
     residual = np.zeros((15, 4, 9))
     residual[..., 0] = np.sqrt(test.sse)
@@ -47,7 +47,7 @@ def test_fixed_variances_against_scipy(statistics: Stats, sigma: str, sigma2: fl
 def test_own_may_differ_by_image_and_draw(statistics: Stats) -> None:
     test = statistics["test"]
     own = np.random.default_rng(4).uniform(0.02, 0.3, test.sse.shape)
-    row = score({"test": replace(test, own_sigma2=own)}, ["own"], make_trial())[0]
+    row = score({"test": replace(test, own_sigma2=own)}, make_trial(), ["own"])[0]
     nll = test.sse / (2 * own) + 9 / 2 * np.log(2 * np.pi * own)
     assert row.distortion == pytest.approx(nll.mean(), rel=1e-13)
     assert row.sigma2 == pytest.approx(own.mean(), rel=1e-13)
@@ -77,7 +77,7 @@ def test_the_result_tells_the_range_of_the_mixture(statistics: Stats) -> None:
 
 def test_beta_half_takes_the_constant_of_training(statistics: Stats) -> None:
     row = score(
-        statistics, ["beta-half"], make_trial(objective="constant", beta=0.3, train_sigma2=0.1)
+        statistics, make_trial(objective="constant", beta=0.3, train_sigma2=0.1), ["beta-half"]
     )[0]
     assert row.sigma2 == pytest.approx(0.03, rel=1e-15)
 
@@ -85,17 +85,17 @@ def test_beta_half_takes_the_constant_of_training(statistics: Stats) -> None:
 def test_optimal_is_the_papers_formula(statistics: Stats) -> None:
     sse = statistics["test"].sse
     expected = np.mean(9 / 2 * (np.log(2 * np.pi * sse / 9) + 1))
-    row = score({"test": statistics["test"]}, ["optimal"], make_trial())[0]
+    row = score({"test": statistics["test"]}, make_trial(), ["optimal"])[0]
     assert row.distortion == pytest.approx(expected, rel=1e-13)
     assert not row.is_density
 
 
 def test_shared_is_fitted_on_train_and_frozen(statistics: Stats) -> None:
-    rows = {row.split: row for row in score(statistics, ["shared"], make_trial())}
+    rows = {row.split: row for row in score(statistics, make_trial(), ["shared"])}
     fitted = statistics["train"].sse.mean() / 9
     assert rows["train"].sigma2 == rows["test"].sigma2 == pytest.approx(fitted, rel=1e-14)
     with pytest.raises(BadInput, match="train split"):
-        score({"test": statistics["test"]}, ["shared"], make_trial())
+        score({"test": statistics["test"]}, make_trial(), ["shared"])
 
 
 @pytest.mark.parametrize("value", [1e-4, 0.01, 0.05, 0.066, 0.5, 3.0])
@@ -119,7 +119,7 @@ def test_the_mixture_is_above_optimal_by_no_more_than_its_constant(statistics: S
 
 def test_the_floor_is_applied_and_told(statistics: Stats) -> None:
     train = replace(statistics["train"], sse=np.full((20, 4), 1e-9))
-    rows = {row.sigma: row for row in score({"train": train}, EVERY, make_trial(sigma2_floor=1e-4))}
+    rows = {row.sigma: row for row in score({"train": train}, make_trial(sigma2_floor=1e-4), EVERY)}
     for fitted in ("optimal", "shared"):
         assert rows[fitted].sigma2 == pytest.approx(1e-4, rel=1e-15)
         assert rows[fitted].floored == 1
@@ -130,13 +130,13 @@ def test_the_floor_is_applied_and_told(statistics: Stats) -> None:
 
 def test_own_gives_no_row_for_a_model_without_a_variance(statistics: Stats) -> None:
     bare = {"test": replace(statistics["test"], own_sigma2=None)}
-    assert score(bare, ["own"], make_trial()) == []
+    assert score(bare, make_trial(), ["own"]) == []
     assert [row.sigma for row in score(bare, ["own", "half"], make_trial())] == ["half"]
 
 
 @pytest.mark.parametrize("sigma", [name for name in EVERY if name != "shared-oracle"])
 def test_standard_errors_are_over_images(statistics: Stats, sigma: str) -> None:
-    row = score(statistics, [sigma], make_trial())[-1]
+    row = score(statistics, make_trial(), [sigma])[-1]
     one_by_one = [
         score(
             {
@@ -162,7 +162,7 @@ def test_standard_errors_are_over_images(statistics: Stats, sigma: str) -> None:
 
 
 def test_mse_and_psnr_do_not_depend_on_the_interpretation(statistics: Stats) -> None:
-    rows = [row for row in score(statistics, EVERY, make_trial()) if row.split == "test"]
+    rows = [row for row in score(statistics, make_trial(), EVERY) if row.split == "test"]
     mse = statistics["test"].sse.mean() / 9
     assert [row.mse for row in rows] == pytest.approx([mse] * len(EVERY))
     assert [row.psnr for row in rows] == pytest.approx([-10 * math.log10(mse)] * len(EVERY))
@@ -187,5 +187,5 @@ def test_statistics_that_are_not_finite_are_refused(
     with pytest.raises(
         NotFinite, match=f"{name} of the test split is not finite: {value} in {share}"
     ):
-        score(damaged, ["half"], make_trial())
+        score(damaged, make_trial(), ["half"])
     assert not damaged["test"].finite

@@ -13,13 +13,13 @@ from rdkit_vae.errors import BadData
 from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint, save_resume_file
 from rdkit_vae.system.files import sha256_of
 from rdkit_vae.training.state import Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 
 @pytest.fixture
 def written(tiny: Images, tiny_trial: Trial, tmp_path: Path) -> tuple[Path, Training]:
     training = Training(tiny_trial, tiny)
-    Group([training]).run_epoch()
+    Pack([training]).run_epoch()
     path = tmp_path / "epoch=00001.pt"
     save_checkpoint(path, training)
     return path, training
@@ -49,7 +49,7 @@ def test_a_checkpoint_holds_the_weights_and_a_resume_file_their_moments_too(
     restored = Training(training.trial, training.images)
     restored.restore(load_checkpoint(resume).state)
     for one in (restored, training):
-        Group([one]).run_epoch()
+        Pack([one]).run_epoch()
     again = [
         save_resume_file(path.with_name(f"{i}.pt"), t) for i, t in enumerate((restored, training))
     ]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.store import evaluations
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store import tables as sealed
 from rdkit_vae.store.pages import read_parquet
@@ -44,7 +45,7 @@ def _encoded(kind: bytes, table: pa.Table, about: object = None, **options: obje
 
 
 def _rows_of_zeros() -> bytes:
-    return _encoded(parquet.STATISTICS_KIND, _wide(2**23, 16), use_dictionary=False)
+    return _encoded(evaluations.STATISTICS_KIND, _wide(2**23, 16), use_dictionary=False)
 
 
 def _pages_of_zeros() -> bytes:
@@ -123,7 +124,8 @@ LIMITED = """
 import resource, sys, time
 from pathlib import Path
 from rdkit_vae.errors import BadData
-from rdkit_vae.store.results import read_results, read_statistics
+from rdkit_vae.store.evaluations import read_statistics
+from rdkit_vae.store.results import read_results
 from rdkit_vae.store.samples import read_samples
 readers = (read_results, read_statistics, read_samples)
 for reader, path in zip(readers, sys.argv[1:4]):

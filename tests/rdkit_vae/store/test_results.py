@@ -11,24 +11,29 @@ import pytest
 
 from rdkit_vae import Trial, make_trial, score
 from rdkit_vae.errors import BadData
-from rdkit_vae.scoring.statistics import RateSplit, Statistics
-from rdkit_vae.store import paths as store
+from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.scoring.statistics import RateTerms, Statistics
+from rdkit_vae.store import evaluations
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store import tables as sealed
-from rdkit_vae.store.schema import COLUMNS
+from rdkit_vae.store.evaluations import Evaluation
+from rdkit_vae.store.schema import COLUMNS, Status
 
 Stats = dict[str, Statistics]
 
 
 def _rows(trial: Trial, statistics: Stats) -> list[dict[str, object]]:
-    scores = score(statistics, ["half", "optimal", "shared"], trial)
-    return store.result_rows(trial, scores, statistics, epoch=4, step=12, checkpoint_sha256="ab")
+    return _evaluation(trial, statistics).rows(["half", "optimal", "shared"])
+
+
+def _evaluation(trial: Trial, statistics: Stats) -> Evaluation:
+    return Evaluation(trial=trial, epoch=4, step=12, checkpoint_sha256="ab", statistics=statistics)
 
 
 def test_statistics_come_back_bit_for_bit(tmp_path: Path, statistics: Stats) -> None:
     path = tmp_path / "s.parquet"
-    parquet.write_statistics(path, statistics, {"epoch": 3})
-    again, about = parquet.read_statistics(path)
+    evaluations.write_statistics(path, statistics, {"epoch": 3})
+    again, about = evaluations.read_statistics(path)
     assert about["epoch"] == 3
     for split, expected in statistics.items():
         assert (again[split].dims, again[split].own_sigma2) == (9, 0.07)
@@ -38,33 +43,26 @@ def test_statistics_come_back_bit_for_bit(tmp_path: Path, statistics: Stats) -> 
 
 def test_a_variance_by_image_and_a_split_rate_come_back(tmp_path: Path, statistics: Stats) -> None:
     path, rng = tmp_path / "s.parquet", np.random.default_rng(0)
-    rate = RateSplit(
+    rate = RateTerms(
         unit_variance=rng.uniform(size=3),
         unit_rate=rng.uniform(size=3),
         mutual_information=0.7,
         mutual_information_se=0.01,
     )
     full = {
-        split: replace(s, own_sigma2=rng.uniform(size=s.sse.shape), levels=17, split_of_rate=rate)
+        split: replace(s, own_sigma2=rng.uniform(size=s.sse.shape), levels=17, rate_terms=rate)
         for split, s in statistics.items()
     }
-    parquet.write_statistics(path, full, {})
-    again, _ = parquet.read_statistics(path)
+    evaluations.write_statistics(path, full, {})
+    again, _ = evaluations.read_statistics(path)
     for split, expected in full.items():
         found = again[split]
         np.testing.assert_array_equal(found.own_sigma2, expected.own_sigma2)
         assert found.levels == 17
-        assert found.split_of_rate is not None
-        np.testing.assert_array_equal(found.split_of_rate.unit_variance, rate.unit_variance)
-        assert found.split_of_rate.marginal_kl == rate.marginal_kl
-    rows = store.result_rows(
-        make_trial(),
-        score(full, ["half"], make_trial()),
-        full,
-        **{"epoch": 1, "step": 1},
-        checkpoint_sha256="",
-    )
-    for row in rows:
+        assert found.rate_terms is not None
+        np.testing.assert_array_equal(found.rate_terms.unit_variance, rate.unit_variance)
+        assert found.rate_terms.marginal_kl == rate.marginal_kl
+    for row in _evaluation(make_trial(), full).rows(["half"]):
         assert row["mutual_information"] + row["marginal_kl"] == pytest.approx(rate.unit_rate.sum())
         assert row["active_units"] == (rate.unit_variance > 0.01).sum()
 
@@ -78,7 +76,7 @@ def test_results_in_pandas_are_the_scores(
     frame = pd.read_parquet(folder)
     assert list(frame) == list(COLUMNS)
     assert len(frame) == 6
-    expected = asdict(score(statistics, ["shared"], tiny_trial)[1])
+    expected = asdict(score(statistics, tiny_trial, ["shared"])[1])
     row = frame[(frame["sigma"] == "shared") & (frame["split"] == "test")].iloc[0]
     for name, value in expected.items():
         assert row[name] == value or (value is None and pd.isna(row[name]))
@@ -98,15 +96,15 @@ def test_every_column_says_its_unit_and_meaning(
 
 
 def test_a_diverged_trial_is_a_row_without_numbers(tmp_path: Path, tiny_trial: Trial) -> None:
-    rows = store.failed_rows(
-        tiny_trial, ["half", "own"], epoch=2, step=9, status="diverged", reason="nan"
+    rows = evaluations.failed_rows(
+        tiny_trial, epoch=2, step=9, status=Status.DIVERGED, reason="nan"
     )
     parquet.write_results(tmp_path / "a.parquet", rows, {})
     frame = pd.read_parquet(tmp_path / "a.parquet")
     assert set(frame["status"]) == {"diverged"}
     assert set(frame["step"]) == {9}
     assert frame[["rate", "distortion", "elbo", "mse"]].isna().all(axis=None)
-    assert len(frame) == 4
+    assert len(frame) == 2 * len(SIGMAS)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "foreign", "folder"])
@@ -159,19 +157,19 @@ def test_an_older_schema_is_read_with_nulls(
 
 def test_statistics_of_the_first_schema_are_read(tmp_path: Path, statistics: Stats) -> None:
     path = tmp_path / "s.parquet"
-    parquet.write_statistics(path, statistics, {})
+    evaluations.write_statistics(path, statistics, {})
     table = pq.read_table(path)
     about = {"dims": {"train": 9, "test": 9}, "own_sigma2": {"train": None, "test": 0.5}}
     metadata = {b"kind": b"rdvae-statistics", b"schema": b"1", b"about": json.dumps(about).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), path)
-    again, _ = parquet.read_statistics(path)
+    again, _ = evaluations.read_statistics(path)
     np.testing.assert_array_equal(again["test"].sse, statistics["test"].sse)
     assert (again["train"].own_sigma2, again["test"].own_sigma2) == (None, 0.5)
-    assert again["test"].split_of_rate is None
+    assert again["test"].rate_terms is None
 
 
 def test_statistics_are_no_results(tmp_path: Path, statistics: Stats) -> None:
-    parquet.write_statistics(tmp_path / "s.parquet", statistics, {})
+    evaluations.write_statistics(tmp_path / "s.parquet", statistics, {})
     with pytest.raises(BadData, match="not rdvae-results"):
         parquet.read_results(tmp_path / "s.parquet")
 
@@ -214,8 +212,8 @@ def test_a_file_that_was_written_again_by_other_hands_is_no_longer_trusted(
 def test_names_that_look_like_the_seal_do_not_break_it(tmp_path: Path, statistics: Stats) -> None:
     path = tmp_path / "s.parquet"
     about = {"trial": {"dataset": "npz:rdvae-crc32=00000000 rdvae-crc32\x18\x0800000000"}}
-    parquet.write_statistics(path, statistics, about)
-    assert parquet.read_statistics(path)[1]["trial"] == about["trial"]
+    evaluations.write_statistics(path, statistics, about)
+    assert evaluations.read_statistics(path)[1]["trial"] == about["trial"]
 
 
 @pytest.mark.parametrize(
@@ -232,15 +230,15 @@ def test_facts_that_are_no_numbers_are_refused(
     tmp_path: Path, statistics: Stats, facts: dict[str, object]
 ) -> None:
     path = tmp_path / "s.parquet"
-    parquet.write_statistics(path, statistics, {})
-    table = sealed.read_table(path, parquet.STATISTICS_KIND)
+    evaluations.write_statistics(path, statistics, {})
+    table = sealed.read_table(path, evaluations.STATISTICS_KIND)
     about = sealed.about_of(table)
     for of in about["splits"].values():
         of.update(facts)
-    metadata = sealed.file_metadata(parquet.STATISTICS_KIND, about)
+    metadata = sealed.file_metadata(evaluations.STATISTICS_KIND, about)
     sealed.write_table(path, table.replace_schema_metadata(metadata))
     with pytest.raises(BadData, match=r"s\.parquet: damaged"):
-        parquet.read_statistics(path)
+        evaluations.read_statistics(path)
 
 
 @pytest.mark.parametrize(
@@ -250,12 +248,12 @@ def test_columns_that_are_no_statistics_are_refused(
     tmp_path: Path, statistics: Stats, name: str, values: list[object]
 ) -> None:
     path = tmp_path / "s.parquet"
-    parquet.write_statistics(path, statistics, {})
-    table = sealed.read_table(path, parquet.STATISTICS_KIND)
+    evaluations.write_statistics(path, statistics, {})
+    table = sealed.read_table(path, evaluations.STATISTICS_KIND)
     at = table.column_names.index(name)
     sealed.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
     with pytest.raises(BadData, match=r"s\.parquet: (damaged|.*a column of type list)"):
-        parquet.read_statistics(path)
+        evaluations.read_statistics(path)
 
 
 @pytest.mark.parametrize("about", [b"[" * 100_000, b"[1]", b"null", b"{"])
@@ -263,19 +261,19 @@ def test_what_stands_beside_the_rows_is_checked(
     tmp_path: Path, statistics: Stats, about: bytes
 ) -> None:
     path = tmp_path / "s.parquet"
-    parquet.write_statistics(path, statistics, {})
-    table = sealed.read_table(path, parquet.STATISTICS_KIND)
-    metadata = sealed.file_metadata(parquet.STATISTICS_KIND, {}) | {b"about": about}
+    evaluations.write_statistics(path, statistics, {})
+    table = sealed.read_table(path, evaluations.STATISTICS_KIND)
+    metadata = sealed.file_metadata(evaluations.STATISTICS_KIND, {}) | {b"about": about}
     sealed.write_table(path, table.replace_schema_metadata(metadata))
     with pytest.raises(BadData, match=r"s\.parquet"):
-        parquet.read_statistics(path)
+        evaluations.read_statistics(path)
 
 
 def test_more_rows_than_bytes_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
     table = pa.table({"kl": np.zeros(10_000_000)})
-    metadata = sealed.file_metadata(parquet.STATISTICS_KIND, {})
+    metadata = sealed.file_metadata(evaluations.STATISTICS_KIND, {})
     sealed.write_table(path, table.replace_schema_metadata(metadata))
     assert path.stat().st_size < 1_000_000
     with pytest.raises(BadData, match=r"claims 10,000,000 rows"):
-        parquet.read_statistics(path)
+        evaluations.read_statistics(path)

@@ -24,7 +24,7 @@ from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.checkpoints import load_checkpoint, save_resume_file
 from rdkit_vae.training.state import Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 GIGA = 2**30
 
@@ -33,7 +33,7 @@ GIGA = 2**30
 def good(tmp_path_factory: pytest.TempPathFactory, digits: Images) -> Path:
     path = tmp_path_factory.mktemp("good") / "x.pt"
     training = Training(make_trial("digits", architecture="mlp", latents=3, beta=1), digits)
-    Group([training]).run_epoch()
+    Pack([training]).run_epoch()
     save_resume_file(path, training)
     return path
 
@@ -57,13 +57,13 @@ def test_what_torch_reads_is_read(
         "npz:tiny", architecture=architecture, objective=objective, latents=3, beta=1, epochs=2
     )
     training = Training(trial, tiny)
-    Group([training]).run_epoch()
+    Pack([training]).run_epoch()
     for path in (tmp_path / "middle.pt", tmp_path / "end.pt"):
         save_resume_file(path, training)
         expected = torch.load(path, weights_only=True)
         found = load_checkpoint(path).state
         assert _same(found, {name: expected[name] for name in found})
-        Group([training]).run_epoch() if training.epoch < 2 else None
+        Pack([training]).run_epoch() if training.epoch < 2 else None
 
 
 # What is saved, by what is wrong with it: each takes what a good checkpoint holds and changes it.

@@ -10,12 +10,13 @@ import pytest
 
 from rdkit_vae import Trial
 from rdkit_vae.errors import CannotWrite
+from rdkit_vae.store.schema import Status
 from rdkit_vae.sweep.log import Log, LogReader
-from rdkit_vae.sweep.pool import Event
+from rdkit_vae.sweep.messages import Event, EventKind
 
 
 def _epoch(run_id: str, epoch: int) -> Event:
-    return Event(run_id=run_id, kind="epoch", epoch=epoch, loss=10.0 - epoch)
+    return Event(run_id=run_id, kind=EventKind.EPOCH, epoch=epoch, loss=10.0 - epoch)
 
 
 def test_what_is_noted_is_read(tmp_path: Path, tiny_trial: Trial) -> None:
@@ -25,9 +26,11 @@ def test_what_is_noted_is_read(tmp_path: Path, tiny_trial: Trial) -> None:
     with Log(tmp_path / "log.jsonl") as log:
         log.note("sweep started", trials=3)
         for name in "abc":
-            log.note_event(Event(run_id=name, kind="started"), trials)
+            log.note_event(Event(run_id=name, kind=EventKind.STARTED), trials)
         log.note_event(_epoch("a", 1), trials)
-        log.note_event(Event(run_id="b", kind="ended", status="ok", summary="fine"), trials)
+        log.note_event(
+            Event(run_id="b", kind=EventKind.ENDED, status=Status.OK, summary="fine"), trials
+        )
         running = reader.running()
         assert set(running) == {"a", "c"}
         assert (running["a"].epoch, running["a"].epochs, running["a"].loss) == (1, 4, 9.0)
@@ -38,7 +41,7 @@ def test_what_is_noted_is_read(tmp_path: Path, tiny_trial: Trial) -> None:
         left = reader.running()["a"].seconds_left()
         assert left is not None
         assert 0 <= left < 10
-        log.note_event(Event(run_id="a", kind="ended", status="stopped"), trials)
+        log.note_event(Event(run_id="a", kind=EventKind.ENDED, status=Status.STOPPED), trials)
     assert set(reader.running()) == {"c"}
     for line in (tmp_path / "log.jsonl").read_text().splitlines():
         assert {"time", "clock", "process", "event"} <= json.loads(line).keys()
@@ -61,7 +64,7 @@ def test_the_pace_is_that_of_the_last_start(tmp_path: Path) -> None:
 def test_a_line_that_was_cut_short_spoils_no_other(tmp_path: Path, tiny_trial: Trial) -> None:
     path, trials = tmp_path / "log.jsonl", {"a": tiny_trial}
     with Log(path) as log:
-        log.note_event(Event(run_id="a", kind="started"), trials)
+        log.note_event(Event(run_id="a", kind=EventKind.STARTED), trials)
     path.write_bytes(path.read_bytes() + b'{"event": "epoch", "run_id": "a", "epo')
     reader = LogReader(path)
     assert reader.running()["a"].epoch == 0

@@ -19,9 +19,10 @@ import pytest
 from rich.console import Console
 
 from rdkit_vae import Trial, make_trial
+from rdkit_vae.store.schema import Status
 from rdkit_vae.sweep.forecast import Forecast
+from rdkit_vae.sweep.messages import Event, EventKind
 from rdkit_vae.sweep.pace import Pace, Stopwatch, seconds_until_done
-from rdkit_vae.sweep.pool import Event
 from rdkit_vae.sweep.progress import SweepProgress
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -179,12 +180,17 @@ def test_an_interrupt_leaves_no_bar_behind(
 TRIALS = [
     make_trial("digits", beta=beta, epochs=10, checkpoints="last") for beta in (1.0, 2.0, 3.0)
 ]
-PACE = Pace(epoch=2.0, checkpoint=5.0, together=1)  # so that a trial takes 25 seconds
+PACE = Pace(epoch=2.0, checkpoint=5.0, pack_size=1)  # so that a trial takes 25 seconds
 
 
 def _event(trial: Trial, kind: str, process: int, epoch: int = 0) -> Event:
-    status = "ok" if kind == "ended" else ""
-    return Event(run_id=trial.run_id, kind=kind, process=process, epoch=epoch, status=status)
+    return Event(
+        run_id=trial.run_id,
+        kind=EventKind(kind),
+        process=process,
+        epoch=epoch,
+        status=Status.OK if kind == "ended" else None,
+    )
 
 
 def _happens(slower: float) -> Iterator[tuple[float, Event]]:
@@ -202,7 +208,7 @@ def test_the_time_left_comes_true(slower: float) -> None:
     """From the pace at first; where training takes longer or shorter, from what it takes."""
     forecast, total = Forecast(TRIALS, 2), 50.0 * slower
     assert forecast.seconds_left(0.0) is None
-    forecast.take(Event(run_id="", kind="pace", pace=PACE), 0.0)
+    forecast.take(Event(kind=EventKind.PACE, pace=PACE), 0.0)
     assert forecast.seconds_left(0.0) == pytest.approx(50.0)
     for now, event in sorted(_happens(slower), key=lambda found: found[0]):
         before = forecast.seconds_left(now - 1e-6)
@@ -217,7 +223,7 @@ def test_the_time_left_comes_true(slower: float) -> None:
 def test_what_is_late_is_never_almost_done() -> None:
     """The last evaluation takes ten times as long as was thought."""
     forecast = Forecast(TRIALS[:1], 1)
-    forecast.take(Event(run_id="", kind="pace", pace=PACE), 0.0)
+    forecast.take(Event(kind=EventKind.PACE, pace=PACE), 0.0)
     for now, event in list(_happens(1.0))[:11]:
         forecast.take(event, now)
     left = [forecast.seconds_left(20.0 + waited) or 0.0 for waited in (0, 4, 10, 20, 40)]
@@ -228,7 +234,7 @@ def test_what_is_late_is_never_almost_done() -> None:
 
 def test_a_trial_that_goes_on_where_it_was_left_is_no_quicker() -> None:
     forecast = Forecast(TRIALS[:1], 1)
-    forecast.take(Event(run_id="", kind="pace", pace=PACE), 0.0)
+    forecast.take(Event(kind=EventKind.PACE, pace=PACE), 0.0)
     forecast.take(_event(TRIALS[0], "started", 1), 0.0)
     forecast.take(_event(TRIALS[0], "epoch", 1, epoch=8), 2.0)
     assert forecast.seconds_left(2.0) == pytest.approx(2 * 2.0 + 5.0)
@@ -263,7 +269,7 @@ def test_a_pipe_and_a_terminal_are_told_one_time() -> None:
         out = io.StringIO()
         console = Console(file=out, force_terminal=is_terminal, width=100, _environ={})
         with SweepProgress(TRIALS, TRIALS, 1, console) as progress:
-            progress(Event(run_id="", kind="pace", pace=PACE))
+            progress(Event(kind=EventKind.PACE, pace=PACE))
             bars = [row.note for row in progress.rows(20)]
             for trial in TRIALS[:2]:
                 progress(_event(trial, "started", 1))

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdkit_vae.config.parsing import SIGMAS
+from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.store.evaluations import read_statistics
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.store.results import read_statistics
 from rdkit_vae.store.schema import COLUMNS
 from rdkit_vae.system.files import sha256_of
 

@@ -12,12 +12,14 @@ from rdkit_vae import Trial, load_checkpoint
 from rdkit_vae.config.trial import bind
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.store.paths import DIVERGED, OK, STOPPED, Sweep
-from rdkit_vae.store.results import read_results, read_statistics
+from rdkit_vae.store.evaluations import read_statistics
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.results import read_results
+from rdkit_vae.store.schema import Status
 from rdkit_vae.sweep import runner
 from rdkit_vae.sweep.runner import run_trial
 from rdkit_vae.training.state import Training
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 
 def _break_loss(
@@ -45,7 +47,7 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint(
     _break_loss(monkeypatch, objective, lambda: 3 in epochs)
     sweep = Sweep(tmp_path)
     outcome = run_trial(trial, tiny, sweep, on_epoch=lambda t: epochs.append(t.epoch))
-    assert outcome.status == DIVERGED
+    assert outcome.status == Status.DIVERGED
     (path,) = (tmp_path / "checkpoints").rglob("*.pt")
     checkpoint = load_checkpoint(path)
     assert checkpoint.epoch == 3
@@ -53,12 +55,12 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint(
     epochs.clear()
     expected = Training(trial, tiny)
     for _ in range(3):
-        Group([expected]).run_epoch()
+        Pack([expected]).run_epoch()
     for name, value in expected.model.state_dict().items():
         assert torch.equal(checkpoint.state["model"][name], value)
     frame = read_results(sweep.results(run_id)).to_pandas()
-    assert set(frame[frame["status"] == OK]["checkpoint_sha256"]) == {checkpoint.sha256}
-    failed = frame[frame["status"] == DIVERGED]
+    assert set(frame[frame["status"] == Status.OK]["checkpoint_sha256"]) == {checkpoint.sha256}
+    failed = frame[frame["status"] == Status.DIVERGED]
     assert set(failed["epoch"]) == {3}
     assert failed["elbo"].isna().all()
     statistics, _ = read_statistics(sweep.statistics(run_id, 3))
@@ -77,21 +79,21 @@ def test_an_evaluation_that_is_not_finite_is_a_divergence(
                 weight.data.fill_(math.nan)
 
     outcome = run_trial(tiny_trial, tiny, Sweep(tmp_path), on_epoch=damage)
-    assert outcome.status == DIVERGED
+    assert outcome.status == Status.DIVERGED
     assert "the encoder's mean is not finite: nan in" in outcome.summary
     assert outcome.summary.endswith(f"at epoch {epoch}")
     frame = read_results(Sweep(tmp_path).results(bind(tiny_trial, tiny.sha256).run_id)).to_pandas()
-    failed = frame[frame["status"] == DIVERGED]
+    failed = frame[frame["status"] == Status.DIVERGED]
     assert set(failed["reason"]) == {outcome.summary}
     assert failed["elbo"].isna().all()
-    assert set(frame.loc[frame["status"] == OK, "epoch"]) == set(range(1, epoch))
+    assert set(frame.loc[frame["status"] == Status.OK, "epoch"]) == set(range(1, epoch))
 
 
 def test_a_run_that_diverges_at_once_keeps_nothing(
     tiny: Images, tiny_trial: Trial, tmp_path: Path
 ) -> None:
     trial = replace(tiny_trial, learning_rate=1e30)
-    assert run_trial(trial, tiny, Sweep(tmp_path)).status == DIVERGED
+    assert run_trial(trial, tiny, Sweep(tmp_path)).status == Status.DIVERGED
     assert not list(tmp_path.rglob("*.pt"))
 
 
@@ -101,7 +103,7 @@ def test_one_test_image_and_one_draw_are_enough(
     """A variance of z is an array on both splits, even where one holds a single number."""
     images = replace(tiny, test=tiny.test[:1], sha256="")
     trial = replace(tiny_trial, objective="learned-image", draws=1, train_images="all")
-    assert run_trial(trial, images, Sweep(tmp_path)).status == OK
+    assert run_trial(trial, images, Sweep(tmp_path)).status == Status.OK
     (path,) = (tmp_path / "results").glob("*.parquet")
     frame = read_results(path).to_pandas()
     assert frame.loc[frame["split"] == "test", "elbo_se"].isna().all()
@@ -134,10 +136,10 @@ def test_stopped_after_any_step_it_goes_on_bit_for_bit(
     trial = replace(tiny_trial, architecture=architecture, protocol=protocol, batch_size=8)
     trial = bind(trial, images.sha256)
     straight = Sweep(tmp_path / "straight")
-    assert run_trial(trial, images, straight).status == OK
+    assert run_trial(trial, images, straight).status == Status.OK
     for every in (1, 2, 3, 7) if architecture == "mlp" else (3,):
         sweep, stops = Sweep(tmp_path / str(every)), 0
-        while run_trial(trial, images, sweep, stop=_after(every)).status == STOPPED:
+        while run_trial(trial, images, sweep, stop=_after(every)).status == Status.STOPPED:
             stops += 1
             assert sweep.resume_file(trial.run_id).exists()
         assert stops >= 2
@@ -164,7 +166,9 @@ def test_far_from_checkpoints_a_resume_file_is_kept(
         run_trial(trial, tiny, sweep, on_epoch=die)
     assert load_checkpoint(sweep.resume_file(trial.run_id)).epoch == 3
     begun: list[int] = []
-    assert run_trial(trial, tiny, sweep, on_epoch=lambda t: begun.append(t.epoch)).status == OK
+    assert (
+        run_trial(trial, tiny, sweep, on_epoch=lambda t: begun.append(t.epoch)).status == Status.OK
+    )
     assert begun == [4, 5]
 
 
@@ -189,7 +193,7 @@ def test_a_resume_file_is_used_only_where_it_belongs(
         shutil.copy(early.resume_file(trial.run_id), point)
     else:  # the results were lost, and with them checkpoints that it lies behind
         sweep.results(trial.run_id).unlink()
-    assert run_trial(trial, tiny, sweep).status == OK
+    assert run_trial(trial, tiny, sweep).status == Status.OK
     assert _rows(sweep, trial) == _rows(straight, trial)
 
 
@@ -209,7 +213,7 @@ def test_a_checkpoint_that_is_lost_is_trained_again(
         place.unlink()
     if lost == "every checkpoint":
         sweep.checkpoint(trial.run_id, 1).unlink()
-    assert run_trial(trial, tiny, sweep).status == OK
+    assert run_trial(trial, tiny, sweep).status == Status.OK
     assert _rows(sweep, trial) == _rows(straight, trial)
 
 
@@ -219,25 +223,25 @@ def test_a_run_that_diverges_keeps_the_same_last_state_where_it_was_stopped(
 ) -> None:
     """Stopped within the very epoch that diverges, the last whole state is found again."""
     trial = bind(replace(tiny_trial, epochs=9, checkpoints=(9,)), tiny.sha256)
-    original, steps = Group._set_rate, [0]
+    original, steps = Pack._set_rate, [0]
 
-    def noting(group: Group, step: int) -> None:
+    def noting(pack: Pack, step: int) -> None:
         steps.append(step)
-        original(group, step)
+        original(pack, step)
 
-    monkeypatch.setattr(Group, "_set_rate", noting)
+    monkeypatch.setattr(Pack, "_set_rate", noting)
     _break_loss(monkeypatch, trial.objective, lambda: steps[-1] >= 8)  # within the third epoch
     straight, sweep = Sweep(tmp_path / "straight"), Sweep(tmp_path / "x")
-    assert run_trial(trial, tiny, straight).status == DIVERGED
-    assert run_trial(trial, tiny, sweep, stop=_after(stops)).status == STOPPED
+    assert run_trial(trial, tiny, straight).status == Status.DIVERGED
+    assert run_trial(trial, tiny, sweep, stop=_after(stops)).status == Status.STOPPED
     outcome = run_trial(trial, tiny, sweep)
-    assert outcome.status == DIVERGED
+    assert outcome.status == Status.DIVERGED
     assert "loss is nan at epoch 3, step 9" in outcome.summary
     assert _rows(sweep, trial) == _rows(straight, trial)
     assert {row["epoch"] for row in _rows(sweep, trial)} == {2}
     assert {row["reason"] for row in _rows(sweep, trial)} == {"", outcome.summary}
     # Tried again, with what made it diverge put right, it comes to its end as if nothing had been.
     monkeypatch.undo()
-    assert run_trial(trial, tiny, sweep).status == OK
-    assert run_trial(trial, tiny, Sweep(tmp_path / "sound")).status == OK
+    assert run_trial(trial, tiny, sweep).status == Status.OK
+    assert run_trial(trial, tiny, Sweep(tmp_path / "sound")).status == Status.OK
     assert _rows(sweep, trial) == _rows(Sweep(tmp_path / "sound"), trial)

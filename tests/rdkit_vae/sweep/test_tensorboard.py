@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.sweep.pool import Event
+from rdkit_vae.store.schema import Status
+from rdkit_vae.sweep.messages import Event, EventKind
 from rdkit_vae.sweep.tensorboard import Scalars
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
@@ -29,10 +30,10 @@ def test_tensorboard_sees_the_losses_and_the_rows(sweep_folder: Path, tmp_path: 
     run_id = sweep.run_ids()[0]
     scalars = Scalars(sweep)
     for epoch in (1, 2, 3):
-        scalars(Event(run_id=run_id, kind="epoch", epoch=epoch, loss=1.5 * epoch))
-    scalars(Event(run_id=run_id, kind="ended", status="ok"))
-    scalars(Event(run_id="other", kind="epoch", epoch=1, loss=1.0))
-    scalars(Event(run_id="other", kind="ended", status="crashed"))
+        scalars(Event(run_id=run_id, kind=EventKind.EPOCH, epoch=epoch, loss=1.5 * epoch))
+    scalars(Event(run_id=run_id, kind=EventKind.ENDED, status=Status.OK))
+    scalars(Event(run_id="other", kind=EventKind.EPOCH, epoch=1, loss=1.0))
+    scalars(Event(run_id="other", kind=EventKind.ENDED, status=Status.CRASHED))
     scalars.close()
     (path,) = (tmp_path / "x" / "tensorboard" / run_id).iterdir()
     found = _scalars(path)

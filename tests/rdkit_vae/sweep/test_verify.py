@@ -15,9 +15,11 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.store import tables as sealed
 from rdkit_vae.store.checkpoints import load_checkpoint
-from rdkit_vae.store.ledger import LEFT, record_crash, state_of
+from rdkit_vae.store.evaluations import read_statistics, write_statistics
+from rdkit_vae.store.ledger import record_crash, state_of
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.store.results import read_results, read_statistics, write_results, write_statistics
+from rdkit_vae.store.results import read_results, write_results
+from rdkit_vae.store.schema import Status
 from rdkit_vae.sweep.runner import run_trial
 from rdkit_vae.sweep.verify import verify
 from rdkit_vae.system.files import locked
@@ -122,7 +124,7 @@ def test_damage_is_named_and_mended(
     assert main("verify", copy.root, cwd=copy.root).returncode == 0
     if "checkpoint" in what:  # what is lost is trained again
         assert "trained again" in mended.stdout
-        (run_id,) = (r for r in copy.run_ids() if state_of(copy, r).status == LEFT)
+        (run_id,) = (r for r in copy.run_ids() if state_of(copy, r).status is Status.LEFT)
         first = copy.checkpoint(run_id, 1)
         assert run_trial(load_checkpoint(first).trial, digits, copy).status == "ok"
     pd.testing.assert_frame_equal(_numbers(copy.root), _numbers(sweep_folder), check_exact=True)

@@ -17,7 +17,7 @@ from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.checkpoints import load_checkpoint, save_resume_file
 from rdkit_vae.training.inputs import Augmentation
 from rdkit_vae.training.state import Training, build_model, learning_rate
-from rdkit_vae.training.steps import Group
+from rdkit_vae.training.steps import Pack
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -28,8 +28,8 @@ def test_the_same_trial_twice_gives_the_same_bytes(
     for name in ("a.pt", "b.pt"):
         training = Training(replace(tiny_trial, architecture=architecture), tiny)
         torch.manual_seed(len(hashes))  # the global generator must not matter
-        Group([training]).run_epoch()
-        Group([training]).run_epoch()
+        Pack([training]).run_epoch()
+        Pack([training]).run_epoch()
         hashes.append(save_resume_file(tmp_path / name, training))
     assert hashes[0] == hashes[1]
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
@@ -42,13 +42,13 @@ def test_going_on_from_a_checkpoint_is_never_having_stopped(
     trial = replace(tiny_trial, architecture=architecture)
     whole, first = Training(trial, tiny), Training(trial, tiny)
     for _ in range(2):
-        Group([first]).run_epoch()
+        Pack([first]).run_epoch()
     save_resume_file(tmp_path / "half.pt", first)
     second = Training(trial, tiny)
     second.restore(load_checkpoint(tmp_path / "half.pt").state)
     for training, epochs in ((whole, 4), (second, 2)):
         for _ in range(epochs):
-            Group([training]).run_epoch()
+            Pack([training]).run_epoch()
     assert whole.step == second.step
     assert save_resume_file(tmp_path / "a.pt", whole) == save_resume_file(tmp_path / "b.pt", second)
 
@@ -111,7 +111,7 @@ def test_two_epochs_against_a_recomputation(
                     v += 0.001 * (g * g - v)
                     w -= rate * 1e-5 * w
                     w -= rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
-        Group([training]).run_epoch()
+        Pack([training]).run_epoch()
         assert training.loss == pytest.approx(np.mean(losses), rel=1e-4)
     for found, expected in zip(training.model.parameters(), weights, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
@@ -151,7 +151,7 @@ def test_a_trained_variance_is_stable_over_seven_decades(
     )
     statistics = evaluate(train(trial, digits), digits, trial)
     own, fitted = (
-        {row.split: row for row in score(statistics, [sigma], trial)}["train"]
+        {row.split: row for row in score(statistics, trial, [sigma])}["train"]
         for sigma in ("own", "shared")
     )
     # What was trained is what fits: the reading of training is no worse than a wrong one.
@@ -164,7 +164,7 @@ def test_the_papers_protocol_trains_on_warped_images(
 ) -> None:
     black = replace(tiny, train=np.zeros_like(tiny.train), sha256="")
     expected = Training(tiny_trial, black)
-    Group([expected]).run_epoch()
+    Pack([expected]).run_epoch()
     erase = Augmentation(
         numbers=1, parameters=lambda numbers: numbers, apply=lambda x, parameters: 0 * x
     )
@@ -173,7 +173,7 @@ def test_the_papers_protocol_trains_on_warped_images(
             f"rdkit_vae.training.{module}.augmentation_of", lambda trial, shape: erase
         )
     found = Training(tiny_trial, tiny)
-    Group([found]).run_epoch()
+    Pack([found]).run_epoch()
     assert found.loss == expected.loss
 
 
@@ -220,7 +220,7 @@ def test_pairs_of_one_product_reach_the_same_weights_and_claim_other_likelihoods
     statistics = evaluate(models[0], tiny, base)
     # The claims of the very same statistics, and by hand what lies between them.
     claims = [
-        score({"test": replace(statistics["test"], own_sigma2=c)}, ["own"], base)[0].elbo
+        score({"test": replace(statistics["test"], own_sigma2=c)}, base, ["own"])[0].elbo
         for c in (0.5, 0.01)
     ]
     mean_sse = statistics["test"].sse.mean()
@@ -291,11 +291,11 @@ def test_the_learning_rate_is_annealed_once_or_twice() -> None:
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step(tiny: Images, tiny_trial: Trial) -> None:
     training = Training(tiny_trial, tiny)
-    Group([training]).run_epoch()
+    Pack([training]).run_epoch()
     with torch.no_grad():
         next(training.model.parameters()).fill_(float("inf"))
     before = training.step
-    assert Group([training]).run_epoch()
+    assert Pack([training]).run_epoch()
     assert training.diverged.endswith(f"at epoch 2, step {before + 1}")
     assert training.step == before
 

@@ -19,13 +19,14 @@ from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.models.precision import products
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
-from rdkit_vae.store.paths import DIVERGED, OK, STOPPED, Sweep
-from rdkit_vae.sweep.footprint import bytes_in_training, groups_that_fit
-from rdkit_vae.sweep.runner import run_together, run_trial
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.schema import Status
+from rdkit_vae.sweep.footprint import bytes_in_training, packs_that_fit
+from rdkit_vae.sweep.runner import run_pack, run_trial
 from rdkit_vae.training.inputs import Split
 from rdkit_vae.training.networks import is_stacked
 from rdkit_vae.training.state import Training, build_model
-from rdkit_vae.training.steps import Group, train_together
+from rdkit_vae.training.steps import Pack, train_pack
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 EPOCHS = {"cpu": 3, "cuda": 6}  # on a GPU, until steps of each size of batch are replayed
@@ -66,7 +67,7 @@ def _run(
     device: str = "cpu",
 ) -> list[Training]:
     members = [Training(trial, images, device) for trial in trials]
-    group = Group(members)
+    group = Pack(members)
     for _ in range(epochs):
         assert group.run_epoch()
     return members
@@ -162,9 +163,9 @@ def test_stopped_within_an_epoch_a_group_goes_on_with_its_warps(
     stopped = [Training(trial, images) for trial in trials]
     assert stopped[0].randomness().warps is not None
     asked = iter(range(2))
-    assert not Group(stopped).run_epoch(stop=lambda: next(asked, None) is None)
+    assert not Pack(stopped).run_epoch(stop=lambda: next(asked, None) is None)
     assert [member.within.batches for member in stopped] == 6 * [3]
-    assert Group(stopped).run_epoch()
+    assert Pack(stopped).run_epoch()
     for one, other in zip(straight, stopped, strict=True):
         assert one.loss == other.loss
         assert torch.equal(_weights(one), _weights(other))
@@ -181,7 +182,7 @@ def test_batches_are_the_images_at_their_positions(device: str, tiny: Images) ->
 
 def test_a_group_that_is_let_go_of_is_gone_at_once(tiny: Images, tiny_trial: Trial) -> None:
     """With the memory that it holds; nothing in a worker would look for cycles."""
-    group = Group([Training(tiny_trial, tiny)])
+    group = Pack([Training(tiny_trial, tiny)])
     group.run_epoch()
     watched = weakref.ref(group)
     gc.disable()
@@ -193,7 +194,7 @@ def test_a_group_that_is_let_go_of_is_gone_at_once(tiny: Images, tiny_trial: Tri
 
 
 def test_what_was_trained_together_is_held_apart(tiny: Images, tiny_trial: Trial) -> None:
-    for model in train_together(_trials(tiny_trial), tiny):
+    for model in train_pack(_trials(tiny_trial), tiny):
         for weight in model.parameters():
             assert weight.untyped_storage().nbytes() == weight.nbytes
 
@@ -216,7 +217,7 @@ def test_a_trial_that_diverges_does_not_disturb_its_neighbours(
     members = [Training(trial, tiny, device) for trial in trials]
     with torch.no_grad():
         next(members[1].model.parameters()).fill_(math.nan)
-    group = Group(members)
+    group = Pack(members)
     assert group.run_epoch()
     assert [member.diverged for member in members] == ["", "loss is nan at epoch 1, step 1", ""]
     assert [member.epoch for member in members] == [1, 0, 1]
@@ -228,21 +229,21 @@ def test_a_trial_that_diverges_does_not_disturb_its_neighbours(
 
 def test_a_group_is_of_one_kind_and_at_one_step(tiny: Images, tiny_trial: Trial) -> None:
     begun = Training(tiny_trial, tiny)
-    Group([begun]).run_epoch()
+    Pack([begun]).run_epoch()
     for other in (
         Training(tiny_trial, tiny),
         Training(replace(tiny_trial, objective="learned"), tiny),
         Training(replace(tiny_trial, batch_size=20), tiny),
     ):
         with pytest.raises(BadInput, match="of one kind"):
-            Group([begun, other])
+            Pack([begun, other])
 
 
 def test_models_trained_together_are_those_trained_one_by_one(
     tiny: Images, tiny_trial: Trial
 ) -> None:
     trials = _trials(tiny_trial)
-    for trial, model in zip(trials, train_together(trials, tiny), strict=True):
+    for trial, model in zip(trials, train_pack(trials, tiny), strict=True):
         found, expected = (evaluate(m, tiny, trial)["test"] for m in (model, train(trial, tiny)))
         np.testing.assert_allclose(found.sse, expected.sse, rtol=1e-3)
         np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-3)
@@ -278,16 +279,16 @@ def test_trials_that_are_behind_catch_up_and_go_on_with_the_others(
     trial = make_trial("digits", architecture="linear", latents=4, epochs=4, draws=2)
     trials = _bound(_trials(trial), digits)
     straight, broken = Sweep(tmp_path / "straight"), Sweep(tmp_path / "broken")
-    assert [o.status for _, o in run_together(trials, digits, straight)] == [OK] * 6
+    assert [o.status for _, o in run_pack(trials, digits, straight)] == [Status.OK] * 6
     steps = iter(range(30))  # in the second epoch
-    stopped = run_together(trials[:4], digits, broken, stop=lambda: next(steps, None) is None)
-    assert [outcome.status for _, outcome in stopped] == [STOPPED] * 4
-    assert run_trial(trials[1], digits, broken).status == OK
+    stopped = run_pack(trials[:4], digits, broken, stop=lambda: next(steps, None) is None)
+    assert [outcome.status for _, outcome in stopped] == [Status.STOPPED] * 4
+    assert run_trial(trials[1], digits, broken).status == Status.OK
     epochs: list[tuple[str, int]] = []
-    ended = run_together(
+    ended = run_pack(
         trials, digits, broken, on_epoch=lambda t: epochs.append((t.trial.run_id, t.epoch))
     )
-    assert {t.run_id: o.status for t, o in ended} == {t.run_id: OK for t in trials}
+    assert {t.run_id: o.status for t, o in ended} == {t.run_id: Status.OK for t in trials}
     assert trials[1].run_id not in {run_id for run_id, _ in epochs}
     assert [epoch for run_id, epoch in epochs if run_id == trials[5].run_id] == [1, 2, 3, 4]
     assert [epoch for run_id, epoch in epochs if run_id == trials[0].run_id] == [2, 3, 4]
@@ -303,8 +304,8 @@ def test_the_rows_of_a_group_with_one_that_diverges(
     wild = replace(trials[1], beta=1e38)
     trials[1] = wild
     together, alone = Sweep(tmp_path / "together"), Sweep(tmp_path / "alone")
-    found = {t.run_id: o for t, o in run_together(trials, tiny, together)}
-    assert found[wild.run_id].status == DIVERGED
+    found = {t.run_id: o for t, o in run_pack(trials, tiny, together)}
+    assert found[wild.run_id].status == Status.DIVERGED
     for trial in trials:
         assert run_trial(trial, tiny, alone) == found[trial.run_id]
         assert _rows(together, trial) == _rows(alone, trial)
@@ -350,15 +351,15 @@ def test_groups_are_as_large_as_memory_lets_them_be(
     tiny: Images, tiny_trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = _trials(tiny_trial)
-    assert groups_that_fit(trials, tiny, "cpu") == [trials]
+    assert packs_that_fit(trials, tiny, "cpu") == [trials]
     state, activations = bytes_in_training(trials[0], tiny)
     weights = _weights(Training(trials[0], tiny))
     assert state >= 4 * weights.nbytes
     assert activations > 16 * (36 + 64) * 4  # of a batch, the pixels and a hidden layer at least
     monkeypatch.setattr("rdkit_vae.sweep.footprint._HELD_ON_CPU", 4.5 * (state + activations))
-    assert sorted(map(len, groups_that_fit(trials, tiny, "cpu"))) == [3, 3]
+    assert sorted(map(len, packs_that_fit(trials, tiny, "cpu"))) == [3, 3]
     monkeypatch.setattr("rdkit_vae.sweep.footprint._HELD_ON_CPU", 1)
-    assert groups_that_fit(trials, tiny, "cpu") == [[trial] for trial in trials]
+    assert packs_that_fit(trials, tiny, "cpu") == [[trial] for trial in trials]
 
 
 def test_on_a_cpu_only_small_dense_networks_share_their_steps(
@@ -378,4 +379,4 @@ def test_on_a_cpu_only_small_dense_networks_share_their_steps(
         assert is_stacked(trial, model, cpu) == stacked
         assert is_stacked(trial, model, gpu) == (architecture != "conv")
     alone = _trials(replace(tiny_trial, architecture="conv"))
-    assert groups_that_fit(alone, tiny, "cpu") == [[trial] for trial in alone]
+    assert packs_that_fit(alone, tiny, "cpu") == [[trial] for trial in alone]

@@ -1,0 +1,217 @@
+"""From statistics to scores: rate, distortion and ELBO under each interpretation of the variance.
+
+One evaluation leaves `Statistics`; every number here follows from them by NumPy alone. All sums are
+float64, in nats per image. D is the number of values in an image, K that of posterior samples.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rdkit_vae.scoring.interpretations import (
+    ON_ITSELF,
+    SIGMAS,
+    Interpretation,
+    Trained,
+    interpretation,
+    parse_sigma,
+)
+from rdkit_vae.scoring.mixture import mixture_nll
+from rdkit_vae.scoring.statistics import Array, Statistics, standard_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Rate, distortion and ELBO of one split under one interpretation.
+
+    Attributes:
+        split, sigma: what was scored, and how.
+        sigma2: the variance, squared pixels; its mean where it differs by image or draw.
+        s_min, s_max: range of the mixture, pixels; None where there is none.
+        is_density: whether p(x|z) is normalised, so that its ELBO bounds a log-likelihood.
+        caveat: what a reader must know before comparing it; "" if nothing.
+        rate, distortion, elbo: nats per image; elbo = -(rate + distortion).
+        rate_se, distortion_se, elbo_se: standard errors over images, given the fitted variance.
+            NaN for a single image.
+        mse, psnr: E[sse]/D and -10 log10 of it; no variance changes them.
+        bits_per_dim: -elbo / (D ln 2), of the density of x in [0, 1]^D.
+        floored: share of (image, draw) pairs whose fitted variance was raised to the floor.
+        sigma2_floor: that floor; None where nothing is fitted.
+        n_images, n_draws, dims: n, K and D.
+    """
+
+    split: str
+    sigma: str
+    sigma2: float
+    s_min: float | None
+    s_max: float | None
+    is_density: bool
+    caveat: str
+    rate: float
+    distortion: float
+    elbo: float
+    rate_se: float
+    distortion_se: float
+    elbo_se: float
+    mse: float
+    psnr: float
+    bits_per_dim: float
+    floored: float
+    sigma2_floor: float | None
+    n_images: int
+    n_draws: int
+    dims: int
+
+
+class Scores(list[Score]):
+    """Scores, one for each split and interpretation that applies."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per score, with the attributes of `Score` as columns."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(score) for score in self])
+
+
+def gaussian_nll(sse: Array, sigma2: "Array | float", dims: int) -> Array:
+    """-log N(x; mu, sigma2 I) = sse/(2 sigma2) + (D/2) log(2 pi sigma2), nats."""
+    return sse / (2 * sigma2) + dims / 2 * np.log(2 * np.pi * np.asarray(sigma2))
+
+
+def dequantized_nll(sse: Array, sigma2: "Array | float", dims: int, levels: int) -> Array:
+    """E_u of -log N(x + u; mu, sigma2 I), per volume of a bin, nats: a likelihood of pixels.
+
+    u is uniform over the bin of x, which is w = 1/(levels - 1) wide in every pixel. The expectation
+    is exact: u adds D w^2/12 to the squared error. It bounds from above the -log of the mass of
+    the bin (Theis et al. 2016, "A note on the evaluation of generative models", section 3.1).
+    """
+    width = 1 / (levels - 1)
+    return gaussian_nll(sse + dims * width**2 / 12, sigma2, dims) - dims * math.log(width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreted:
+    """A split under one interpretation, by image and posterior sample.
+
+    Attributes:
+        split, sigma: the split, and the name of the interpretation.
+        interpretation: its registry entry.
+        statistics: of the split.
+        sigma2: the variance, floor applied: one number or (n, K), squared pixels.
+        nll: (n, K) -log p(x|z), nats.
+        floored: share of pairs whose variance was raised to the floor.
+    """
+
+    split: str
+    sigma: str
+    interpretation: Interpretation
+    statistics: Statistics
+    sigma2: "Array | float"
+    nll: Array
+    floored: float
+
+    def facts(self) -> dict[str, Any]:
+        """What scores and bounds both say of it, by column."""
+        images, draws = self.statistics.sse.shape
+        fitted_on_itself = self.sigma == "shared" and self.split == "train"
+        scales = self.interpretation.scales
+        return {
+            "split": self.split,
+            "sigma": self.sigma,
+            "sigma2": float(np.mean(self.sigma2)),
+            "s_min": scales[0] if scales else None,
+            "s_max": scales[1] if scales else None,
+            "is_density": self.interpretation.is_density,
+            "caveat": ON_ITSELF if fitted_on_itself else self.interpretation.caveat,
+            "n_images": images,
+            "n_draws": draws,
+            "dims": self.statistics.dims,
+        }
+
+
+def interpret(
+    statistics: Mapping[str, Statistics], trial: Trained, sigmas: Iterable[str] = SIGMAS
+) -> list[Interpreted]:
+    """The likelihoods of every split under every interpretation that applies to the model.
+
+    Args:
+        statistics: by split; `shared` takes its variance from the one named `train`.
+        trial: the trial, or whatever else knows beta, variance and floor.
+        sigmas: names of interpretations; one that does not apply (`own` of a model without a
+            variance) gives nothing.
+
+    Raises:
+        BadInput: unknown interpretation, or `shared` without statistics of the train split.
+        NotFinite: a number of the statistics is not finite.
+    """
+    for split, measured in statistics.items():
+        measured.check_finite(split)
+    names = list(sigmas)
+    train = statistics.get("train")
+    each = (
+        _interpret(split, sigma, measured, trial, train)
+        for split, measured in statistics.items()
+        for sigma in names
+    )
+    return [interpreted for interpreted in each if interpreted is not None]
+
+
+def _interpret(
+    split: str, sigma: str, statistics: Statistics, trial: Trained, train: Statistics | None
+) -> Interpreted | None:
+    entry, floor = interpretation(sigma), trial.sigma2_floor
+    raw = entry.sigma2(statistics, trial, train)
+    if raw is None:
+        return None
+    sigma2 = np.maximum(raw, floor) if entry.fitted else raw
+    if entry.scales:
+        nll = mixture_nll(statistics.sse, statistics.dims, entry.scales)
+    else:
+        nll = gaussian_nll(statistics.sse, sigma2, statistics.dims)
+    return Interpreted(
+        split=split,
+        sigma=parse_sigma(sigma),
+        interpretation=entry,
+        statistics=statistics,
+        sigma2=sigma2,
+        nll=nll,
+        floored=float(np.mean(np.asarray(raw) < floor)) if entry.fitted else 0.0,
+    )
+
+
+def score(
+    statistics: Mapping[str, Statistics], trial: Trained, sigmas: Iterable[str] = SIGMAS
+) -> Scores:
+    """Scores every split under every interpretation that applies to the model.
+
+    Args and errors are those of `interpret`.
+    """
+    return Scores(score_one(each, trial) for each in interpret(statistics, trial, sigmas))
+
+
+def score_one(interpreted: Interpreted, trial: Trained) -> Score:
+    """The score of one split under one interpretation, averaged over images and samples."""
+    statistics = interpreted.statistics
+    distortion = interpreted.nll.mean(axis=1)  # (n,): each image's mean over its samples
+    rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims
+    elbo = -(rate + float(distortion.mean()))
+    return Score(
+        **interpreted.facts(),
+        rate=rate,
+        distortion=float(distortion.mean()),
+        elbo=elbo,
+        rate_se=standard_error(statistics.kl),
+        distortion_se=standard_error(distortion),
+        elbo_se=standard_error(statistics.kl + distortion),
+        mse=mse,
+        psnr=math.inf if mse == 0 else -10 * math.log10(mse),
+        bits_per_dim=-elbo / (statistics.dims * math.log(2)),
+        floored=interpreted.floored,
+        sigma2_floor=trial.sigma2_floor if interpreted.interpretation.fitted else None,
+    )

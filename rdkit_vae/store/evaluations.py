@@ -1,0 +1,258 @@
+"""What was measured of one checkpoint: the record, its rows of results, and its file.
+
+Never imports torch, so that stored evaluations are scored in a moment.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdkit_vae.config.trial import Trial
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.scoring.bounds import score_bounds
+from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.scoring.scores import interpret, score
+from rdkit_vae.scoring.statistics import Array, RateTerms, Statistics
+from rdkit_vae.store.paths import code_version, utc_now
+from rdkit_vae.store.schema import Status
+from rdkit_vae.store.tables import about_of, file_metadata, read_table, write_table
+
+STATISTICS_KIND = b"rdvae-statistics"
+Row = dict[str, Any]
+_RATE_COLUMNS = ("mutual_information", "mutual_information_se", "marginal_kl", "active_units")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured of one checkpoint.
+
+    Attributes:
+        trial: its configuration.
+        epoch, step: epochs and optimiser steps it was trained for.
+        checkpoint_sha256: hash of its file.
+        statistics: by split.
+        environment: device and versions that it was measured with.
+        source: where the statistics come from, in words; "" where that is known.
+    """
+
+    trial: Trial
+    epoch: int
+    step: int
+    checkpoint_sha256: str
+    statistics: Mapping[str, Statistics]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def draws(self) -> int:
+        """K, posterior samples per image."""
+        return int(next(iter(self.statistics.values())).sse.shape[1])
+
+    def rows(self, sigmas: Sequence[str] = tuple(SIGMAS)) -> list[Row]:
+        """The rows of results, a row per split and interpretation that applies.
+
+        Raises:
+            BadInput: an unknown interpretation.
+            NotFinite: a number of the statistics is not finite.
+        """
+        base = self._identity() | {"reason": ""}
+        rate_terms = {
+            split: {} if terms is None else {name: getattr(terms, name) for name in _RATE_COLUMNS}
+            for split, terms in (
+                (s, measured.rate_terms) for s, measured in self.statistics.items()
+            )
+        }
+        scores = score(self.statistics, self.trial, sigmas=sigmas)
+        return [base | asdict(each) | rate_terms[each.split] for each in scores]
+
+    def bound_rows(
+        self,
+        sigmas: Sequence[str],
+        ks: Sequence[int] | None,
+        masses: Mapping[str, Mapping[str, Array]],
+    ) -> list[Row]:
+        """The rows of bounds, with the columns of `store.schema.BOUNDS`.
+
+        Args:
+            sigmas: interpretations that are densities.
+            ks, masses: as `score_bounds` takes them.
+
+        Raises:
+            BadInput: as `score_bounds`.
+        """
+        interpreted = interpret(self.statistics, self.trial, sigmas=sigmas)
+        base = self._identity()
+        return [base | asdict(bound) for bound in score_bounds(interpreted, ks, masses)]
+
+    def _identity(self) -> Row:
+        identity = _identity(self.trial, self.epoch, self.step, Status.OK)
+        return identity | {"checkpoint_sha256": self.checkpoint_sha256}
+
+
+def failed_rows(trial: Trial, *, epoch: int, step: int, status: Status, reason: str) -> list[Row]:
+    """The rows of a trial that diverged or crashed: what and why, no numbers."""
+    base = _identity(trial, epoch, step, status) | {"reason": reason}
+    return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in SIGMAS]
+
+
+def _identity(trial: Trial, epoch: int, step: int, status: Status) -> Row:
+    """What every row says of its trial and checkpoint."""
+    return {
+        "run_id": trial.run_id,
+        "curve": trial.curve,
+        "setup": trial.setup,
+        "dataset": trial.dataset,
+        "architecture": trial.architecture,
+        "latents": trial.latents,
+        "objective": trial.objective,
+        "beta": trial.beta,
+        "train_sigma2": trial.train_sigma2,
+        "seed": trial.seed,
+        "protocol": trial.protocol,
+        "epoch": epoch,
+        "epochs": trial.epochs,
+        "step": step,
+        "status": status.value,
+        "code_version": code_version(),
+        "created_at": utc_now(),
+    }
+
+
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    """Writes an evaluation, whole or not at all."""
+    about = {
+        "trial": evaluation.trial.to_dict(),
+        "environment": dict(evaluation.environment),
+        "epoch": evaluation.epoch,
+        "step": evaluation.step,
+        "checkpoint_sha256": evaluation.checkpoint_sha256,
+        "code_version": code_version(),
+    }
+    write_statistics(path, evaluation.statistics, about)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Reads what `write_evaluation` wrote.
+
+    Raises:
+        BadData: missing, damaged, not rdvae's, or of a newer schema.
+    """
+    statistics, about = read_statistics(path)
+    try:
+        return Evaluation(
+            trial=Trial.from_dict(about["trial"]),
+            epoch=_count(about["epoch"]),
+            step=_count(about["step"]),
+            checkpoint_sha256=str(about.get("checkpoint_sha256", "")),
+            statistics=statistics,
+            environment=about.get("environment") or {},
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, BadInput) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise BadData(f"{path}: damaged ({reason})") from error
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"a count is {str(value)[:40]!r}")
+    return value
+
+
+def write_statistics(
+    path: Path, statistics: Mapping[str, Statistics], about: Mapping[str, Any]
+) -> None:
+    """Writes statistics: a row per split, image and draw; `about` (JSON) goes beside them."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("split", "image", "draw", "kl", "sse", "log_ratio")
+    }
+    for split, measured in statistics.items():
+        n, k = measured.sse.shape
+        columns["split"].append(np.full(n * k, split))
+        columns["image"].append(np.repeat(measured.image, k))
+        columns["draw"].append(np.tile(np.arange(k), n))
+        columns["kl"].append(np.repeat(measured.kl, k))
+        columns["sse"].append(measured.sse.ravel())
+        columns["log_ratio"].append(measured.log_ratio.ravel())
+        if isinstance(measured.own_sigma2, np.ndarray):
+            columns.setdefault("own_sigma2", []).append(measured.own_sigma2.ravel())
+    facts = {split: _facts_of(measured) for split, measured in statistics.items()}
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    metadata = file_metadata(STATISTICS_KIND, {**about, "splits": facts})
+    write_table(path, pa.table(arrays).replace_schema_metadata(metadata))
+
+
+def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
+    """Reads what `write_statistics` wrote: the statistics by split, and `about`.
+
+    Raises:
+        BadData: missing, damaged, not rdvae's, or of a newer schema.
+    """
+    table = read_table(path, STATISTICS_KIND)
+    about = about_of(table)
+    try:
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        splits = about.get("splits") or _splits_of_schema_1(about)
+        statistics = {
+            split: _statistics_of(columns, split, facts) for split, facts in splits.items()
+        }
+    except Exception as error:  # what is wrong with a column shows itself in many ways
+        raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
+    return statistics, about
+
+
+def _facts_of(measured: Statistics) -> dict[str, Any]:
+    """What is not a number per image and draw."""
+    terms, own = measured.rate_terms, measured.own_sigma2
+    return {
+        "dims": measured.dims,
+        "levels": measured.levels,
+        "own_sigma2": None if isinstance(own, np.ndarray) else own,
+        # Under the name that it had in the first files.
+        "split_of_rate": terms and {k: np.asarray(v).tolist() for k, v in asdict(terms).items()},
+    }
+
+
+def _splits_of_schema_1(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    unknown = {"levels": None, "split_of_rate": None}
+    return {
+        split: {"dims": dims, "own_sigma2": about["own_sigma2"][split], **unknown}
+        for split, dims in about["dims"].items()
+    }
+
+
+def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]) -> Statistics:
+    rows = np.flatnonzero(columns["split"] == split)
+    draws = int(columns["draw"][rows].max()) + 1
+    shape = (len(rows) // draws, draws)
+    dims, levels = facts["dims"], facts["levels"]
+    terms, own = facts["split_of_rate"], facts["own_sigma2"]
+    if type(dims) is not int or not 0 < dims < 2**40:
+        raise ValueError(f"dims is {dims!r}"[:60])
+    if levels is not None and (type(levels) is not int or levels < 2):
+        raise ValueError(f"levels is {levels!r}"[:60])
+    if own is not None and (not isinstance(own, int | float) or not 0 < own < math.inf):
+        raise ValueError(f"own_sigma2 is {own!r}"[:60])
+
+    def per_draw(name: str) -> Any:
+        return np.asarray(columns[name][rows], np.float64).reshape(shape)
+
+    return Statistics(
+        image=np.asarray(columns["image"][rows], np.int64).reshape(shape)[:, 0],
+        kl=per_draw("kl")[:, 0],
+        sse=per_draw("sse"),
+        log_ratio=per_draw("log_ratio"),
+        dims=dims,
+        levels=levels,
+        own_sigma2=per_draw("own_sigma2") if "own_sigma2" in columns else own,
+        rate_terms=terms and RateTerms(**{k: _numbers(v) for k, v in terms.items()}),
+    )
+
+
+def _numbers(value: Any) -> Any:
+    return np.array(value, np.float64) if isinstance(value, list) else float(value)

@@ -1,0 +1,208 @@
+"""What a sweep will run: its trials, images and folder, and how."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rdkit_vae.config.grid import grid, pairs
+from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
+from rdkit_vae.config.trial import Option, Trial, bind
+from rdkit_vae.datasets import load_dataset
+from rdkit_vae.datasets.images import Images
+from rdkit_vae.errors import BadInput
+from rdkit_vae.models import architecture_of
+from rdkit_vae.objectives.losses import OBJECTIVES, objective_name
+from rdkit_vae.store.ledger import State, state_of
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.schema import Status
+from rdkit_vae.system.devices import choose_device, choose_jobs
+
+DEFAULT_OBJECTIVES = ("constant", "optimal")
+_MOST_STACKED = 16  # more gain little, and lose more where a process dies
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sweep to run.
+
+    Attributes:
+        trials: all that were asked for, bound to their images.
+        images: the dataset.
+        sweep: the folder.
+        data_dir: folder that the images were read from, which the sweep remembers.
+        jobs: processes at a time.
+        pack: trials that each process trains at once; None: what is fastest.
+        device: torch device of every process.
+        join: share the folder with the processes that are running there.
+        retry_failed: run trials that diverged or crashed again.
+        fail_fast: stop when a trial has failed.
+    """
+
+    trials: tuple[Trial, ...]
+    images: Images
+    sweep: Sweep
+    data_dir: str | None
+    jobs: int
+    pack: int | None
+    device: str
+    join: bool
+    retry_failed: bool
+    fail_fast: bool
+
+    def states(self) -> dict[str, State]:
+        """How each trial stands, by run_id.
+
+        Raises:
+            BadData: results that cannot be read.
+        """
+        return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
+
+    def left(self, states: Mapping[str, State]) -> list[Trial]:
+        """The trials to run: those that have not ended, and the failed ones if asked for."""
+
+        def is_left(status: Status) -> bool:
+            return status is Status.LEFT or (status.failed and self.retry_failed)
+
+        return [trial for trial in self.trials if is_left(states[trial.run_id].status)]
+
+    def pack_size(self, left: Sequence[Trial]) -> int:
+        """How many of the trials that are left a process trains at once.
+
+        Unless the user says: one where a trial fills a core, up to 16 for each process where
+        networks are stacked, and all on a GPU. The memory may make packs smaller.
+        """
+        if self.pack is not None or not left:
+            return self.pack or 1
+        most = len(left)
+        if self.device == "cpu":
+            most = _MOST_STACKED if architecture_of(left[0].architecture).stacks else 1
+        rounds = -(-len(left) // (self.jobs * most))
+        return max(1, -(-len(left) // (self.jobs * rounds)))
+
+    def free_bytes(self) -> int:
+        """Bytes that are free where the folder is, or will be."""
+        return shutil.disk_usage(_nearest(self.sweep.root)).free
+
+
+def plan_sweep(
+    *,
+    betas: str | Sequence[float] = "1e-4..1e3",
+    dataset: str = "digits",
+    objectives: str | Sequence[str] | None = None,
+    seeds: str | int | Sequence[int] = 1,
+    paired: bool = False,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    options: Mapping[str, Option | Sequence[Option]] | None = None,
+    jobs: int | None = None,
+    pack: int | None = None,
+    device: str = "auto",
+    join: bool = False,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    decoding: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Plan:
+    """Makes the trials of a sweep, loads their images, and checks that they can be run.
+
+    Args:
+        betas, dataset, objectives, seeds, out, data_dir, options, jobs, pack, device, join,
+            retry_failed, fail_fast, settings: as `sweep` takes them.
+        paired: lines of constant beta x C in the place of objectives; see `config.grid.pairs`.
+        decoding: called as `decoding(done, total)` while images are decoded.
+
+    Raises:
+        BadInput: something cannot be done as asked; the message says what.
+        BadData: the images are missing or damaged.
+    """
+    if paired and objectives is not None:
+        raise BadInput("pairs are of objective constant: leave the objectives out")
+    axes: dict[str, Any] = {
+        "betas": _once(parse_betas(betas) if isinstance(betas, str) else betas),
+        "seeds": _once(parse_seeds(str(seeds)) if isinstance(seeds, str | int) else seeds),
+        "options": {name: _values(value) for name, value in (options or {}).items()},
+    }
+    if paired:
+        trials = pairs(dataset=dataset, **axes, **settings)
+    else:
+        names = objectives.split(",") if isinstance(objectives, str) else objectives
+        known = [objective_name(name.strip()) for name in names or DEFAULT_OBJECTIVES]
+        trials = grid(dataset=dataset, objectives=_once(known), **axes, **settings)
+    if not trials:
+        raise BadInput("a sweep needs at least one beta, one objective and one seed")
+    folder = Path(out or default_folder(dataset, trials[0].architecture, paired))
+    _check_writable(folder)
+    device = choose_device(device)
+    _check_precision(trials[0].precision, device)
+    images = load_dataset(
+        dataset, data_dir=data_dir, image_size=trials[0].image_size, progress=decoding
+    )
+    trials = [bind(trial, images.sha256) for trial in trials]
+    trials[0].check_images(len(images.train), images.shape)
+    _try_out(trials, images)
+    remembered = data_dir or os.environ.get("RDVAE_DATA")
+    return Plan(
+        trials=tuple(trials),
+        images=images,
+        sweep=Sweep(folder),
+        data_dir=str(remembered) if remembered else None,
+        jobs=choose_jobs(jobs, device),
+        pack=pack,
+        device=device,
+        join=join,
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+    )
+
+
+def default_folder(dataset: str, architecture: str, paired: bool = False) -> str:
+    """The folder of a sweep unless the user names one."""
+    words = [re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in (dataset, architecture)]
+    return "runs/" + "-".join([*words, *(["pairs"] if paired else [])])
+
+
+def _once(values: Iterable[T]) -> tuple[T, ...]:
+    return merge_repeats(values)[0]
+
+
+def _values(value: Option | Sequence[Option]) -> tuple[Option, ...]:
+    return (value,) if isinstance(value, int | float | str) else _once(value)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(f for f in (folder.absolute(), *folder.absolute().parents) if f.exists())
+
+
+def _check_writable(folder: Path) -> None:
+    nearest = _nearest(folder)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise BadInput(f"--out: {nearest} cannot be written")
+
+
+def _check_precision(precision: str, device: str) -> None:
+    if precision == "tf32" and device == "cpu":
+        raise BadInput("precision tf32 needs a GPU; use float32 or bf16")
+
+
+def _try_out(trials: Sequence[Trial], images: Images) -> None:
+    """Runs networks and losses of the user's own once, before any process starts.
+
+    Raises:
+        BadInput: one of them cannot be used.
+    """
+    own = {
+        (trial.architecture, trial.options, trial.objective): trial
+        for trial in trials
+        if ":" in trial.architecture or trial.objective not in OBJECTIVES
+    }
+    if own:
+        from rdkit_vae.training.networks import try_out
+
+        for trial in own.values():
+            try_out(trial, images.shape)
