@@ -9,7 +9,7 @@ The packages, each of which uses only those before it:
     training                        from a configuration and images to weights
     store                           every file that is written or read, and what runs/ holds
     evaluation                      the passes over images that measure a model
-    sweep                           many trainings into one folder; verification and repair
+    sweeps                          many trainings into one folder; verification and repair
     cli                             one file a command
 
 Names load when they are used, so importing the package imports neither NumPy nor torch.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rdkit_vae.scoring.scores import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
     from rdkit_vae.store.checkpoints import load_checkpoint as load_checkpoint
-    from rdkit_vae.sweep.run import sweep as sweep
+    from rdkit_vae.sweeps.run import sweep as sweep
     from rdkit_vae.training.steps import train as train
     from rdvae_analysis.load import load_results as load_results
 
@@ -47,7 +47,7 @@ _HOMES = {
     "make_trial": "rdkit_vae.config.grid",
     "rescore": "rdkit_vae.evaluation.checkpoints",
     "score": "rdkit_vae.scoring.scores",
-    "sweep": "rdkit_vae.sweep.run",
+    "sweep": "rdkit_vae.sweeps.run",
     "train": "rdkit_vae.training.steps",
 }
 __all__ = sorted(_HOMES)

@@ -15,7 +15,7 @@ from rdkit_vae.text import megabytes
 
 if TYPE_CHECKING:
     from rdkit_vae.store.ledger import State
-    from rdkit_vae.sweep.log import Running
+    from rdkit_vae.sweeps.log import Running
 
 _EVERY = 2.0  # seconds between two looks
 
@@ -71,7 +71,7 @@ class _Watched:
 
     def __init__(self, root: Path) -> None:
         from rdkit_vae.store.paths import Sweep
-        from rdkit_vae.sweep.log import LogReader
+        from rdkit_vae.sweeps.log import LogReader
 
         self.sweep = Sweep(root)
         self._log: LogReader = LogReader(self.sweep.log)
@@ -132,7 +132,7 @@ class _Watched:
 
 
 def _in_words(facts: "Running") -> str:
-    from rdkit_vae.sweep.progress import duration
+    from rdkit_vae.sweeps.progress import duration
 
     if not facts.epoch:
         return f"in its first epoch, by process {facts.process}"

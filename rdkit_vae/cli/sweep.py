@@ -230,7 +230,7 @@ def command(
 
     from rich.progress import Progress
 
-    from rdkit_vae.sweep.plan import plan_sweep
+    from rdkit_vae.sweeps.plan import plan_sweep
 
     console = terminal.console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

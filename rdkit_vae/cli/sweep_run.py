@@ -15,8 +15,8 @@ from rdkit_vae.text import counted, megabytes
 
 if TYPE_CHECKING:
     from rdkit_vae.store.ledger import State
-    from rdkit_vae.sweep.messages import Event
-    from rdkit_vae.sweep.plan import Plan
+    from rdkit_vae.sweeps.messages import Event
+    from rdkit_vae.sweeps.plan import Plan
 
 TRIALS_FAILED = 3
 _RETRY = "retry with --retry-failed"
@@ -24,9 +24,9 @@ _RETRY = "retry with --retry-failed"
 
 def print_estimate(plan: "Plan") -> int:
     """Lists the trials, and the time and disk that those which are left will take."""
-    from rdkit_vae.sweep.estimate import estimate
-    from rdkit_vae.sweep.progress import duration
-    from rdkit_vae.sweep.run import check_same
+    from rdkit_vae.sweeps.estimate import estimate
+    from rdkit_vae.sweeps.progress import duration
+    from rdkit_vae.sweeps.run import check_same
 
     check_same(plan)
     states = plan.states()
@@ -59,7 +59,7 @@ def train(plan: "Plan", *, tensorboard: bool) -> int:
         BadInput: the folder holds another sweep, or is used by another process.
         CannotWrite: a file cannot be written.
     """
-    from rdkit_vae.sweep.run import run
+    from rdkit_vae.sweeps.run import run
 
     try:
         with _Display(plan, tensorboard) as display:
@@ -87,7 +87,7 @@ class _Display(ExitStack):
         self._listeners: list[Callable[[Event], None]] = []
 
     def __call__(self, event: "Event") -> None:
-        from rdkit_vae.sweep.messages import EventKind
+        from rdkit_vae.sweeps.messages import EventKind
 
         if event.kind is EventKind.OPENED:
             self._open(event.left)
@@ -95,8 +95,8 @@ class _Display(ExitStack):
             listener(event)
 
     def _open(self, left: Sequence[Trial]) -> None:
-        from rdkit_vae.sweep.progress import SweepProgress
-        from rdkit_vae.sweep.tensorboard import Scalars
+        from rdkit_vae.sweeps.progress import SweepProgress
+        from rdkit_vae.sweeps.tensorboard import Scalars
 
         plan = self._plan
         click.echo(_greeting(plan, left))

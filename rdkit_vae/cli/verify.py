@@ -14,7 +14,7 @@ from rdkit_vae.text import counted, few
 if TYPE_CHECKING:
     from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.paths import Sweep
-    from rdkit_vae.sweep.verify import Report
+    from rdkit_vae.sweeps.verify import Report
 
 _ROUNDS = 3  # of checking and repairing: a repair can uncover what the next one mends
 
@@ -61,7 +61,7 @@ def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
 
 def _repair_all(sweep: "Sweep", measuring: "Measuring") -> bool:
     """Repairs until nothing changes any more; returns whether anything is still wrong."""
-    from rdkit_vae.sweep.repair import repair
+    from rdkit_vae.sweeps.repair import repair
     from rdkit_vae.system.files import locked
 
     with locked(sweep.root, alone=True):
@@ -78,7 +78,7 @@ def _repair_all(sweep: "Sweep", measuring: "Measuring") -> bool:
 def _checked(sweep: "Sweep", *, alone: bool = False) -> "Report":
     from rich.progress import Progress
 
-    from rdkit_vae.sweep.verify import verify
+    from rdkit_vae.sweeps.verify import verify
 
     console = terminal.console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -21,8 +21,8 @@ import torch
 from rdkit_vae import make_trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.sweep import runner
-from rdkit_vae.sweep.runner import run_trial
+from rdkit_vae.sweeps import runner
+from rdkit_vae.sweeps.runner import run_trial
 from rdkit_vae.system.files import clear_partial, write_json
 
 

@@ -45,13 +45,13 @@ def test_twenty_kills_of_the_whole_tree_at_random_moments(
 # Where a process is killed while it commits a checkpoint: at which calls of which function.
 MOMENTS = [
     *(
-        f"rdkit_vae.sweep.runner.{function}:{when}:{n}"
+        f"rdkit_vae.sweeps.runner.{function}:{when}:{n}"
         for function in ("save_checkpoint", "save_resume_file")
         for when in ("before", "after")
         for n in (1, 3)
     ),
-    *(f"rdkit_vae.sweep.runner.write_statistics:after:{n}" for n in (1, 3)),
-    *(f"rdkit_vae.sweep.runner.write_results:after:{n}" for n in (1, 4)),
+    *(f"rdkit_vae.sweeps.runner.write_statistics:after:{n}" for n in (1, 3)),
+    *(f"rdkit_vae.sweeps.runner.write_results:after:{n}" for n in (1, 4)),
     *(f"os.fsync:before:{n}" for n in range(2, 15)),
     *(f"pathlib.Path.replace:{when}:{n}" for when in ("before", "after") for n in range(2, 9)),
     "pathlib.Path.unlink:before:1",

@@ -14,8 +14,8 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.sweep.plan import Plan
-from rdkit_vae.sweep.run import check_same, describe
+from rdkit_vae.sweeps.plan import Plan
+from rdkit_vae.sweeps.run import check_same, describe
 from rdkit_vae.system.files import write_json
 
 

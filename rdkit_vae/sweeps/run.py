@@ -13,10 +13,10 @@ from rdkit_vae.store.ledger import record_crash
 from rdkit_vae.store.paths import code_version, utc_now
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS, SCHEMA, Status
-from rdkit_vae.sweep.log import Log
-from rdkit_vae.sweep.messages import Event, EventKind, WorkerSettings
-from rdkit_vae.sweep.plan import Plan, plan_sweep
-from rdkit_vae.sweep.pool import Pool
+from rdkit_vae.sweeps.log import Log
+from rdkit_vae.sweeps.messages import Event, EventKind, WorkerSettings
+from rdkit_vae.sweeps.plan import Plan, plan_sweep
+from rdkit_vae.sweeps.pool import Pool
 from rdkit_vae.system.files import locked, read_json, write_json
 from rdkit_vae.system.processes import Interrupts
 

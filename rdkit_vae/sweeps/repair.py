@@ -18,7 +18,7 @@ from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.sweep.verify import PUT_ASIDE, Finding, differences, is_named
+from rdkit_vae.sweeps.verify import PUT_ASIDE, Finding, differences, is_named
 from rdkit_vae.system.devices import choose_device
 from rdkit_vae.system.files import DAMAGED, own_folder
 from rdkit_vae.text import counted

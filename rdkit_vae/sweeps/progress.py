@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rdkit_vae.config.trial import DEFAULT_SIGMA2, Trial
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.forecast import Forecast
-from rdkit_vae.sweep.messages import Event, EventKind
+from rdkit_vae.sweeps.forecast import Forecast
+from rdkit_vae.sweeps.messages import Event, EventKind
 
 _LINE_EVERY = 60.0  # seconds, at least, where there are no bars
 _MOST_BARS = 12  # of trials at work; a pack on a GPU would fill the screen

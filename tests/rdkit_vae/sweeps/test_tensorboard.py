@@ -7,8 +7,8 @@ import pytest
 
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.messages import Event, EventKind
-from rdkit_vae.sweep.tensorboard import Scalars
+from rdkit_vae.sweeps.messages import Event, EventKind
+from rdkit_vae.sweeps.tensorboard import Scalars
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 

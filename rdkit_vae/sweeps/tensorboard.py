@@ -7,7 +7,7 @@ from rdkit_vae.errors import BadData
 from rdkit_vae.store.ledger import rows_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.messages import Event, EventKind
+from rdkit_vae.sweeps.messages import Event, EventKind
 
 _SCALARS = ("rate", "distortion", "elbo")
 

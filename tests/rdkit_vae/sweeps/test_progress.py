@@ -20,10 +20,10 @@ from rich.console import Console
 
 from rdkit_vae import Trial, make_trial
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.forecast import Forecast
-from rdkit_vae.sweep.messages import Event, EventKind
-from rdkit_vae.sweep.pace import Pace, Stopwatch, seconds_until_done
-from rdkit_vae.sweep.progress import SweepProgress
+from rdkit_vae.sweeps.forecast import Forecast
+from rdkit_vae.sweeps.messages import Event, EventKind
+from rdkit_vae.sweeps.pace import Pace, Stopwatch, seconds_until_done
+from rdkit_vae.sweeps.progress import SweepProgress
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SWEEP = (

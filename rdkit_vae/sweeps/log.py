@@ -18,7 +18,7 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite, cause_of
 from rdkit_vae.store.paths import utc_now
-from rdkit_vae.sweep.messages import Event, EventKind
+from rdkit_vae.sweeps.messages import Event, EventKind
 from rdkit_vae.system.files import open_regular
 from rdkit_vae.text import is_plain_name
 

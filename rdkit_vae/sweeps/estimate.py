@@ -9,9 +9,9 @@ import torch
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.evaluation.evaluate import evaluate
-from rdkit_vae.sweep.footprint import bytes_of, evaluated, packs_that_fit
-from rdkit_vae.sweep.pace import Pace, seconds_until_done
-from rdkit_vae.sweep.plan import Plan
+from rdkit_vae.sweeps.footprint import bytes_of, evaluated, packs_that_fit
+from rdkit_vae.sweeps.pace import Pace, seconds_until_done
+from rdkit_vae.sweeps.plan import Plan
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Pack
 

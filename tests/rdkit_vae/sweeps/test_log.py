@@ -11,8 +11,8 @@ import pytest
 from rdkit_vae import Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.log import Log, LogReader
-from rdkit_vae.sweep.messages import Event, EventKind
+from rdkit_vae.sweeps.log import Log, LogReader
+from rdkit_vae.sweeps.messages import Event, EventKind
 
 
 def _epoch(run_id: str, epoch: int) -> Event:
@@ -101,7 +101,7 @@ def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from rdkit_vae.errors import CannotWrite\n"
-        "from rdkit_vae.sweep.log import Log\n"
+        "from rdkit_vae.sweeps.log import Log\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "try:\n"
         "    with Log(Path(sys.argv[1])) as log:\n"

@@ -21,7 +21,7 @@ from rdkit_vae.store.ledger import rows_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import write_results
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.verify import is_named
+from rdkit_vae.sweeps.verify import is_named
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.training.state import Diverged, Training
 from rdkit_vae.training.steps import Pack

@@ -7,7 +7,7 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.pace import Pace
+from rdkit_vae.sweeps.pace import Pace
 
 
 class EventKind(StrEnum):

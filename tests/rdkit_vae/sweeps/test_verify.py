@@ -20,8 +20,8 @@ from rdkit_vae.store.ledger import record_crash, state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.runner import run_trial
-from rdkit_vae.sweep.verify import verify
+from rdkit_vae.sweeps.runner import run_trial
+from rdkit_vae.sweeps.verify import verify
 from rdkit_vae.system.files import locked
 from rdvae_analysis.load import scan
 

@@ -15,7 +15,7 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.messages import (
+from rdkit_vae.sweeps.messages import (
     Assignment,
     Broken,
     Elsewhere,
@@ -27,7 +27,7 @@ from rdkit_vae.sweep.messages import (
     Stop,
     WorkerSettings,
 )
-from rdkit_vae.sweep.worker import Message, work
+from rdkit_vae.sweeps.worker import Message, work
 from rdkit_vae.system.processes import Interrupts, end_children, start_child
 from rdkit_vae.text import counted, megabytes
 

@@ -16,8 +16,8 @@ from rdkit_vae.store.evaluations import read_statistics
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep import runner
-from rdkit_vae.sweep.runner import run_trial
+from rdkit_vae.sweeps import runner
+from rdkit_vae.sweeps.runner import run_trial
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Pack
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.messages import Event, EventKind
-from rdkit_vae.sweep.pace import Pace, seconds_until_done
+from rdkit_vae.sweeps.messages import Event, EventKind
+from rdkit_vae.sweeps.pace import Pace, seconds_until_done
 
 _WEIGHT_OF_PACE = 3.0  # seconds of training that count as much as the pace that was measured
 

@@ -15,7 +15,7 @@ from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.store.ledger import state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweep.messages import (
+from rdkit_vae.sweeps.messages import (
     Assignment,
     Broken,
     Elsewhere,
@@ -26,7 +26,7 @@ from rdkit_vae.sweep.messages import (
     RoomNeeded,
     WorkerSettings,
 )
-from rdkit_vae.sweep.pace import Pace, Stopwatch
+from rdkit_vae.sweeps.pace import Pace, Stopwatch
 from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 
@@ -110,9 +110,9 @@ def _train(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    from rdkit_vae.sweep.estimate import seconds_per_checkpoint
-    from rdkit_vae.sweep.footprint import bytes_of, packs_that_fit
-    from rdkit_vae.sweep.runner import run_pack
+    from rdkit_vae.sweeps.estimate import seconds_per_checkpoint
+    from rdkit_vae.sweeps.footprint import bytes_of, packs_that_fit
+    from rdkit_vae.sweeps.runner import run_pack
     from rdkit_vae.training.state import Training
 
     torch.set_num_threads(1)
