@@ -15,6 +15,7 @@ from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.store.evaluations import Evaluation, read_evaluation
 from rdkit_vae.store.paths import statistics_beside, sweep_around
+from rdkit_vae.store.results import results_frame
 from rdkit_vae.system.devices import choose_device
 from rdkit_vae.system.files import sha256_of
 
@@ -85,16 +86,13 @@ def rescore(
         BadInput: an unknown interpretation.
         BadData: no checkpoint, a damaged one, or one whose images are missing.
     """
-    import pandas as pd
-
-    from rdkit_vae.store.schema import COLUMNS
-
     import_code(architecture, objective)
     measuring = Measuring(images=images, data_dir=data_dir, device=device, draws=draws)
     paths = [path] if isinstance(path, str | Path) else path
     sigmas = [sigma] if isinstance(sigma, str) else sigma
     rows = [row for each in paths for row in evaluation_of(Path(each), measuring).rows(sigmas)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    frame: pd.DataFrame = results_frame(rows)
+    return frame
 
 
 def import_code(architecture: str | None, objective: str | None) -> None:

@@ -51,24 +51,33 @@ def write_bounds(
     write(path, _encoded_rows(rows, BOUNDS, BOUNDS_KIND, about))
 
 
+def results_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows of results as a DataFrame, with all columns and their types."""
+    return _table_of(rows, _schema_of(COLUMNS)).to_pandas()
+
+
 def _encoded_rows(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Column],
     kind: bytes,
     about: Mapping[str, Any],
 ) -> bytes:
-    import pyarrow as pa
-
     schema = _schema_of(columns).with_metadata(file_metadata(kind, about))
-    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
-    # A few hundred rows of many columns: what counts is how soon thousands of such files are read.
+    # A few hundred rows of many columns: what counts is how fast thousands of such files are read.
     texts = [name for name, column in columns.items() if column.type == "string"]
     quick: dict[str, Any] = {
         "compression": "snappy",
         "use_dictionary": texts,
         "write_statistics": False,
     }
-    return encoded(pa.Table.from_arrays(arrays, schema=schema), **quick)
+    return encoded(_table_of(rows, schema), **quick)
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
+    import pyarrow as pa
+
+    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _schema_of(columns: Mapping[str, Column]) -> Any:

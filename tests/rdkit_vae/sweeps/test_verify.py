@@ -228,7 +228,7 @@ def test_foreign_files_are_counted_and_left(main: Run, copy: Sweep) -> None:
     pq.write_table(pq.read_table(_first(copy.root, RESULTS)), copy.root / "results" / "my.parquet")
     done = main("verify", "--repair", copy.root, cwd=copy.root)
     assert done.returncode == 0
-    assert "1 file not of it: my.parquet" in done.stdout
+    assert "1 file that rdvae did not write: my.parquet" in done.stdout
     assert (copy.root / "results" / "my.parquet").exists()
 
 
