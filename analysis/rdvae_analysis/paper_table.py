@@ -10,7 +10,7 @@ from rdkit_vae.errors import BadInput
 from rdvae_analysis import paper
 from rdvae_analysis.curves import over_seeds
 from rdvae_analysis.names import in_order, model_name
-from rdvae_analysis.points import RUN_COLUMNS, comparable, final_rows
+from rdvae_analysis.points import RUN_COLUMNS, comparable, last_checkpoints
 from rdvae_analysis.sound import sound_rows
 
 # Quantities and whether more is better; those of generation are shown where a frame has them.
@@ -37,7 +37,7 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
         BadInput: no finished run has rows of that interpretation, or a column is not there.
     """
     frame, notes = sound_rows(frame, (*RUN_COLUMNS, "split", "sigma", "elbo"))
-    rows, left_out = final_rows(frame)
+    rows, left_out = last_checkpoints(frame)
     notes += left_out
     rows, loose = comparable(rows)
     notes += loose

@@ -13,7 +13,7 @@ import pandas as pd
 from rdkit_vae.config.parsing import SIGMAS
 from rdvae_analysis.names import dataset_name
 from rdvae_analysis.paper_table import BOUNDS, quantities
-from rdvae_analysis.points import RUN_COLUMNS, final_rows
+from rdvae_analysis.points import RUN_COLUMNS, last_checkpoints
 from rdvae_analysis.sound import sound_rows
 
 _SETTINGS = ("architecture", "latents", "epochs", "protocol")
@@ -36,7 +36,7 @@ def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFram
         BadInput: a column is not there.
     """
     frame, notes = sound_rows(frame, (*RUN_COLUMNS, "split", "sigma", "rate", "mse", "elbo"))
-    rows, left_out = final_rows(frame)
+    rows, left_out = last_checkpoints(frame)
     notes += left_out
     rows = rows[rows["split"] == split].rename(columns={"train_sigma2": "C"})
     keys = ["dataset", "curve", "objective", "beta"]
