@@ -21,7 +21,7 @@ from rdvae_analysis.theory import Floats
 Notes = list[str]
 
 # The reading under which a model was trained: in its distortion, -dD/dR is beta.
-TRAINED_READING = {
+TRAINING_SIGMA = {
     "constant": "own",
     "optimal": "optimal",
     "optimal-batch": "shared",
@@ -113,7 +113,7 @@ def slopes(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFram
     """The local slope -dD/dR at each inner point of the frontier, to be seen beside its beta.
 
     Where every model minimises D + beta R the two agree, in the distortion of the variance that it
-    was trained with (`TRAINED_READING`): a check of training. The curve is then convex, and beta
+    was trained with (`TRAINING_SIGMA`): a check of training. The curve is then convex, and beta
     lies between the slopes of the chords to its neighbours whatever their distance; `slope` is
     the geometric interpolation of these two.
 

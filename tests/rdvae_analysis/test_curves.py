@@ -231,7 +231,7 @@ def test_one_seed_has_no_interval_and_two_rows_of_a_seed_are_refused() -> None:
 
 
 def test_every_objective_has_the_reading_that_it_is_trained_under() -> None:
-    assert curves.TRAINED_READING.keys() == OBJECTIVES.keys()
+    assert curves.TRAINING_SIGMA.keys() == OBJECTIVES.keys()
 
 
 def test_curves_without_a_constant_are_curves_too() -> None:

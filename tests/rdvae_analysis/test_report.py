@@ -21,7 +21,7 @@ from rdvae_analysis.points import final_rows
 
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
-from rdvae_analysis.curves import TRAINED_READING
+from rdvae_analysis.curves import TRAINING_SIGMA
 from rdvae_analysis.report import words
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.page import report
@@ -375,7 +375,7 @@ def _curve(objective: str, betas: np.ndarray, factor: float = 1.0) -> pd.DataFra
     rate = 30 - 13 * np.log10(betas / betas[0])
     steps = np.diff(rate, prepend=rate[0])
     middle = np.sqrt(betas * np.r_[betas[0], betas[:-1]])
-    own = TRAINED_READING[objective]
+    own = TRAINING_SIGMA[objective]
     shared = {"objective": objective, "curve": objective, "seed": 0, "split": "train"}
     return pd.DataFrame(
         {

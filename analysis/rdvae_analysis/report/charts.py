@@ -10,7 +10,7 @@ import pandas as pd
 
 from rdkit_vae.config.parsing import SIGMAS
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
-from rdvae_analysis.figures.style import reading_look
+from rdvae_analysis.figures.style import interpretation_look
 from rdvae_analysis.names import model_name, models_in_order, short
 from rdvae_analysis.points import DEFAULT_SIGMAS
 
@@ -197,7 +197,7 @@ def _beyond(
 
 def _looks(rows: pd.DataFrame, sigmas: list[str], *, lines: bool = False) -> dict[str, Any]:
     """A colour per reading, a shape or dash per model, as in the figures."""
-    colours = [reading_look(sigma, sigmas)["color"] for sigma in sigmas]
+    colours = [interpretation_look(sigma, sigmas)["color"] for sigma in sigmas]
     models = models_in_order(rows["objective"], rows["train_sigma2"])
     labels = " : ".join(f"datum.value === {s!r} ? {t!r}" for s, t in _names(rows).items())
     legend = alt.Legend(title="read with", labelExpr=f"{labels} : datum.value")

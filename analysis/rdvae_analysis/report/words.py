@@ -9,15 +9,15 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.text import counted
 from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
-from rdvae_analysis.curves import COLLAPSED, TRAINED_READING, slopes
+from rdvae_analysis.curves import COLLAPSED, TRAINING_SIGMA, slopes
 from rdvae_analysis.deltas import Delta, bjontegaard
 from rdvae_analysis.matched import constant_curve
 from rdvae_analysis.names import (
     in_order,
+    interpretation_name,
     model_name,
     models_in_order,
     objective_name,
-    reading_name,
     short,
 )
 
@@ -107,7 +107,7 @@ def best(rows: pd.DataFrame) -> Iterator[str]:
             f"{model_name(row.objective, row.train_sigma2)} {row.elbo:,.1f} (β = {short(row.beta)})"
             for row in ranked.itertuples()
         ]
-        yield f"Best ELBO read with {reading_name(sigma)}: {'; '.join(words)} nats."
+        yield f"Best ELBO read with {interpretation_name(sigma)}: {'; '.join(words)} nats."
 
 
 def deltas(rows: pd.DataFrame) -> Iterator[str]:
@@ -155,7 +155,7 @@ def training(rows: pd.DataFrame) -> str:
     rows = rows[rows["split"] == "train"]
     inner, models = [], 0
     for (objective, _, _), part in rows.groupby(["objective", "curve", "seed"]):
-        own = part[part["sigma"] == TRAINED_READING.get(str(objective))]
+        own = part[part["sigma"] == TRAINING_SIGMA.get(str(objective))]
         models += len(own)
         curve, _ = slopes(own[own["rate"] >= COLLAPSED])
         inner.append(curve.dropna(subset="slope"))
