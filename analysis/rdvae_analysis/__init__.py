@@ -1,6 +1,12 @@
-"""The analysis layer: results to curves, tables and figures. Never imports torch.
+"""From results to curves, tables and figures, without torch.
 
-Names load when they are used, as pandas and matplotlib take a second.
+- Read results: `load_results`. Select rows: `final_rows`, `rd_points`.
+- Curves, tables with a row per model: `frontier`, `hull`, `at_rate`, `at_distortion`, `slopes`,
+  `areas`, `over_seeds`, `bjontegaard`.
+- Tables: `elbo_table`, `table1`, and `render` to write them as text.
+- Figures: `plot_rd`; all others are in `rdvae_analysis.figures`.
+
+Names are imported when they are first used, because pandas and matplotlib take a second to load.
 """
 
 import importlib

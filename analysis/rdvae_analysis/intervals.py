@@ -7,14 +7,14 @@ from rdvae_analysis.theory import Floats
 
 
 def mean_interval(values: Floats, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
-    """The mean over seeds, and the bounds of Student's t interval for it.
+    """The mean over seeds, and the bounds of its Student's t interval.
 
-    Exact for normal values, with two seeds as with many; a bootstrap over so few covers far less
-    than it says.
+    Exact for normal values with any number of seeds from two; a bootstrap over a few seeds covers
+    much less than its nominal confidence.
 
     Args:
         values: (seeds, ...).
-        confidence: of the interval.
+        confidence: probability that the interval covers the mean, below 1.
 
     Returns:
         Mean, lower and upper bound, each (...); the bounds are NaN for one seed.

@@ -71,7 +71,7 @@ def test_the_papers_values_stand_beside_nothing_else(
     seeds, _ = pd.factorize(as_paper["run_id"])
     table, notes = table1(as_paper.assign(**other, seed=seeds))
     assert not any(name.endswith("_paper") for name in table)
-    assert "nothing to put them beside" in notes[-1]
+    assert "no column of the paper's values" in notes[-1]
     assert not any(name.endswith("_paper") for name in table1(as_paper, sigma="shared")[0])
 
 
@@ -128,7 +128,7 @@ def test_every_format_has_every_row(as_paper: pd.DataFrame, kind: str) -> None:
         assert text.count("{") == text.count("}")
 
 
-def test_no_rows_of_that_reading_says_which_there_are(frame: pd.DataFrame) -> None:
+def test_no_rows_of_that_interpretation_says_which_there_are(frame: pd.DataFrame) -> None:
     with pytest.raises(BadInput, match="rows of beta-half, half, optimal, shared"):
         table1(frame, sigma="mixture")
     with pytest.raises(BadInput, match="12 runs that diverged"):

@@ -48,12 +48,12 @@ def whole() -> pd.DataFrame:
     rows = [
         row
         for model, seed, split in itertools.product(models, (0, 1), ("test", "train"))
-        for row in _readings(*model, seed, split)
+        for row in _rows_of_model(*model, seed, split)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _readings(
+def _rows_of_model(
     objective: str, c: float | None, beta: float, seed: int, split: str
 ) -> list[dict[str, object]]:
     tau = beta * (c or 0.02)
@@ -196,7 +196,7 @@ def _report(frame: pd.DataFrame) -> None:
     words.remarks(rows, "test")
     ids = {run: run for run in here["run_id"]}
     json.dumps(charts.specification(here, ids), allow_nan=False)
-    page._models(here, ids, Strips(of={}))
+    page._models(here, ids, Strips(by_run={}))
     page._table1(rows)
 
 
@@ -288,7 +288,7 @@ def test_commands_name_the_runs_of_bad_rows(
         pytest.importorskip("altair")
         pytest.importorskip("vl_convert")
     records = whole.astype(object).where(whole.notna(), None).to_dict("records")
-    # By the value, rows of different runs and readings: each kind once in each of two columns.
+    # By value, rows of different runs and interpretations: each kind once in each of two columns.
     bad = {}
     rows = [place for place, row in enumerate(records) if row["split"] == "test"]
     kinds = [math.nan, math.inf, -math.inf, None]
@@ -322,9 +322,9 @@ GOOD = (4, 1, 8, 8)
     [
         ([(4, 1, 4, 16)] * 3, "of other images or latents"),
         ([(4, 3, 8, 8)] * 3, "of other images or latents"),
-        ([(4, 2, 8, 8)] * 3, "pictures must be of 1 or 3 channels, these are of 2x8x8"),
-        ([(4, 5, 8, 8)] * 3, "pictures must be of 1 or 3 channels"),
-        ([(4, 1, 8)] * 3, "pictures must be of 1 or 3 channels"),
+        ([(4, 2, 8, 8)] * 3, "pictures must have 1 or 3 channels, the shape of these is 2x8x8"),
+        ([(4, 5, 8, 8)] * 3, "pictures must have 1 or 3 channels"),
+        ([(4, 1, 8)] * 3, "pictures must have 1 or 3 channels"),
         ([(0, 1, 8, 8)] * 3, "a column of type null"),
         ([GOOD, GOOD, (0, 1, 8, 8)], "no pictures of kind prior"),
         ([GOOD, (0, 1, 8, 8), GOOD], "no pictures of kind reconstruction"),
