@@ -1,4 +1,4 @@
-"""Curves and how to compare them: frontier, hull, interpolation, slope, area, means over seeds.
+"""Curves and how to compare them: frontier, hull, interpolation, slope, area.
 
 A curve is a DataFrame with a row per model: `rate` (nats per image) and a distortion, lower is
 better, in the column that `value` names. For PSNR, pass its negative. The second result of each
@@ -16,7 +16,6 @@ from scipy.interpolate import PchipInterpolator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import counted
-from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.theory import Floats
 
 Notes = list[str]
@@ -221,51 +220,6 @@ def areas(
         rows.append({**dict(zip(by, name, strict=True)), "low": low, "high": high, "area": area})
     table = pd.DataFrame(rows)
     return table.assign(mean=table["area"] / (high - low)), notes
-
-
-def over_seeds(
-    rows: pd.DataFrame,
-    by: Sequence[str],
-    columns: Sequence[str],
-    *,
-    confidence: float = 0.95,
-) -> tuple[pd.DataFrame, Notes]:
-    """Means over seeds with their standard deviations and Student's t intervals.
-
-    Args:
-        rows: a row per model, identified by `by` and `seed`.
-        by: columns to group by.
-        columns: numbers to average.
-        confidence: of the intervals, below 1.
-
-    Returns:
-        A row per group: `seeds` (how many), and for each column its mean under its own name, `_sd`
-        (sample standard deviation over seeds, divides by seeds - 1), `_low` and `_high` (NaN for
-        one seed). And a note on the rows left out because a number is not finite.
-
-    Raises:
-        BadInput: a group has several rows of one seed.
-    """
-    finite = rows[np.isfinite(rows[list(columns)].astype(float)).all(axis=1)]
-    if finite.duplicated([*by, "seed"]).any():
-        raise BadInput(f"several rows of one seed have the same {', '.join(by)}")
-    table = [
-        {**dict(zip(by, name, strict=True)), **_statistics(part[list(columns)], confidence)}
-        for name, part in finite.groupby(list(by), sort=False, dropna=False)
-    ]
-    return pd.DataFrame(table), omitted(len(rows) - len(finite), "not finite")
-
-
-def _statistics(values: pd.DataFrame, confidence: float) -> dict[str, float]:
-    """The number of seeds, and the mean, deviation and interval of each column."""
-    array = values.to_numpy(dtype=np.float64)  # (seeds, columns)
-    mean, low, high = mean_interval(array, confidence)
-    sd = array.std(axis=0, ddof=1) if len(array) > 1 else np.full_like(mean, np.nan)
-    row: dict[str, float] = {"seeds": len(array)}
-    for i, column in enumerate(values.columns):
-        numbers = {"": mean, "_sd": sd, "_low": low, "_high": high}
-        row |= {f"{column}{suffix}": float(each[i]) for suffix, each in numbers.items()}
-    return row
 
 
 def one_curve(points: pd.DataFrame) -> None:

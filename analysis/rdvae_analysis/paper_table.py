@@ -8,7 +8,7 @@ import pandas as pd
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
 from rdkit_vae.errors import BadInput
 from rdvae_analysis import paper
-from rdvae_analysis.curves import over_seeds
+from rdvae_analysis.intervals import over_seeds
 from rdvae_analysis.names import in_order, model_name
 from rdvae_analysis.points import RUN_COLUMNS, comparable, last_checkpoints
 from rdvae_analysis.sound import sound_rows

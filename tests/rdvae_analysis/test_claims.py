@@ -209,5 +209,5 @@ def test_models_on_both_splits_compare_within_each(tmp_path: Path) -> None:
     assert _rules(both) == {"different-split"}
     assert not both.findings[0].hinders
     assert sorted(len(group) for group in both.groups.values()) == [2, 2]
-    apart = _lint(tmp_path, model=list("abab"), **claims)
-    assert apart.findings[0].hinders
+    separate = _lint(tmp_path, model=list("abab"), **claims)
+    assert separate.findings[0].hinders

@@ -203,10 +203,10 @@ def test_a_spreadsheet_finds_no_formula_in_csv(both: pd.DataFrame, start: str) -
     table = table.assign(model=evil, setup=evil, test=-table["test"].abs(), mixed=[evil, -1.5] * 3)
     text = render(table.assign(**{evil: 1.0}), "csv")
     header, *rows = csv.reader(io.StringIO(text, newline=""))
-    told = [
+    numbers = [
         cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     ]
-    assert all(float(cell) < 0 for cell in told)
+    assert all(float(cell) < 0 for cell in numbers)
     evil = evil.replace("\r", "\n")
     assert f"'{evil}" in header
     assert [float(row[header.index("test")]) for row in rows] == table["test"].tolist()

@@ -203,7 +203,7 @@ def test_the_columns_of_points_suffice(sweep_folder: Path) -> None:
 
 
 def test_scores_beside_results_are_left_out_and_counted(frame: pd.DataFrame) -> None:
-    """What `rdv.score` gives does not say of which model it is."""
+    """The rows of `rdv.score` do not name their model."""
     names = ["split", "sigma", "sigma2", "rate", "distortion", "elbo", "mse", "psnr", "dims"]
     scores = frame.loc[frame["sigma"] == "shared", names].head(3)
     points, notes = rd_points(pd.concat([frame, scores]))

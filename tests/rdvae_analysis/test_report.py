@@ -358,8 +358,8 @@ def test_the_page_lists_what_was_left_out(tmp_path: Path, frame: pd.DataFrame) -
 
 def test_sentences_against_the_numbers(results: pd.DataFrame) -> None:
     sentence = words.claims(results)
-    apart = results.groupby("run_id")["elbo"].agg(lambda elbo: elbo.max() - elbo.min())
-    assert f"differ by {apart.min():,.0f} to {apart.max():,.0f} nats" in sentence
+    spreads = results.groupby("run_id")["elbo"].agg(lambda elbo: elbo.max() - elbo.min())
+    assert f"differ by {spreads.min():,.0f} to {spreads.max():,.0f} nats" in sentence
     best = {line.split(":")[0]: line for line in words.best(results)}
     means = results[results["sigma"] == "shared"].groupby(["objective", "beta"])["elbo"].mean()
     for objective, name in (("constant", "constant variance"), ("optimal", "BS-VAE")):

@@ -27,6 +27,7 @@ from rdvae_analysis.figures.overlay import overlay as overlay_figure
 from rdvae_analysis.figures.pairs import pairs as pairs_figure
 from rdvae_analysis.figures.rd import plot_rd
 from rdvae_analysis.figures.samples import samples
+from rdvae_analysis.intervals import over_seeds
 from rdvae_analysis.paper_table import table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import final_rows, rd_points
@@ -92,7 +93,7 @@ def _spoilt(frame: pd.DataFrame, row: int, column: str, value: float | None) -> 
 
 
 def _can_be(row: "pd.Series[Any]", column: str, value: float | None) -> bool:
-    """What the schema says of a value, and what a model must have."""
+    """Whether the schema allows a value in a row of its kind."""
     if value is None or math.isnan(value):
         needed = {"sigma2": row["sigma"] != "mixture", "train_sigma2": row["curve"] != "optimal"}
         return column in NULLABLE and not needed.get(column, False)
@@ -176,7 +177,7 @@ def _matched(frame: pd.DataFrame) -> None:
 
 def _curves(frame: pd.DataFrame) -> None:
     rows = frame[frame["sigma"] == "shared"]
-    curves.over_seeds(rows, ["objective", "train_sigma2", "beta"], ["elbo", "rate"])
+    over_seeds(rows, ["objective", "train_sigma2", "beta"], ["elbo", "rate"])
     one = rows[(rows["objective"] == "optimal") & (rows["seed"] == 0)]
     curves.hull(one)
     curves.at_rate(one, [5.0])
@@ -304,10 +305,10 @@ def test_commands_name_the_runs_of_bad_rows(
     write_results(tmp_path / "runs" / "results" / "a.parquet", records, {})
     done = main(*command, "runs", cwd=tmp_path)
     assert done.returncode in ((0, 1) if command == ["lint"] else (0,)), done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("rdvae: left out ")]
-    assert sum(int(line.split()[3]) for line in told if " row" in line) == len(cases)
+    left_out = [line for line in done.stderr.splitlines() if line.startswith("rdvae: left out ")]
+    assert sum(int(line.split()[3]) for line in left_out if " row" in line) == len(cases)
     for column in ("rate", "distortion", "mse", "beta"):
-        assert any(column in line for line in told)
+        assert any(column in line for line in left_out)
 
 
 def _pictures(*shape: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
