@@ -98,7 +98,7 @@ def _different_subjects(claims: pd.DataFrame) -> Iterator[Finding]:
 def _no_bounds(
     claims: pd.DataFrame, weighted: "pd.Series[bool]", stated: "pd.Series[bool]"
 ) -> Iterator[Finding]:
-    """Claims that bound no likelihood, or of which nobody can tell."""
+    """Claims that bound no likelihood, or do not say enough to tell."""
     yield from _about(
         "weighted-loss",
         claims[weighted],

@@ -109,7 +109,7 @@ def _each_model_once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     count = counted(len(repeated), "run")
     names = few(sorted(repeated))
     return last[~is_in(last["run_id"], repeated)], [
-        f"left out {count} that differ from others only in their checkpoints: {names}"
+        f"left out {count} with the settings of another run except for checkpoints: {names}"
     ]
 
 

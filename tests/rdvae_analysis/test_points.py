@@ -170,7 +170,9 @@ def test_models_trained_twice_with_other_checkpoints_count_once(frame: pd.DataFr
     rows, notes = final_rows(pd.concat([frame, again, further], ignore_index=True))
     assert rows["run_id"].nunique() == 12 + 6 - 2  # beta 10 came twice in two of the six
     assert rows["curve"].nunique() == 2
-    assert notes[0].startswith("left out 8 runs that differ from others only in their checkpoints")
+    assert notes[0].startswith(
+        "left out 8 runs with the settings of another run except for checkpoints"
+    )
 
 
 def test_runs_of_unknown_setup_are_counted_out(frame: pd.DataFrame) -> None:

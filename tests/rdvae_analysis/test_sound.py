@@ -1,4 +1,4 @@
-"""Rows with values that cannot be: left out, named and counted, whatever they are given to."""
+"""Rows with invalid values are left out, named and counted, whichever function gets them."""
 
 import itertools
 import json

@@ -134,7 +134,7 @@ def rd(
         bounds = [_bound_key(distortion)] if "gaussian" in groups else []
         figure = finish(panels[0][0], key_of(points, series, *bounds), rows=7, ax=ax)
         if ax is None:  # labels depend on where the panels are, so the panels must stay there
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         for row, part, note in zip(panels, groups.values(), notes, strict=True):
             if note is not None:
                 settle(row[0], note, *drawn_places(part))

@@ -34,6 +34,8 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "path",  # an SVG has no fonts of its own: outlines look the same everywhere
     "svg.hashsalt": "rdvae",
     "figure.dpi": 250,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
