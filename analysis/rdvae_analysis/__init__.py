@@ -1,6 +1,12 @@
-"""The analysis layer: results to curves, tables and figures. Never imports torch.
+"""From results to curves, tables and figures, without torch.
 
-Names load when they are used, as pandas and matplotlib take a second.
+- Read results: `load_results`. Select rows: `final_rows`, `rd_points`.
+- Curves, tables with a row per model: `frontier`, `hull`, `at_rate`, `at_distortion`, `slopes`,
+  `areas`, `over_seeds`, `bjontegaard`.
+- Tables: `elbo_table`, `table1`, and `render` to write them as text.
+- Figures: `plot_rd`; all others are in `rdvae_analysis.figures`.
+
+Names are imported when they are first used, because pandas and matplotlib take a second to load.
 """
 
 import importlib
@@ -12,10 +18,10 @@ if TYPE_CHECKING:
     from rdvae_analysis.curves import at_rate as at_rate
     from rdvae_analysis.curves import frontier as frontier
     from rdvae_analysis.curves import hull as hull
-    from rdvae_analysis.curves import over_seeds as over_seeds
     from rdvae_analysis.curves import slopes as slopes
     from rdvae_analysis.deltas import bjontegaard as bjontegaard
     from rdvae_analysis.figures.rd import plot_rd as plot_rd
+    from rdvae_analysis.intervals import over_seeds as over_seeds
     from rdvae_analysis.load import load_results as load_results
     from rdvae_analysis.paper_table import table1 as table1
     from rdvae_analysis.points import final_rows as final_rows
@@ -33,7 +39,7 @@ _HOMES = {
     "frontier": "curves",
     "hull": "curves",
     "load_results": "load",
-    "over_seeds": "curves",
+    "over_seeds": "intervals",
     "plot_rd": "figures.rd",
     "rd_points": "points",
     "render": "tables",

@@ -1,8 +1,9 @@
-"""What the readings of the variance claim for the same weights.
+"""The ELBOs that different interpretations of the variance give the same weights.
 
 Functions from results (`load_results`) to tables, which figures draw. A setup is all that trials
-have in common but for objective, beta, variance and seed: only within one is anything compared.
-Rates, distortions and ELBOs in nats per image. What is left when they agree: `matched.py`.
+have in common apart from objective, beta, variance and seed; only models of one setup are compared.
+Rates, distortions and ELBOs in nats per image. `matched.py` compares models under one
+interpretation.
 """
 
 import math
@@ -16,17 +17,18 @@ from rdvae_analysis.sound import only_sound
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
-    """The ELBO of each model under every interpretation, and how far they lie apart.
+    """The ELBO of each model under every interpretation, and the range of these ELBOs.
 
     Args:
-        rows: of one split and of last checkpoints.
+        rows: results of last checkpoints on one split.
 
     Returns:
-        A row per run: what it is, rate, mse, an ELBO per interpretation, `lowest` and `highest` (by
-        name), `spread` in nats and `spread_bits` in bits per dimension.
+        A row per run: its settings, `rate`, `mse` (squared pixel), a column of ELBOs per
+        interpretation, `lowest` and `highest` (names of interpretations), `spread` (highest ELBO
+        minus lowest, nats) and `spread_bits` (the same in bits per dimension).
 
     Raises:
-        BadInput: rows of several splits or checkpoints, or a column is not there.
+        BadInput: rows of several splits or checkpoints, or a column is missing.
     """
     facts = ["dataset", "setup", "objective", "beta", "train_sigma2", "seed", "rate", "mse", "dims"]
     rows = only_sound(rows, ["run_id", "sigma", "elbo", *facts])
@@ -42,7 +44,7 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_beta(table: pd.DataFrame) -> pd.DataFrame:
-    """`spread`, averaged over seeds: a row per setup, objective, C and beta."""
+    """The table of `spread` averaged over seeds: a row per setup, objective, C and beta."""
     keys = ["dataset", "setup", "objective", "train_sigma2", "beta"]
     numbers = table.drop(columns=["run_id", "lowest", "highest", "dims", "seed"])
     means = numbers.groupby(keys, dropna=False, as_index=False).mean()
@@ -51,16 +53,21 @@ def by_beta(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(rows: pd.DataFrame, distances: Mapping[tuple[str, str], float]) -> pd.DataFrame:
-    """Models on lines of constant beta x C: the same weights, and what each claims (Fig. 2A).
+    """Models with the same product beta x C, which have the same weights, and their ELBOs.
+
+    These are the lines of Fig. 2A of Beta-Sigma VAE.
 
     Args:
-        rows: as `spread`.
-        distances: relative distance of the weights of two runs, by their ids.
+        rows: as for `spread`.
+        distances: relative distance between the weights of two runs, by their ids.
 
     Returns:
         A row per model on a line of two or more: `product` (beta x C), `distance` of its weights
-        from those of the line's first, rate, mse, and its ELBO under C itself (`own`), `half`,
-        `beta-half`, `optimal` and `shared`.
+        from those of the first model of the line, `rate`, `mse` (squared pixel), and its ELBO under
+        C itself (`own`), `half`, `beta-half`, `optimal` and `shared`.
+
+    Raises:
+        BadInput: as for `spread`.
     """
     table = spread(rows[rows["objective"] == "constant"])
     table = table.rename(columns={"train_sigma2": "C"})
@@ -74,12 +81,12 @@ def pairs(rows: pd.DataFrame, distances: Mapping[tuple[str, str], float]) -> pd.
         for a, b in zip(first, table["run_id"], strict=True)
     ]
     facts = ["dataset", "setup", "seed", "product", "beta", "C", "distance", "rate", "mse"]
-    claims = ("own", "half", "beta-half", "optimal", "shared")
-    return table[["run_id", *facts, *(name for name in claims if name in table)]]
+    sigmas = ("own", "half", "beta-half", "optimal", "shared")
+    return table[["run_id", *facts, *(name for name in sigmas if name in table)]]
 
 
 def on_lines(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Runs whose weights `pairs` compares, as (first of the line, other)."""
+    """The pairs of runs whose weights `pairs` compares, as (first of the line, other)."""
     table = pairs(rows, {})
     lines = table.groupby(["dataset", "setup", "seed", "product"])["run_id"]
     return [(ids.iloc[0], other) for _, ids in lines for other in ids.iloc[1:]]

@@ -1,9 +1,10 @@
-"""Curves that can be compared: frontier, hull, interpolation, slope, area, means over seeds.
+"""Curves and how to compare them: frontier, hull, interpolation, slope, area.
 
-A curve is a DataFrame with a row per model: `rate` (nats per image) and a distortion of which less
-is better, in the column that `value` names. For PSNR give its negative. Functions say in words, as
-their second result, how many points they left out and why. Points of several readings, splits or
-datasets are refused, and where a curve is wanted those of several objectives or seeds.
+A curve is a DataFrame with a row per model: `rate` (nats per image) and a distortion, lower is
+better, in the column that `value` names. For PSNR, pass its negative. The second result of each
+function is a list of notes that say how many points were left out and why. Points of several
+interpretations, splits or datasets raise `BadInput`; where a single curve is needed, so do those of
+several objectives, constants or seeds.
 """
 
 from collections.abc import Sequence
@@ -15,28 +16,34 @@ from scipy.interpolate import PchipInterpolator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import counted
-from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.theory import Floats
 
 Notes = list[str]
 
-# The reading under which a model was trained: in its distortion, -dD/dR is beta.
-TRAINED_READING = {
+# The interpretation that a model was trained under: in its distortion, -dD/dR is beta.
+TRAINING_SIGMA = {
     "constant": "own",
     "optimal": "optimal",
     "optimal-batch": "shared",
     "learned": "own",
     "learned-image": "own",
 }
-COLLAPSED = 0.5  # nats; below, models ignore x and a curve is a pile of points
-_SAME_DISTORTION = ("dataset", "split", "sigma")  # one value each on a curve
+COLLAPSED = 0.5  # nats; with a lower rate, models ignore x and all their points coincide
+_SAME_DISTORTION = ("dataset", "split", "sigma")  # a curve has one value of each
 
 
 def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
-    """The lower frontier: the points that no other beats or equals in rate and distortion both.
+    """The lower frontier: the points that no other point equals or beats in rate and distortion.
+
+    Args:
+        points: a row per model.
+        value: the column with the distortion.
 
     Returns:
-        Its rows by rising rate, the distortion strictly falling; and what was left out.
+        The rows on it by rising rate, with strictly falling distortion; and notes.
+
+    Raises:
+        BadInput: points of several interpretations, splits or datasets.
     """
     _check_one(points, _SAME_DISTORTION, "their distortions do not compare")
     points = points.astype({"rate": float, value: float})
@@ -51,43 +58,57 @@ def frontier(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFr
 
 
 def hull(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
-    """The lower convex hull: what mixing models at random would reach (Andrew's monotone chain).
+    """The lower convex hull: what choosing between models at random reaches.
+
+    By Andrew's monotone chain.
+
+    Args:
+        points: a row per model.
+        value: the column with the distortion.
 
     Returns:
-        The frontier's rows on it by rising rate; and what was left out.
+        The rows of the frontier on it by rising rate; and notes.
+
+    Raises:
+        BadInput: as for `frontier`.
     """
     curve, notes = frontier(points, value)
-    at = curve[["rate", value]].to_numpy(dtype=np.float64)
+    xy = curve[["rate", value]].to_numpy(dtype=np.float64)  # (n, 2)
     chain: list[int] = []
-    for i in range(len(at)):
-        while len(chain) > 1 and _turns_up(at[chain[-2]], at[chain[-1]], at[i]):
+    for i in range(len(xy)):
+        while len(chain) > 1 and _turns_up(xy[chain[-2]], xy[chain[-1]], xy[i]):
             chain.pop()
         chain.append(i)
-    return curve.iloc[chain], [*notes, *omitted(len(at) - len(chain), "above the hull")]
+    return curve.iloc[chain], [*notes, *omitted(len(xy) - len(chain), "above the hull")]
 
 
 def at_rate(
     points: pd.DataFrame, rates: npt.ArrayLike, value: str = "distortion"
 ) -> tuple[pd.DataFrame, Notes]:
-    """The frontier at wanted rates, monotone between its points (PCHIP).
+    """The frontier at given rates, interpolated monotonically between its points (PCHIP).
+
+    Args:
+        points: of one curve, a row per model.
+        rates: nats per image, any shape.
+        value: the column with the distortion.
 
     Returns:
-        A row per rate: `rate`, the distortion, and the `beta` that reaches it (log-interpolated)
-        where points have one; NaN beyond the ends of the curve; and what was left out.
+        A row per rate: `rate`, the distortion, and the `beta` that reaches it (interpolated in its
+        logarithm) if the points have one; NaN beyond the ends of the curve. And notes.
 
     Raises:
         BadInput: the frontier has fewer than two points, or the points are of several curves.
     """
     one_curve(points)
     curve, notes = frontier(points, value)
-    wanted = np.atleast_1d(np.asarray(rates, dtype=np.float64))
-    found = pd.DataFrame({"rate": wanted, value: _line(curve, value)(wanted)})
+    at = np.asarray(rates, dtype=np.float64).ravel()
+    table = pd.DataFrame({"rate": at, value: _line(curve, value)(at)})
     if "beta" in curve:
         betas = curve["beta"].astype(float)
         known = curve[np.isfinite(betas) & (betas > 0)]
         notes += omitted(len(curve) - len(known), "of no positive beta, in its interpolation")
-        found["beta"] = _betas_at(known, wanted)
-    return found, [*notes, *_beyond(found[value])]
+        table["beta"] = _betas_at(known, at)
+    return table, [*notes, *_beyond(table[value])]
 
 
 def _betas_at(curve: pd.DataFrame, rates: Floats) -> Floats:
@@ -99,27 +120,47 @@ def _betas_at(curve: pd.DataFrame, rates: Floats) -> Floats:
 def at_distortion(
     points: pd.DataFrame, distortions: npt.ArrayLike, value: str = "distortion"
 ) -> tuple[pd.DataFrame, Notes]:
-    """As `at_rate`, for wanted distortions: the same curve, read the other way."""
+    """The inverse of `at_rate`: the rate and beta that reach given distortions.
+
+    Args:
+        points: of one curve, a row per model.
+        distortions: in the unit of `value`, any shape.
+        value: the column with the distortion.
+
+    Returns:
+        A row per distortion, as `at_rate` returns them.
+
+    Raises:
+        BadInput: as for `at_rate`.
+    """
     one_curve(points)
     curve, notes = frontier(points, value)
-    line, wanted = _line(curve, value), np.atleast_1d(np.asarray(distortions, dtype=np.float64))
-    rates = [_first(line.solve(d, extrapolate=False)) for d in wanted]
-    found, _ = at_rate(curve, rates, value)
-    found[value] = wanted
-    return found, [*notes, *_beyond(found["rate"])]
+    line, at = _line(curve, value), np.asarray(distortions, dtype=np.float64).ravel()
+    rates = [_first(line.solve(distortion, extrapolate=False)) for distortion in at]
+    table, _ = at_rate(curve, rates, value)
+    table[value] = at
+    return table, [*notes, *_beyond(table["rate"])]
 
 
 def slopes(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFrame, Notes]:
-    """The local slope -dD/dR at each inner point of the frontier, to be seen beside its beta.
+    """The local slope -dD/dR at each inner point of the frontier, to compare with its beta.
 
-    Where every model minimises D + beta R the two agree, in the distortion of the variance that it
-    was trained with (`TRAINED_READING`): a check of training. The curve is then convex, and beta
-    lies between the slopes of the chords to its neighbours whatever their distance; `slope` is
-    the geometric interpolation of these two.
+    They agree if every model minimises D + beta R, with the distortion of the variance that it was
+    trained with (`TRAINING_SIGMA`): a check of training. Then the curve is convex, and beta lies
+    between the slopes of the chords to both neighbours, however far these are; `slope` is the
+    geometric interpolation of the two.
+
+    Args:
+        points: of one curve, a row per model.
+        value: the column with the distortion.
 
     Returns:
-        The frontier's rows with `flatter` (chord to the next), `steeper` (chord to the last) and
-        `slope`, NaN at the ends; and what was left out.
+        The rows of the frontier with `flatter` (slope of the chord to the next point), `steeper`
+        (to the one before) and `slope`, all in units of `value` per nat and NaN at the ends; and
+        notes.
+
+    Raises:
+        BadInput: the points are of several curves.
     """
     one_curve(points)
     curve, notes = frontier(points, value)
@@ -129,17 +170,17 @@ def slopes(points: pd.DataFrame, value: str = "distortion") -> tuple[pd.DataFram
     slope = np.full(len(curve), np.nan)
     if len(curve) > 2:
         flatter[:-1], steeper[1:] = chords, chords
-        before, after = steps[:-1], steps[1:]  # a chord's slope is that of the middle of its step
+        before, after = steps[:-1], steps[1:]  # the slope of a chord holds in its middle
         weighted = np.log(chords[:-1]) * after + np.log(chords[1:]) * before
         slope[1:-1] = np.exp(weighted / (before + after))
     return curve.assign(flatter=flatter, steeper=steeper, slope=slope), notes
 
 
 def shared_range(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """The rates that all curves span.
+    """The lowest and highest rate that all curves span.
 
     Raises:
-        BadInput: there are none.
+        BadInput: there is no such range, or no curve.
     """
     if not curves:
         raise BadInput("there is no curve")
@@ -155,12 +196,17 @@ def areas(
 ) -> tuple[pd.DataFrame, Notes]:
     """The area under each curve over the rates that all of them span.
 
+    Args:
+        points: of several curves, a row per model.
+        by: columns with one combination of values per curve.
+        value: the column with the distortion.
+
     Returns:
-        A row per curve (`by`): `low` and `high` rate, `area` and its `mean` distortion, the area by
-        high - low; and what was left out.
+        A row per curve: the columns of `by`, `low` and `high` (the rates), `area` (rate times
+        distortion) and `mean` (the mean distortion, area / (high - low)); and notes.
 
     Raises:
-        BadInput: the curves share no range of rates.
+        BadInput: the curves share no range of rates, or `by` does not separate the curves.
     """
     curves, notes = {}, []
     for name, part in points.groupby(list(by), sort=False, dropna=False):
@@ -172,52 +218,12 @@ def areas(
     for name, curve in curves.items():
         area = float(_line(curve, value).integrate(low, high))
         rows.append({**dict(zip(by, name, strict=True)), "low": low, "high": high, "area": area})
-    found = pd.DataFrame(rows)
-    return found.assign(mean=found["area"] / (high - low)), notes
-
-
-def over_seeds(
-    rows: pd.DataFrame,
-    by: Sequence[str],
-    columns: Sequence[str],
-    *,
-    confidence: float = 0.95,
-) -> tuple[pd.DataFrame, Notes]:
-    """Means over seeds with their standard deviations and Student's t intervals.
-
-    Args:
-        rows: a row per model; `by` and `seed` tell them apart.
-        by: what a mean is taken within.
-        columns: numbers to average.
-        confidence: of the intervals.
-
-    Returns:
-        A row per group: `seeds`, and for each column its mean under its own name, `_sd` (over
-        seeds, of the sample: it divides by seeds - 1), `_low`, `_high` (NaN for one seed); and how
-        many rows were left out as not finite.
-
-    Raises:
-        BadInput: a seed comes twice in a group.
-    """
-    finite = rows[np.isfinite(rows[list(columns)].astype(float)).all(axis=1)]
-    if finite.duplicated([*by, "seed"]).any():
-        raise BadInput(f"several rows of one seed: {', '.join(by)} do not tell them apart")
-    found = []
-    for name, part in finite.groupby(list(by), sort=False, dropna=False):
-        n = len(part)
-        row = {**dict(zip(by, name, strict=True)), "seeds": n}
-        values = part[list(columns)].to_numpy(dtype=np.float64)  # (n, columns)
-        mean, low, high = mean_interval(values, confidence)
-        sd = values.std(axis=0, ddof=1) if n > 1 else np.full(len(columns), np.nan)
-        for i, column in enumerate(columns):
-            numbers = {"": mean, "_sd": sd, "_low": low, "_high": high}
-            row |= {f"{column}{end}": float(each[i]) for end, each in numbers.items()}
-        found.append(row)
-    return pd.DataFrame(found), omitted(len(rows) - len(finite), "not finite")
+    table = pd.DataFrame(rows)
+    return table.assign(mean=table["area"] / (high - low)), notes
 
 
 def one_curve(points: pd.DataFrame) -> None:
-    """Refuses points that are no curve.
+    """Checks that points form one curve.
 
     Raises:
         BadInput: they are of several objectives, constants or seeds.
@@ -234,7 +240,7 @@ def _check_one(points: pd.DataFrame, columns: Sequence[str], why: str) -> None:
 
 
 def omitted(count: int, why: str) -> Notes:
-    """In words, how many points a function left out; nothing if there are none."""
+    """A note on how many points were left out; none if there are none."""
     return [f"left out {counted(count, 'point')} {why}"] if count else []
 
 
@@ -249,7 +255,7 @@ def _turns_up(a: Floats, b: Floats, c: Floats) -> bool:
 
 
 def pchip(x: npt.ArrayLike, y: npt.ArrayLike) -> PchipInterpolator:
-    """Monotone between its points, NaN beyond them."""
+    """Interpolates monotonically between points; NaN beyond them."""
     return PchipInterpolator(np.asarray(x), np.asarray(y), extrapolate=False)
 
 

@@ -1,4 +1,4 @@
-"""Bjøntegaard deltas: by how much one rate-distortion curve differs from another."""
+"""Bjøntegaard deltas: by how much two rate-distortion curves differ."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,20 @@ from rdkit_vae.text import counted
 from rdvae_analysis.curves import COLLAPSED, frontier, omitted, one_curve, pchip
 from rdvae_analysis.theory import Floats
 
-_FEWEST = 4  # points of a curve that is compared
-_OVERLAP = 0.5  # of the shorter of two ranges, at least
+_FEWEST = 4  # points of each curve
+_OVERLAP = 0.5  # least share of the shorter of two ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """How one curve differs from another, after Bjøntegaard (VCEG-M33).
+    """How one curve differs from another (Bjøntegaard, VCEG-M33).
 
     Attributes:
-        rate: mean difference of rate at equal distortion, percent; less is better.
-        distortion: mean difference of distortion at equal log rate; less is better.
-        rates, distortions: the ranges it is the mean over.
-        notes: points that were left out.
+        rate: mean difference of rate at equal distortion, percent; lower is better.
+        distortion: mean difference of distortion at equal log rate, in its unit; lower is better.
+        rates: range of rates of the mean, nats per image.
+        distortions: range of distortions of the mean.
+        notes: on points that were left out.
     """
 
     rate: float
@@ -33,17 +34,22 @@ class Delta:
 
 
 def bjontegaard(anchor: pd.DataFrame, test: pd.DataFrame, value: str = "distortion") -> Delta:
-    """Bjøntegaard deltas of `test` against `anchor`, over what their frontiers have in common.
+    """Bjøntegaard deltas of `test` against `anchor`, over the common range of their frontiers.
 
-    Interpolated monotonically (PCHIP) with log rate. Collapsed models, of rates below `COLLAPSED`,
-    are left out: the logarithm would make them most of the curve.
+    Curves are interpolated monotonically (PCHIP) over log rate. Collapsed models, with rates below
+    `COLLAPSED`, are left out: in the logarithm they would make up most of the curve.
+
+    Args:
+        anchor: points of the curve to compare with, a row per model with `rate` in nats per image.
+        test: points of the other curve.
+        value: the column with the distortion, lower is better; for PSNR, pass its negative.
 
     Returns:
-        `rate` in percent and `distortion` in its unit; negative where `test` is the better one.
+        `rate` in percent and `distortion` in its unit; negative if `test` is better.
 
     Raises:
-        BadInput: the points of one are of several curves; fewer than four of them lie on its
-            frontier; or the two share less than half of the shorter one's range.
+        BadInput: one of them is not a single curve, or has fewer than four points on its frontier;
+            or the two have less than half of the shorter range in common.
     """
     curves, notes = [], []
     for name, points in (("anchor", anchor), ("test", test)):

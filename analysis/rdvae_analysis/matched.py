@@ -1,8 +1,8 @@
-"""BS-VAE and its kin against constant variance, where they can be compared.
+"""Other objectives against constant variance, where the two can be compared.
 
-At the same rate, and at beta_const = 2 beta s2, the constant variance of the same gradients.
+At the same rate; and at beta_const = 2 beta s2, where constant variance has the same gradients.
 
-Functions from results of one split and of last checkpoints to tables; only models of one setup are
+Functions from results of last checkpoints on one split to tables; only models of one setup are
 compared. Rates, distortions and ELBOs in nats per image.
 """
 
@@ -14,73 +14,85 @@ import pandas as pd
 from scipy.interpolate import PchipInterpolator
 
 from rdvae_analysis.curves import COLLAPSED
+from rdvae_analysis.interpolation import (
+    FEWEST,
+    common_rates,
+    elbo_curve,
+    elbos_at,
+    error_near,
+    errors_at_rates,
+    leave_one_out_errors,
+)
 from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.sound import only_sound
-from rdvae_analysis.theory import Floats
 
-READINGS = ("optimal", "shared", "mixture")  # fitted alike to every model, so that they compare
+# Interpretations that are fitted to every model in the same way, so that models compare.
+COMPARED_SIGMAS = ("optimal", "shared", "mixture")
 _NEEDS = (
     *("dataset", "setup", "objective", "train_sigma2", "beta", "seed"),
     *("sigma", "rate", "elbo"),
 )
 _RATES = 9  # at which matched curves are compared
-_FEWEST = 3  # points that make a curve
-_SAME_BETA = 0.02  # of log beta: the constant model was trained at beta_const
+_SAME_BETA = 0.02  # in log beta: a constant model this close was trained at beta_const
 
 
 def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """How far each objective is ahead of constant variance at the same rate, by interpretation.
+    """The gain of each objective over constant variance at the same rate, by interpretation.
 
-    For each seed both curves ELBO(rate) are interpolated monotonically (PCHIP) and their difference
-    is taken at common rates; the interval is over seeds (Student's t, 95%).
+    For each seed both curves ELBO(rate) are interpolated monotonically (PCHIP) and subtracted at
+    common rates; the interval is over seeds (Student's t, 95%).
 
     Args:
-        rows: as `spread`.
+        rows: as for `consistency.spread`.
 
     Returns:
         A row per dataset, setup, objective, sigma and rate: `gain`, `low`, `high` (nats, NaN for
-        one seed), `seeds`, and `miss`: by how much both curves together miss their inner points
-        about that rate if these are left out (nats, mean over seeds; NaN where curves are too
-        short to say); and in words what was left out, and how good the interpolation is.
+        one seed), `seeds`, and `miss`: the sum of both curves' interpolation errors near that rate,
+        from leaving out their inner points (nats, mean over seeds; NaN if curves are too short to
+        say). And notes on what was left out and how accurate the interpolation is.
+
+    Raises:
+        BadInput: a column is missing.
     """
     rows = only_sound(rows, _NEEDS)
-    found: list[pd.DataFrame] = []
+    tables: list[pd.DataFrame] = []
     notes: list[str] = []
     for key, (objective, part, base) in _against_constant(rows):
         seeds = _seeds(part, base)
         if not seeds:
             notes.append(f"{objective}: no seed in common with constant variance")
             continue
-        tables = [_gains(part, base, seeds, sigma) for sigma in READINGS]
-        if any(table is None for table in tables):
+        gains = [_gains(part, base, seeds, sigma) for sigma in COMPARED_SIGMAS]
+        known = [table for table in gains if table is not None]
+        if len(known) < len(gains):
             notes.append(
-                f"{objective}: no rates in common with {_FEWEST} or more constant models of a rate "
+                f"{objective}: no rates in common with {FEWEST} or more constant models of a rate "
                 f"above {COLLAPSED:g}"
             )
             continue
-        known = [table.assign(**key, objective=objective) for table in tables if table is not None]
-        notes += [*_miss_of_constant(key["dataset"], base), *_same_gains(known)]
-        found += known
+        notes += [*_error_of_constant(key["dataset"], base), *_same_gains(known)]
+        tables += [table.assign(**key, objective=objective) for table in known]
     columns = ["dataset", "setup", "objective", "sigma", "seeds", "rate", "gain", "low", "high"]
     columns.append("miss")
-    table = pd.concat(found) if found else pd.DataFrame(columns=columns)
+    table = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
     return table[columns], list(dict.fromkeys(notes))
 
 
 def _gains(
     part: pd.DataFrame, base: pd.DataFrame, seeds: Sequence[int], sigma: str
 ) -> pd.DataFrame | None:
-    """An objective's gains on constant variance at common rates; None where there are none."""
-    curves = [(_curve(part, sigma, seed), _curve(base, sigma, seed)) for seed in seeds]
-    curves = [pair for pair in curves if min(len(pair[0][0]), len(pair[1][0])) >= _FEWEST]
-    rates = _common_rates([rate for pair in curves for rate, _ in pair])
+    """An objective's gains over constant variance at common rates; None if there are none."""
+    pairs = [(elbo_curve(part, sigma, seed), elbo_curve(base, sigma, seed)) for seed in seeds]
+    pairs = [pair for pair in pairs if min(len(rates) for rates, _ in pair) >= FEWEST]
+    rates = common_rates([curve for pair in pairs for curve in pair], _RATES)
     if not len(rates):
         return None
-    gains = np.array([_at(ours, rates) - _at(theirs, rates) for ours, theirs in curves])
+    gains = np.array(
+        [elbos_at(test, rates) - elbos_at(constant, rates) for test, constant in pairs]
+    )
     gain, low, high = mean_interval(gains)
-    misses = [_misses(ours, rates) + _misses(theirs, rates) for ours, theirs in curves]
-    columns = {"sigma": sigma, "seeds": len(curves), "rate": rates}
-    columns["miss"] = np.mean(misses, axis=0)
+    errors = [errors_at_rates(a, rates) + errors_at_rates(b, rates) for a, b in pairs]
+    columns = {"sigma": sigma, "seeds": len(pairs), "rate": rates, "miss": np.mean(errors, axis=0)}
     return pd.DataFrame({**columns, "gain": gain, "low": low, "high": high})
 
 
@@ -88,56 +100,68 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
     """Each objective against the constant variance that has its gradients: beta_const = 2 beta s2.
 
     A fitted variance that all images share has the gradients of a constant variance of 1/2 with
-    this beta (s2 from the train split); BS-VAE, whose images each have their own, would have them
-    if they shared it. So what is left at the same beta_const is not the variance: under `shared` it
-    is per-image weighting and optimisation, under `optimal` the reading besides. The constant
-    curve is interpolated over log beta, so it is exact only where it was trained at beta_const.
+    this beta (s2 from the train split). BS-VAE has one variance per image, and would have these
+    gradients if the images shared it. So the variance does not explain what differs at the same
+    beta_const: under `shared` it is the weighting of images and the optimisation, under `optimal`
+    the interpretation as well. The constant curve is interpolated over log beta, so it is exact
+    only where a model was trained at beta_const.
 
     Args:
-        rows: as `spread`.
+        rows: as for `consistency.spread`.
 
     Returns:
-        A row per dataset, setup, objective and beta: `beta_const`, its own `rate`, `mse`, and less
-        those of the constant curve at beta_const: `more_rate`, `more_log_mse`, and for each of
-        `READINGS` `gain_SIGMA` with `low_SIGMA`, `high_SIGMA` over seeds; `per_image`:
-        gain_optimal - gain_shared; `miss`: by how much the nearest inner point of the constant
-        curve's ELBO is missed if it is left out (nats, of the interpolation over twice the
-        distance). Points beyond the constant curve's betas, and those that lack one of `READINGS`,
-        are left out.
+        A row per dataset, setup, objective and beta: `beta_const`, its own `rate` and `mse`; minus
+        those of the constant curve at beta_const, `more_rate` and `more_log_mse`; for each of
+        `COMPARED_SIGMAS`, `gain_SIGMA` with the interval over seeds `low_SIGMA` to `high_SIGMA`;
+        `per_image`: gain_optimal - gain_shared; `miss`: the error at the nearest inner point of the
+        constant curve's ELBO when it is left out (nats; that is an interpolation over twice the
+        distance). Models beyond the betas of the constant curve, and those without rows of one of
+        `COMPARED_SIGMAS`, are left out.
+
+    Raises:
+        BadInput: a column is missing.
     """
-    rows, found = only_sound(rows, (*_NEEDS, "sigma2", "mse")), []
+    rows = only_sound(rows, (*_NEEDS, "sigma2", "mse"))
+    records = []
     for key, (objective, part, base) in _against_constant(rows):
-        for beta, points in part.groupby("beta"):
-            each = [
-                difference
-                for seed in _seeds(points, base)
-                if (difference := _differences(points, base, seed)) is not None
-            ]
-            if not each:
-                continue
-            means = {name: float(np.mean([d[name] for d in each])) for name in each[0]}
-            row = {**key, "objective": objective, "beta": beta, "seeds": len(each), **means}
-            for sigma in READINGS:
-                _, low, high = mean_interval(np.array([[d[f"gain_{sigma}"]] for d in each]))
-                row |= {f"low_{sigma}": float(low[0]), f"high_{sigma}": float(high[0])}
-            found.append(row)
-    table = pd.DataFrame(found)
-    if found:
+        for beta, models in part.groupby("beta"):
+            by_seed = [_differences(models, base, seed) for seed in _seeds(models, base)]
+            known = [differences for differences in by_seed if differences is not None]
+            if known:
+                setting = {**key, "objective": objective, "beta": beta, "seeds": len(known)}
+                records.append(setting | _over_seeds(known))
+    table = pd.DataFrame(records)
+    if records:
         table["per_image"] = table["gain_optimal"] - table["gain_shared"]
     return table
+
+
+def _over_seeds(differences: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each number, and intervals for the gains."""
+    row = {name: float(np.mean([d[name] for d in differences])) for name in differences[0]}
+    for sigma in COMPARED_SIGMAS:
+        _, low, high = mean_interval(np.array([[d[f"gain_{sigma}"]] for d in differences]))
+        row |= {f"low_{sigma}": float(low[0]), f"high_{sigma}": float(high[0])}
+    return row
 
 
 def best(rows: pd.DataFrame) -> pd.DataFrame:
     """The best ELBO over beta of each objective, by interpretation, with its beta.
 
+    Args:
+        rows: as for `consistency.spread`.
+
     Returns:
-        A row per dataset, setup, objective, C and sigma: `elbo` (mean over seeds at the best beta),
-        `sd` over seeds (it divides by seeds - 1), `beta`, `rate`.
+        A row per dataset, setup, objective, C and sigma: `elbo` (nats per image, mean over seeds at
+        the best beta), `sd` over seeds (divides by seeds - 1), `beta`, `rate`, `seeds`.
+
+    Raises:
+        BadInput: a column is missing.
     """
     keys = ["dataset", "setup", "objective", "train_sigma2", "sigma"]
     rows = only_sound(rows, _NEEDS)
-    chosen = rows[rows["sigma"].isin(READINGS)]
-    table = chosen.groupby([*keys, "beta"], dropna=False).agg(
+    compared = rows[rows["sigma"].isin(COMPARED_SIGMAS)]
+    table = compared.groupby([*keys, "beta"], dropna=False).agg(
         elbo=("elbo", "mean"), sd=("elbo", "std"), rate=("rate", "mean"), seeds=("seed", "nunique")
     )
     table = table.reset_index().sort_values("elbo", ascending=False)
@@ -145,12 +169,12 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def constant_curve(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of constant variance; where there are several C, of the one with the most betas."""
+    """The rows of constant variance; if there are several C, those of the C with most betas."""
     constant = rows[rows["objective"] == "constant"]
     if constant.empty:
         return constant
     betas = constant.groupby("train_sigma2")["beta"].nunique()
-    if betas.empty:  # none says which
+    if betas.empty:  # no row has a C
         return constant.iloc[:0]
     return constant[constant["train_sigma2"] == betas.idxmax()]
 
@@ -158,7 +182,7 @@ def constant_curve(rows: pd.DataFrame) -> pd.DataFrame:
 def _against_constant(
     rows: pd.DataFrame,
 ) -> Iterator[tuple[dict[str, str], tuple[str, pd.DataFrame, pd.DataFrame]]]:
-    """Each setup and objective, with its rows and those of the constant curve of most betas."""
+    """Each setup and objective, with its rows and those of `constant_curve`."""
     for (dataset, setup), group in rows.groupby(["dataset", "setup"]):
         base = constant_curve(group)
         if base.empty:
@@ -171,105 +195,65 @@ def _seeds(part: pd.DataFrame, base: pd.DataFrame) -> list[int]:
     return sorted(set(part["seed"]) & set(base["seed"]))
 
 
-def _curve(rows: pd.DataFrame, sigma: str, seed: int) -> tuple[Floats, Floats]:
-    """Rates, rising, and ELBOs of a seed's curve where it has not collapsed."""
-    chosen = rows[(rows["sigma"] == sigma) & (rows["seed"] == seed) & (rows["rate"] > COLLAPSED)]
-    chosen = chosen.drop_duplicates("rate").sort_values("rate")
-    return chosen["rate"].to_numpy(), chosen["elbo"].to_numpy()
-
-
-def _common_rates(rates: Sequence[Floats]) -> Floats:
-    """Log-spaced rates that all curves span."""
-    if not rates:
-        return np.empty(0)
-    low, high = max(r[0] for r in rates), min(r[-1] for r in rates)
-    return np.geomspace(low, high, _RATES) if low < high else np.empty(0)
-
-
-def _at(curve: tuple[Floats, Floats], rates: Floats) -> Floats:
-    return np.asarray(PchipInterpolator(*curve)(np.clip(rates, curve[0][0], curve[0][-1])))
-
-
 def _same_gains(tables: list[pd.DataFrame]) -> list[str]:
-    """Says where the mixture is the optimal reading less a constant, as it is within its range."""
+    """A note if the gains under `mixture` and `optimal` are the same.
+
+    They are where both differ by a constant: where variances lie well within the mixture's range.
+    """
     by_sigma = {table["sigma"].iloc[0]: table for table in tables}
-    apart = by_sigma["optimal"][["rate", "gain"]] - by_sigma["mixture"][["rate", "gain"]]
-    if apart.abs().max(axis=None) > 1e-3:
+    difference = by_sigma["optimal"][["rate", "gain"]] - by_sigma["mixture"][["rate", "gain"]]
+    if difference.abs().max(axis=None) > 1e-3:
         return []
     return [
-        "mixture is optimal less the same constant for all these models: as a comparison, optimal "
-        "is one of densities here"
+        "for all these models, mixture is optimal minus the same constant: here a comparison under "
+        "optimal is also one of densities"
     ]
 
 
-def _miss_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
-    """In words, how well the constant curve is interpolated."""
-    curves = [_curve(base, "shared", seed) for seed in sorted(set(base["seed"]))]
-    misses = np.concatenate([_interpolation_error(curve) for curve in curves])
-    if not len(misses):
+def _error_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
+    """A note on how accurate the interpolation of the constant curve is."""
+    curves = [elbo_curve(base, "shared", seed) for seed in sorted(set(base["seed"]))]
+    errors = np.concatenate([leave_one_out_errors(curve) for curve in curves])
+    if not len(errors):
         return []
     return [
         f"{dataset}: a point of the constant curve, left out and interpolated from its neighbours, "
-        f"is missed by {np.median(misses):.2f} nats in the median ({misses.max():.2f} at most)"
+        f"is missed by {np.median(errors):.2f} nats in the median ({errors.max():.2f} at most)"
     ]
 
 
-def _miss_at(x: Floats, elbos: Floats, at: float) -> float:
-    """The interpolation error at the inner point next to `at`; 0 where `at` is a point itself."""
-    misses = _interpolation_error((x, elbos))
-    if np.isclose(x, at, rtol=0, atol=_SAME_BETA).any():
-        return 0.0
-    return float(misses[np.abs(x[1:-1] - at).argmin()]) if len(misses) else math.nan
-
-
-def _misses(curve: tuple[Floats, Floats], rates: Floats) -> Floats:
-    """The interpolation error about each rate: that of the inner points on either side."""
-    misses = _interpolation_error(curve)
-    if not len(misses):
-        return np.full_like(rates, math.nan)
-    return np.interp(np.log(rates), np.log(curve[0][1:-1]), misses)
-
-
-def _interpolation_error(curve: tuple[Floats, Floats]) -> Floats:
-    """By how much each inner point is missed when it is left out, nats: an upper estimate."""
-    rates, elbos = curve
-    if len(rates) < _FEWEST + 1:
-        return np.empty(0)
-    inner = range(1, len(rates) - 1)
-    without = [(np.delete(rates, i), np.delete(elbos, i)) for i in inner]
-    return np.array(
-        [abs(_at(c, rates[i : i + 1])[0] - elbos[i]) for c, i in zip(without, inner, strict=True)]
-    )
-
-
-def _differences(points: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[str, float] | None:
-    """A model against the constant curve of its seed at beta_const; None beyond the curve."""
-    ours = points[points["seed"] == seed].set_index("sigma")
-    if not set(READINGS) <= set(ours.index):
+def _differences(models: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[str, float] | None:
+    """A model minus the constant curve of its seed at beta_const; None beyond the curve."""
+    own = models[models["seed"] == seed].set_index("sigma")
+    if not set(COMPARED_SIGMAS) <= set(own.index):
         return None
-    beta_const = 2 * float(ours.loc["shared", "beta"]) * float(ours.loc["shared", "sigma2"])
+    model = own.loc["shared"]
+    beta_const = 2 * float(model["beta"]) * float(model["sigma2"])
+    log_beta = math.log(beta_const)
+    # Weights depend on beta x C alone, so a curve of another C is one of beta x 2 C.
     curve = base[base["seed"] == seed]
-    # beta x C is what counts, so a curve of another C is one of beta x 2 C.
-    log_betas = {s: np.log(2 * g["beta"] * g["train_sigma2"]) for s, g in curve.groupby("sigma")}
-    if any(len(log_betas.get(sigma, ())) < _FEWEST for sigma in READINGS):
+    curve = curve.assign(x=np.log(2 * curve["beta"] * curve["train_sigma2"])).sort_values("x")
+    curves = {sigma: curve[curve["sigma"] == sigma] for sigma in COMPARED_SIGMAS}
+    if any(
+        len(c) < FEWEST or not c["x"].min() <= log_beta <= c["x"].max() for c in curves.values()
+    ):
         return None
-    at_const = math.log(beta_const)
-    if not all(log_betas[s].min() <= at_const <= log_betas[s].max() for s in READINGS):
-        return None
-    some = log_betas["shared"]
 
-    def at(sigma: str, value: Callable[[pd.DataFrame], "pd.Series[float]"]) -> float:
-        rows = curve[curve["sigma"] == sigma].assign(x=log_betas[sigma]).sort_values("x")
-        return float(PchipInterpolator(rows["x"], value(rows))(at_const))
+    def constant(sigma: str, value: Callable[[pd.DataFrame], "pd.Series[float]"]) -> float:
+        points = curves[sigma]
+        return float(PchipInterpolator(points["x"], value(points))(log_beta))
 
-    own = ours.loc["shared"]
-    shared = curve[curve["sigma"] == "shared"].assign(x=some).sort_values("x")
+    shared = (curves["shared"]["x"].to_numpy(), curves["shared"]["elbo"].to_numpy())
+    gains = {
+        f"gain_{sigma}": float(own.loc[sigma, "elbo"]) - constant(sigma, lambda r: r["elbo"])
+        for sigma in COMPARED_SIGMAS
+    }
     return {
         "beta_const": beta_const,
-        "miss": _miss_at(shared["x"].to_numpy(), shared["elbo"].to_numpy(), at_const),
-        "rate": float(own["rate"]),
-        "mse": float(own["mse"]),
-        "more_rate": float(own["rate"]) - at("shared", lambda r: r["rate"]),
-        "more_log_mse": math.log(own["mse"]) - at("shared", lambda r: np.log(r["mse"])),
-        **{f"gain_{s}": float(ours.loc[s, "elbo"]) - at(s, lambda r: r["elbo"]) for s in READINGS},
+        "miss": error_near(shared, log_beta, _SAME_BETA),
+        "rate": float(model["rate"]),
+        "mse": float(model["mse"]),
+        "more_rate": float(model["rate"]) - constant("shared", lambda r: r["rate"]),
+        "more_log_mse": math.log(model["mse"]) - constant("shared", lambda r: np.log(r["mse"])),
+        **gains,
     }

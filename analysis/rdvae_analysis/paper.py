@@ -1,9 +1,9 @@
-"""What Beta-Sigma VAE prints in its Table 1, to stand beside what was measured here."""
+"""The values of Table 1 of Beta-Sigma VAE, to compare with measured ones."""
 
 from collections.abc import Mapping
 
-# By dataset, objective and beta: FID, test and train bound (nats; means of five runs). Constant
-# models are read with the optimal variance.
+# By dataset, objective and beta: FID, test and train bound (nats; means of five runs). All models
+# are scored under the interpretation `optimal`.
 TABLE_1: Mapping[tuple[str, str, float], Mapping[str, float]] = {
     (dataset, objective, beta): {"fid": fid, "test": test, "train": train}
     for objective, beta, *values in (
@@ -20,11 +20,11 @@ TABLE_1: Mapping[tuple[str, str, float], Mapping[str, float]] = {
     )
     for dataset, (fid, test, train) in zip(("celeba", "mnist"), values, strict=True)
 }
-# The set-up that those numbers are of, as far as results tell.
+# The setup behind those numbers, as far as results record it.
 SETUP: Mapping[str, object] = {"protocol": "paper", "architecture": "conv", "epochs": 50}
 LATENTS: Mapping[str, int] = {"mnist": 32, "celeba": 64}
 SIGMA = "optimal"
-# What else than the model makes measured values differ from those, by dataset.
+# Differences from those values that the model does not cause, by dataset.
 CAVEATS: Mapping[str, str] = {
     "mnist": "the random rotation and crop here leave images smoother than the paper's do; that "
     "alone makes these bounds differ from its values by 15 to 66 nats",

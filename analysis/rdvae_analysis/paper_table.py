@@ -8,12 +8,12 @@ import pandas as pd
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
 from rdkit_vae.errors import BadInput
 from rdvae_analysis import paper
-from rdvae_analysis.curves import over_seeds
+from rdvae_analysis.intervals import over_seeds
 from rdvae_analysis.names import in_order, model_name
-from rdvae_analysis.points import RUN_COLUMNS, comparable, final_rows
+from rdvae_analysis.points import RUN_COLUMNS, comparable, last_checkpoints
 from rdvae_analysis.sound import sound_rows
 
-# Quantities and whether more is better; those of generation are shown where a frame has them.
+# Quantities and whether higher is better; metrics are shown if the results have them.
 BOUNDS: Mapping[str, bool] = {"test": True, "train": True}
 METRICS: Mapping[str, bool] = {"fid": False}
 _MODEL = ["dataset", "setup", "objective", "train_sigma2", "beta"]
@@ -23,28 +23,29 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
     """Bounds under one interpretation: mean, standard deviation and interval over seeds.
 
     Args:
-        frame: results, as `load_results` gives them; with a column of `METRICS`, that too.
-        sigma: the interpretation; the paper's table is of `optimal`, which is no density.
+        frame: results, as `load_results` returns them, optionally with columns of `METRICS`.
+        sigma: the interpretation; the paper's table uses `optimal`, which is no density.
 
     Returns:
-        A row per dataset, setup, objective, C and beta: `model` in words, `seeds`, `sigma`, and for
-        `test`, `train` (nats per image) and each metric: its mean, `_sd` (of the sample: it divides
-        by seeds - 1, the paper by seeds), `_low` and `_high` (Student's t, 95%), `_best` (whether
-        it is the best of its dataset and setup) and, where dataset and protocol are the paper's,
-        `_paper`; and in words what was left out, and what else makes them differ from the paper's.
+        A row per dataset, setup, objective, C and beta: `model` in words, `seeds` (how many),
+        `sigma`, and for `test`, `train` (nats per image) and each metric: its mean, `_sd` (sample
+        standard deviation, divides by seeds - 1; the paper divides by seeds), `_low` and `_high`
+        (Student's t, 95%), `_best` (whether it is the best of its dataset and setup) and, if
+        dataset and protocol are the paper's, `_paper`. And notes on what was left out and why
+        values differ from the paper's.
 
     Raises:
-        BadInput: no finished run has rows of that interpretation, or a column is not there.
+        BadInput: no finished run has rows of that interpretation, or a column is missing.
     """
     frame, notes = sound_rows(frame, (*RUN_COLUMNS, "split", "sigma", "elbo"))
-    rows, left_out = final_rows(frame)
+    rows, left_out = last_checkpoints(frame)
     notes += left_out
-    rows, loose = comparable(rows)
-    notes += loose
-    there = sorted(set(rows["sigma"]))
+    rows, not_comparable = comparable(rows)
+    notes += not_comparable
+    available = sorted(set(rows["sigma"]))
     rows = rows[rows["sigma"] == sigma].reset_index(drop=True)
     if rows.empty:
-        known = f"there are rows of {', '.join(there)}" if there else "; ".join(notes)
+        known = f"there are rows of {', '.join(available)}" if available else "; ".join(notes)
         raise BadInput(f"no finished run has rows of sigma {sigma}; {known or 'there are none'}")
     parts = {split: rows[rows["split"] == split] for split in BOUNDS}
     parts = {split: part.assign(**{split: part["elbo"]}) for split, part in parts.items()}
@@ -61,21 +62,21 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
     table = table.assign(**_paper_columns(table, rows, sigma), **_best_columns(table))
     if not any(name.endswith("_paper") for name in table):
         notes.append(
-            f"the paper's values are of {', '.join(paper.LATENTS)} with --protocol paper "
-            f"(conv, 50 epochs) and sigma {paper.SIGMA}: there is nothing to put them beside"
+            f"no column of the paper's values: they are for {', '.join(paper.LATENTS)} with "
+            f"--protocol paper (conv, 50 epochs) and sigma {paper.SIGMA}"
         )
     return table, notes + _caveats(table)
 
 
 def _joined(table: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """Both tables side by side; seeds are the most that any quantity has."""
+    """Both tables side by side; `seeds` is the larger of the two."""
     both = table.merge(means, on=_MODEL, how="outer", suffixes=("", "_other"))
     seeds = both[["seeds", "seeds_other"]].max(axis=1)
     return both.assign(seeds=seeds).drop(columns="seeds_other")
 
 
 def quantities(table: pd.DataFrame) -> dict[str, bool]:
-    """The quantities of a table, and whether more of each is better."""
+    """The quantities of a table, and whether higher is better for each."""
     return {name: more for name, more in {**BOUNDS, **METRICS}.items() if name in table}
 
 
@@ -90,7 +91,7 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 def _paper_columns(
     table: pd.DataFrame, rows: pd.DataFrame, sigma: str
 ) -> dict[str, "pd.Series[float]"]:
-    """The printed value beside each measured one, where the set-ups are the same."""
+    """The paper's value for each measured one, where the setups are the same."""
     if sigma != paper.SIGMA or not {"latents", *paper.SETUP} <= set(rows.columns):
         return {}
     same = rows["latents"] == rows["dataset"].map(paper.LATENTS)
@@ -113,7 +114,7 @@ def _paper_columns(
 
 
 def _caveats(table: pd.DataFrame) -> list[str]:
-    """What to keep in mind of the printed values, where there are any."""
+    """Notes on the paper's values, if the table has any."""
     printed = table.filter(like="_paper").notna().any(axis=1)
     shown = set(table.loc[printed, "dataset"])
     return [f"{name}: {words}" for name, words in paper.CAVEATS.items() if name in shown]

@@ -1,4 +1,4 @@
-"""The pictures that `rdvae sample` made: from disk into a table, and which of them compare."""
+"""The pictures that `rdvae sample` made: reads them into a table, selects comparable ones."""
 
 from pathlib import Path
 
@@ -11,24 +11,25 @@ from rdkit_vae.store.samples import KINDS, Samples, read_samples
 from rdkit_vae.text import counted
 from rdvae_analysis.load import parquet_files
 
-_NOT_HERE = {"results", "statistics", "checkpoints", "partial", "damaged", "tensorboard"}
+_OTHER_FOLDERS = {"results", "statistics", "checkpoints", "partial", "damaged", "tensorboard"}
 
 
 def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """All pictures at or below a path; and in words what was left out.
+    """All pictures at or below a path.
 
     Returns:
-        A row per checkpoint: `run_id`, `checkpoint_sha256`, what its trial is (`dataset`, `setup`,
-        `objective`, `beta`, `train_sigma2`, `seed`, `epoch`, `epochs`), what its pictures are of
-        (`split`, `picture_seed`), and `original`, `reconstruction`, `prior`: (n, C, H, W) uint8.
+        A row per checkpoint: `run_id`, `checkpoint_sha256`, its settings (`dataset`, `setup`,
+        `objective`, `beta`, `train_sigma2`, `seed`, `epoch`, `epochs`), the images and latents of
+        the pictures (`split`, `picture_seed`), and `original`, `reconstruction`, `prior`:
+        (n, C, H, W) uint8. And notes on what was left out.
 
     Raises:
-        BadData: no such path.
+        BadData: the path does not exist.
     """
     if not path.exists():
         raise BadData(f"{path}: no such file or folder")
     rows, notes = [], []
-    for file in parquet_files(path, _NOT_HERE):
+    for file in parquet_files(path, _OTHER_FOLDERS):
         try:
             pictures, about = read_samples(file)
             trial = Trial.from_dict(about["trial"])
@@ -42,40 +43,42 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
             notes.append(f"left out {error}")
             continue
         except KeyError as error:
-            notes.append(f"left out {file}: damaged (it does not say {error})")
+            notes.append(f"left out {file}: damaged (it lacks {error})")
             continue
         row |= {"split": pictures.split, "picture_seed": pictures.seed}
         rows.append(row | {kind: getattr(pictures, kind) for kind in KINDS})
     frame = pd.DataFrame(rows)
     repeated = frame.duplicated(["run_id", "epoch"]) if rows else np.zeros(0, bool)
     if repeated.any():
-        notes.append(f"{counted(int(repeated.sum()), 'file')} of pictures lie twice, counted once")
+        notes.append(
+            f"left out {counted(int(repeated.sum()), 'file')} of pictures that were there already"
+        )
     return frame[~repeated], notes
 
 
 def _check_pictures(pictures: Samples, file: Path) -> None:
-    """Refuses pictures that cannot be shown.
+    """Checks that pictures can be shown.
 
     Raises:
-        BadData: there are none of a kind, or they are neither grey nor of three colours.
+        BadData: a kind has no pictures, or they have neither 1 nor 3 channels.
     """
     empty = [kind for kind in KINDS if not len(getattr(pictures, kind))]
     if empty:
         raise BadData(f"{file}: no pictures of kind {', '.join(empty)}")
     if pictures.original.ndim != 4 or pictures.original.shape[1] not in (1, 3):
         shape = "x".join(map(str, pictures.original.shape[1:]))
-        raise BadData(f"{file}: pictures must be of 1 or 3 channels, these are of {shape}")
+        raise BadData(f"{file}: pictures must have 1 or 3 channels, the shape of these is {shape}")
 
 
 def alike(frame: pd.DataFrame, *, every_seed: bool = False) -> tuple[pd.DataFrame, list[str]]:
     """The pictures of last checkpoints that show the same images and latents.
 
     Args:
-        frame: as `load_pictures` gives it, of one setup.
-        every_seed: of training, not only the lowest of each model.
+        frame: as `load_pictures` returns it, of one setup.
+        every_seed: keeps all seeds of training, not only the lowest.
 
     Returns:
-        A row per objective, C, beta (and seed); and in words what was left out.
+        A row per objective, C, beta (and seed); and notes on what was left out.
     """
     last = frame[frame["epoch"] == frame["epochs"]]
     notes = _note(len(frame) - len(last), "of a run that is not finished")

@@ -6,19 +6,20 @@ import pandas as pd
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.scoring.interpretations import CONSTANT
+from rdkit_vae.store.schema import Status
 from rdkit_vae.text import counted, few
-from rdvae_analysis.sound import sound_rows
+from rdvae_analysis.sound import is_in, sound_rows
 
-# What is drawn unless the user asks: the readings that the paper compares, and the honest one.
+# Interpretations drawn by default: those that the paper compares, and `shared`, a density.
 DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
 DEFAULT_SIGMAS_ELSEWHERE = ("optimal", "shared")
-# What `rd_points` needs of the results: they are read in half the time.
+# The columns that `rd_points` uses; reading only these takes half the time.
 POINT_COLUMNS = (
     *("run_id", "dataset", "curve", "setup", "objective", "sigma", "beta", "seed", "split"),
     *("architecture", "latents", "protocol", "train_sigma2", "dims", "epoch", "epochs", "status"),
     *("rate", "distortion", "mse", "psnr"),
 )
-# What `final_rows` needs.
+# The columns that `final_rows` needs.
 RUN_COLUMNS = (
     *("run_id", "dataset", "curve", "setup", "objective", "train_sigma2", "beta", "seed"),
     *("epoch", "epochs", "status"),
@@ -27,42 +28,60 @@ _SERIES = ["dataset", "curve", "objective", "sigma", "beta"]
 
 
 def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of each finished run's last checkpoint, and in words what was left out.
+    """The rows of each finished run's last checkpoint.
 
-    All rows of a run that diverged, crashed or has not come to its last epoch are left out, and so
-    are rows with values that cannot be (`sound_rows`). Runs that differ only in where they wrote
-    checkpoints are the same models: they count once, and lie on one curve.
+    Leaves out all rows of runs that diverged, crashed or have not reached their last epoch, and
+    rows with invalid values (`sound_rows`). Runs that differ only in when they wrote checkpoints
+    are the same models: they count once, and lie on one curve.
+
+    Args:
+        frame: results, as `load_results` returns them.
+
+    Returns:
+        The rows, and a note on each kind of row or run that was left out.
 
     Raises:
         BadInput: the table lacks a column of `RUN_COLUMNS`.
     """
     frame, notes = sound_rows(frame, RUN_COLUMNS)
-    last = frame[(frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])]
-    frame = frame[~frame["run_id"].isin(last["run_id"])]
-    for failed in ("diverged", "crashed"):
-        runs = sorted(frame.loc[frame["status"] == failed, "run_id"].unique())
-        if len(runs):
-            notes.append(f"left out {counted(len(runs), 'run')} that {failed}: {few(runs)}")
-        frame = frame[~frame["run_id"].isin(runs)]
-    unfinished = sorted(set(frame["run_id"]))
+    rows, left_out = last_checkpoints(frame)
+    return rows, [*notes, *left_out]
+
+
+def last_checkpoints(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """`final_rows` of rows that `sound_rows` has already checked."""
+    notes = []
+    last = rows[is_in(rows["status"], (Status.OK,)) & (rows["epoch"] == rows["epochs"])]
+    runs = rows[["run_id", "status"]].drop_duplicates()
+    runs = runs[~runs["run_id"].isin(last["run_id"].unique())]
+    for failure in (Status.DIVERGED, Status.CRASHED):
+        failed = sorted(runs.loc[runs["status"] == failure, "run_id"])
+        if failed:
+            notes.append(f"left out {counted(len(failed), 'run')} that {failure}: {few(failed)}")
+        runs = runs[~runs["run_id"].isin(failed)]
+    unfinished = sorted(set(runs["run_id"]))
     if unfinished:
-        runs_left = counted(len(unfinished), "run")
-        notes.append(f"left out {runs_left} not finished: {few(unfinished)}")
-    last, twice = _once(last)
-    return last, [*notes, *twice]
+        count = counted(len(unfinished), "run")
+        notes.append(f"left out {count} not finished: {few(unfinished)}")
+    last, repeats = _each_model_once(last)
+    return last, [*notes, *repeats]
 
 
 def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of runs whose setup is known, and in words how many others there are."""
-    loose = rows["setup"].isna()
-    if not loose.any():
+    """The rows of runs whose setup is known, and a note on how many others there are.
+
+    A setup is all that trials have in common apart from objective, beta, variance and seed; results
+    of old versions do not record it.
+    """
+    unknown = rows["setup"].isna()
+    if not unknown.any():
         return rows, []
-    count = counted(rows.loc[loose, "run_id"].nunique(), "run")
-    return rows[~loose], [f"left out {count} whose setup is not known"]
+    count = counted(rows.loc[unknown, "run_id"].nunique(), "run")
+    return rows[~unknown], [f"left out {count} whose setup is not known"]
 
 
 def setups_in_words(rows: pd.DataFrame) -> list[str]:
-    """Where there are several setups, a line for each that says what it is."""
+    """A line that describes each setup; none if there is only one."""
     firsts = rows.drop_duplicates(["dataset", "setup"])
     if len(firsts) < 2:
         return []
@@ -73,22 +92,25 @@ def setups_in_words(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Each model once, and models of one setup, objective and C on one curve."""
+def _each_model_once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Keeps one run per model, and puts models of one setup, objective and C on one curve."""
     line = ["dataset", "setup", "objective", "train_sigma2"]
-    known = last["setup"].notna()
-    curves = last["curve"].to_numpy(dtype=object, copy=True)
-    first = last[known].groupby(line, dropna=False)["curve"].transform("first")
-    curves[known.to_numpy()] = first.to_numpy()
-    last = last.assign(curve=curves)
-    runs = last[known].drop_duplicates("run_id")
-    again = set(runs.loc[runs.duplicated([*line, "beta", "seed"]), "run_id"])
-    if not again:
+    runs = last.drop_duplicates("run_id")
+    runs = runs[runs["setup"].notna()]
+    first = runs.groupby(line, dropna=False)["curve"].transform("first")
+    moved = (first != runs["curve"]).to_numpy()
+    if moved.any():
+        curve_of = dict(zip(runs.loc[moved, "run_id"], first[moved], strict=True))
+        curves = last["run_id"].map(curve_of).where(last["setup"].notna())
+        last = last.assign(curve=curves.fillna(last["curve"]))
+    repeated = set(runs.loc[runs.duplicated([*line, "beta", "seed"]), "run_id"])
+    if not repeated:
         return last, []
-    note = (
-        f"left out {counted(len(again), 'run')} that differ from others only in their checkpoints"
-    )
-    return last[~last["run_id"].isin(again)], [f"{note}: {few(sorted(again))}"]
+    count = counted(len(repeated), "run")
+    names = few(sorted(repeated))
+    return last[~is_in(last["run_id"], repeated)], [
+        f"left out {count} with the settings of another run except for checkpoints: {names}"
+    ]
 
 
 def rd_points(
@@ -99,39 +121,40 @@ def rd_points(
     sigmas: Sequence[str] = (),
     objectives: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The points of rate-distortion curves: seeds averaged, their range beside.
+    """The points of rate-distortion curves: means over seeds, with the range of the seeds.
 
     Args:
-        frame: results, as `load_results` gives them.
-        distortion: `nll` (column distortion, nats), `mse` or `psnr`.
+        frame: results, as `load_results` returns them.
+        distortion: `nll` (column distortion, nats per image), `mse` (squared pixel) or `psnr` (dB).
         split: `train` or `test`.
         sigmas: interpretations; by default those of `DEFAULT_SIGMAS`.
         objectives: training objectives; by default all.
 
     Returns:
         A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
-        `rate_low`, `rate_high`, `value`, `value_low`, `value_high`, `runs` and the settings that
-        tell curves apart; and in words what was left out.
+        `rate_low`, `rate_high` (nats per image), `value`, `value_low`, `value_high` (the
+        distortion), `runs` (how many) and the settings that distinguish curves; and notes on what
+        was left out.
 
     Raises:
-        BadInput: nothing is left to draw, or sigmas chosen for `mse` or `psnr`.
+        BadInput: nothing is left to draw, or sigmas are chosen for `mse` or `psnr`.
     """
     if distortion != "nll" and sigmas:
         raise BadInput(f"{distortion} is the same under every sigma: choose no sigma with it")
     column = "distortion" if distortion == "nll" else distortion
-    # What the other columns hold is no reason to leave out a row.
-    there = frame[[name for name in POINT_COLUMNS if name in frame]]
-    sound, notes = sound_rows(there, (*RUN_COLUMNS, "split", "sigma", "dims", "rate", column))
-    sound = sound.reindex(columns=list(POINT_COLUMNS))  # others only tell curves apart
-    finished, left_out = final_rows(sound)
+    # Bad values in columns that are not used are no reason to leave out a row.
+    used = frame[[name for name in POINT_COLUMNS if name in frame]]
+    sound, notes = sound_rows(used, (*RUN_COLUMNS, "split", "sigma", "dims", "rate", column))
+    sound = sound.reindex(columns=list(POINT_COLUMNS))  # the rest only distinguishes curves
+    finished, left_out = last_checkpoints(sound)
     notes += left_out
     rows = finished[finished["split"] == split]
-    rows = rows[rows["objective"].isin(objectives)] if objectives else rows
-    rows, missing = _read_with(rows, distortion, sigmas)
+    rows = rows[is_in(rows["objective"], objectives)] if objectives else rows
+    rows, missing = _with_sigmas(rows, distortion, sigmas)
     notes += missing
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
-        raise BadInput("; ".join([f"nothing to draw: {_not_there(finished, asked)}", *notes]))
+        raise BadInput("; ".join([f"nothing to draw: {_why_none(finished, asked)}", *notes]))
     points = rows.groupby(_SERIES, as_index=False).agg(
         architecture=("architecture", "first"),
         latents=("latents", "first"),
@@ -150,22 +173,22 @@ def rd_points(
     return points, notes
 
 
-def _read_with(
+def _with_sigmas(
     rows: pd.DataFrame, distortion: str, sigmas: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of the readings that are drawn, and in words which of those asked for have none."""
+    """The rows of the interpretations to draw, and a note on those asked for that have none."""
     if distortion != "nll":
-        # The same under every interpretation: one of them stands for all, without its name.
+        # The same under every interpretation: the rows of one stand for all, without its name.
         return rows[rows["sigma"] == "optimal"].assign(sigma=""), []
     if not sigmas:
         return rows[_by_default(rows)], []
-    rows = rows[rows["sigma"].isin(sigmas)]
+    rows = rows[is_in(rows["sigma"], sigmas)]
     missing = [sigma for sigma in sigmas if sigma not in set(rows["sigma"])]
     return rows, [f"no rows of {', '.join(missing)}; rdvae rescore makes them"] if missing else []
 
 
-def _not_there(finished: pd.DataFrame, asked: str) -> str:
-    """Says what was asked for, and what there is of the finished runs."""
+def _why_none(finished: pd.DataFrame, asked: str) -> str:
+    """Says that nothing matches what was asked for, and what the finished runs do have."""
     if finished.empty:
         return "no run has finished"
     names = (", ".join(dict.fromkeys(finished[name])) for name in ("sigma", "objective"))
@@ -173,8 +196,8 @@ def _not_there(finished: pd.DataFrame, asked: str) -> str:
 
 
 def _by_default(rows: pd.DataFrame) -> "pd.Series[bool]":
-    asked_for = rows["sigma"].str.startswith(CONSTANT)  # it is there because somebody named it
-    chosen = rows["sigma"].isin(DEFAULT_SIGMAS_ELSEWHERE)
+    named = [s for s in rows["sigma"].unique() if s.startswith(CONSTANT)]  # somebody asked for it
+    chosen = pd.Series(is_in(rows["sigma"], DEFAULT_SIGMAS_ELSEWHERE), index=rows.index)
     for objective, sigmas in DEFAULT_SIGMAS.items():
-        chosen = chosen.mask(rows["objective"] == objective, rows["sigma"].isin(sigmas))
-    return asked_for | chosen
+        chosen = chosen.mask(rows["objective"] == objective, is_in(rows["sigma"], sigmas))
+    return chosen | is_in(rows["sigma"], named)

@@ -1,7 +1,7 @@
 """Tables of results as text: aligned, Markdown, LaTeX, CSV.
 
-What stands in them may come from files of others: texts are escaped wherever a format would read
-them as more than text.
+Their contents may come from untrusted files, so text is escaped wherever a format would take it for
+markup or a formula.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import pandas as pd
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.names import dataset_name
 from rdvae_analysis.paper_table import BOUNDS, quantities
-from rdvae_analysis.points import RUN_COLUMNS, final_rows
+from rdvae_analysis.points import RUN_COLUMNS, last_checkpoints
 from rdvae_analysis.sound import sound_rows
 
 _SETTINGS = ("architecture", "latents", "epochs", "protocol")
@@ -23,20 +23,20 @@ def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFram
     """The ELBO of every finished run under every interpretation, seeds averaged.
 
     Args:
-        frame: results, as `load_results` gives them.
+        frame: results, as `load_results` returns them.
         split: `train` or `test`.
 
     Returns:
-        A row per curve and beta: what of dataset, network, epochs, protocol, constant variance `C`
-        and `seeds` (how many) differs, objective, beta, rate (nats), mse, then a column of ELBOs in
-        nats per image for each interpretation, empty where it does not apply; and in words what was
-        left out.
+        A row per curve and beta: those of dataset, network, epochs, protocol, constant variance `C`
+        and `seeds` (how many) that vary; objective, beta, rate (nats per image), mse (squared
+        pixel); then a column of ELBOs in nats per image for each interpretation, NaN where it does
+        not apply. And notes on what was left out.
 
     Raises:
-        BadInput: a column is not there.
+        BadInput: a column is missing.
     """
     frame, notes = sound_rows(frame, (*RUN_COLUMNS, "split", "sigma", "rate", "mse", "elbo"))
-    rows, left_out = final_rows(frame)
+    rows, left_out = last_checkpoints(frame)
     notes += left_out
     rows = rows[rows["split"] == split].rename(columns={"train_sigma2": "C"})
     keys = ["dataset", "curve", "objective", "beta"]
@@ -51,20 +51,20 @@ def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFram
     named = [name for name in SIGMAS if name in elbos]
     elbos = elbos[[*named, *(name for name in elbos if name not in named)]]
     table = facts.join(elbos).reset_index()
-    told = ["dataset", *settings, "objective", "beta", "C"]
+    distinguishing = ["dataset", *settings, "objective", "beta", "C"]
     constant = [key for key in ("dataset", "seeds", *settings) if table[key].nunique() < 2]
     if table["C"].nunique() < 2:
         constant.append("C")
-    if not table.duplicated(told).any():
-        constant.append("curve")  # nothing is told by a hash alone
-    table = table.sort_values([*told, "curve"], ignore_index=True)
+    if not table.duplicated(distinguishing).any():
+        constant.append("curve")  # a hash is shown only if nothing else tells rows apart
+    table = table.sort_values([*distinguishing, "curve"], ignore_index=True)
     columns = ["dataset", "curve", *settings, "objective", "beta", "C"]
     columns += [name for name in table if name not in columns]
     return table[columns].drop(columns=constant), notes
 
 
 def to_text(table: pd.DataFrame) -> str:
-    """A table as aligned plain text; numbers get the digits that a reader can use."""
+    """A table as aligned plain text, with numbers rounded for reading."""
     text = table.copy()
     for name in text.columns:
         if pd.api.types.is_float_dtype(text[name]):
@@ -85,7 +85,7 @@ def _number(value: float, column: str) -> str:
 
 @dataclass(frozen=True)
 class _Markup:
-    """How a format writes the best value, a plus-minus, what is not there, and plain text."""
+    """How a format writes the best value, a plus-minus sign, a missing value and plain text."""
 
     best: str
     plus_minus: str
@@ -98,14 +98,14 @@ _LATEX = {c: f"\\{c}" for c in "&%#_{}$"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "[": "{[}",  # after a line's end it would be a length
+    "[": "{[}",  # after the end of a line it would start an argument
     "*": "{*}",
 }
-_FORMULA = ("=", "+", "-", "@", "\t", "\n")  # what a spreadsheet takes for one begins so
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")  # a cell that starts with one of these
 _OPTIMAL = "optimal"
 _NO_DENSITY = (
-    "The optimal variance looks at the image that it scores: this is no density, and these numbers "
-    "bound no likelihood."
+    "The optimal variance depends on the image that it scores: this is no density, and these "
+    "numbers bound no likelihood."
 )
 _MARKUPS = {
     "text": _Markup("{}*", "±", missing="-"),
@@ -118,11 +118,11 @@ FORMATS = (*_MARKUPS, "csv")
 def render(table: pd.DataFrame, kind: str) -> str:
     """A Table 1 as text: mean and standard deviation over seeds, the best of each column marked.
 
-    The standard deviation is that of the sample, which divides by seeds - 1 (the paper's by seeds).
+    The standard deviation is that of the sample, which divides by seeds - 1 (the paper by seeds).
 
     Args:
-        table: as `paper_table.table1` gives it.
-        kind: of `FORMATS`; `csv` has every column and digit, `latex` is a float with a caption.
+        table: as `table1` returns it.
+        kind: one of `FORMATS`; `csv` has every column and digit, `latex` is a float with a caption.
     """
     if kind == "csv":
         return to_csv(table)
@@ -145,9 +145,9 @@ def render(table: pd.DataFrame, kind: str) -> str:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV in which a spreadsheet finds no formula.
+    """A table as CSV in which no cell is a formula to a spreadsheet.
 
-    Numbers stay numbers; `'` stands before texts, and names of columns, that begin as formulas do.
+    Numbers stay numbers; texts and column names that start like a formula get a `'` in front.
     """
     plain = table.rename(columns=_no_formula)
     for place, name in enumerate(plain.columns):
@@ -159,12 +159,12 @@ def to_csv(table: pd.DataFrame) -> str:
 def _no_formula(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = value.replace("\r", "\n")  # a bare \r would end the line, as it is not quoted
+    text = value.replace("\r", "\n")  # pandas does not quote a bare \r, so it would end the line
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _caption(table: pd.DataFrame) -> str:
-    """What the numbers are, in LaTeX: of which data, in which unit, and how they are read."""
+    """The caption in LaTeX: the dataset, the unit, the interpretation and the statistics."""
     latex = _MARKUPS["latex"]
     sigma = str(table["sigma"].iloc[0])
     datasets = " and ".join(dict.fromkeys(map(dataset_name, table["dataset"])))
@@ -172,9 +172,9 @@ def _caption(table: pd.DataFrame) -> str:
     several = table["seeds"].max() > 1
     means = "mean $\\pm$ standard deviation over seeds (divided by seeds $-$ 1)"
     words = [
-        f"ELBO in nats per image on {_text(datasets, latex)} ({bounds}), decoder variance read as "
-        f"\\texttt{{{_text(sigma, latex)}}}: {means if several else 'one seed'}, the best of each "
-        "column in bold.",
+        f"ELBO in nats per image on {_text(datasets, latex)} ({bounds}) under the interpretation "
+        f"\\texttt{{{_text(sigma, latex)}}} of the decoder variance: "
+        f"{means if several else 'one seed'}, the best of each column in bold.",
         *([_NO_DENSITY] if sigma == _OPTIMAL else []),
     ]
     return " ".join(words)
@@ -214,6 +214,6 @@ def _mean(mean: float, sd: float, best: bool, markup: _Markup) -> str:
 
 
 def _text(text: str, markup: _Markup) -> str:
-    """A text on one line, with nothing in it that the format would read as more."""
+    """A text on one line, with all markup of the format escaped."""
     printable = "".join(c if c.isprintable() else " " for c in str(text))
     return "".join(markup.escaped.get(character, character) for character in printable)

@@ -1,4 +1,4 @@
-"""Ground truth: what is known in closed form of Gaussian data and linear VAEs.
+"""Ground truth: closed forms for Gaussian data and linear VAEs.
 
 Data x has covariance eigenvalues l_1 >= ... >= l_D (squared pixels); a linear VAE has q latents, a
 weight beta and a decoder variance s2. tau = beta s2. Rates in nats, squared errors in squared
@@ -24,14 +24,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Optimum:
-    """Where a linear VAE must arrive.
+    """The optimum that a linear VAE must reach in training.
 
     Attributes:
-        sigma2: decoder variance, squared pixels; 0 where the loss falls without bound towards it.
+        sigma2: decoder variance, squared pixels; 0 if the loss has no lower bound as it goes to 0.
         tau: beta sigma2, the water level.
-        active: latents in use, those whose eigenvalue is above tau.
-        rate, sse: of the posterior, nats and squared pixels per image.
-        distortion, elbo: under `sigma2`, nats per image; infinite where that is 0.
+        active: number of latents in use, those whose eigenvalue is above tau.
+        rate: nats per image.
+        sse: expected squared error, squared pixels per image.
+        distortion: under `sigma2`, nats per image; infinite if that is 0.
+        elbo: under `sigma2`, nats per image; NaN if that is 0.
     """
 
     sigma2: float
@@ -46,6 +48,13 @@ class Optimum:
 def water_filling(eigenvalues: npt.ArrayLike, tau: float) -> tuple[float, float]:
     """Rate and squared error of the Gaussian's rate-distortion function at the water level tau.
 
+    Args:
+        eigenvalues: (D,) of the covariance, squared pixels, in any order.
+        tau: squared pixels.
+
+    Returns:
+        Rate (nats per image) and expected squared error (squared pixels per image).
+
     Raises:
         BadInput: tau is not positive.
     """
@@ -56,9 +65,17 @@ def water_filling(eigenvalues: npt.ArrayLike, tau: float) -> tuple[float, float]
 
 
 def rate_distortion(eigenvalues: npt.ArrayLike, sse: float) -> float:
-    """R(D) of a Gaussian: the fewest nats that leave an expected squared error of `sse`.
+    """R(D) of a Gaussian: the lowest rate with an expected squared error of `sse`.
 
-    Reverse water-filling, exact: with k components above the water, tau = (sse - the rest) / k.
+    Exact, by reverse water-filling: with k components above the water level, tau = (sse - the sum
+    of the others) / k.
+
+    Args:
+        eigenvalues: (D,) of the covariance, squared pixels, in any order.
+        sse: squared pixels per image.
+
+    Returns:
+        Nats per image.
 
     Raises:
         BadInput: sse is not positive.
@@ -68,15 +85,19 @@ def rate_distortion(eigenvalues: npt.ArrayLike, sse: float) -> float:
         raise BadInput(f"sse must be positive, got {sse}")
     if sse >= values.sum():
         return 0.0
-    rest = np.cumsum(values[::-1])[::-1] - values  # (D,): at k-1 the sum of all but the first k
+    rest = np.cumsum(values[::-1])[::-1] - values  # (D,): at k-1, the sum of all but the first k
     levels = (sse - rest) / np.arange(1, len(values) + 1)
-    # The water stands at the only level that keeps exactly its own k components dry.
+    # The water level is the only one with exactly its own k components above it.
     k = int(np.flatnonzero(values > levels)[-1]) + 1
     return _rate(values[:k], float(levels[k - 1]))
 
 
 def gaussian_curve(dataset: str, points: int = 400) -> pd.DataFrame | None:
-    """The rate-distortion function of a dataset whose covariance is known; None for all others.
+    """The rate-distortion function of a dataset with known covariance; None for all others.
+
+    Args:
+        dataset: its name; only `gaussian` has a known covariance.
+        points: of the curve.
 
     Returns:
         `rate` (nats, rising from 0) and `sse` (squared pixels), per image.
@@ -91,10 +112,19 @@ def gaussian_curve(dataset: str, points: int = 400) -> pd.DataFrame | None:
 def linear_optimum(
     eigenvalues: npt.ArrayLike, *, latents: int, beta: float, sigma2: float
 ) -> Optimum:
-    """The best linear VAE of a constant variance: Lucas et al., with tau = beta sigma2.
+    """The best linear VAE with a constant variance (Lucas et al., with tau = beta sigma2).
 
     Latent i <= q has the posterior variance min(1, tau/l_i); so the rate is the sum of
-    1/2 log+(l_i/tau), and the squared error keeps min(l_i, tau) of it and all of l_i beyond q.
+    1/2 log+(l_i/tau), and the squared error is that of min(l_i, tau) for i <= q and l_i beyond.
+
+    Args:
+        eigenvalues: (D,) of the covariance, squared pixels, in any order.
+        latents: q.
+        beta: weight of the rate.
+        sigma2: decoder variance, squared pixels.
+
+    Raises:
+        BadInput: the eigenvalues are not those of a covariance.
     """
     values = _checked(eigenvalues)
     tau, kept = beta * sigma2, values[:latents]
@@ -113,13 +143,21 @@ def linear_optimum(
 
 
 def shared_optimum(eigenvalues: npt.ArrayLike, *, latents: int, beta: float) -> Optimum:
-    """The best linear VAE whose one variance is fitted too: BS-VAE with a shared variance.
+    """The best linear VAE with one fitted variance: BS-VAE with a shared variance.
 
-    Stationary where sse(beta s2) = D s2. With k latents in use, s2 is the sum of the l beyond k,
-    over D - beta k; sse(tau)/tau falls in tau, so there is one such k, and it is the minimum. So k
-    latents can be in use only if beta < D/k: more must collapse. Where the q latents hold all the
-    variance there is, and beta < D/rank, nothing stops s2 on its way to 0: the loss diverges
-    (`sigma2` is 0).
+    It is stationary where sse(beta s2) = D s2. With k latents in use, s2 is the sum of all l_i with
+    i > k, divided by D - beta k. As sse(tau)/tau falls with tau, there is exactly one such k, and
+    it is the minimum. So k latents can be in use only if beta < D/k; any more must collapse. If the
+    q latents can explain all variance of the data, and beta < D/rank, the loss falls without bound
+    as s2 goes to 0 (`sigma2` is 0).
+
+    Args:
+        eigenvalues: (D,) of the covariance, squared pixels, in any order.
+        latents: q.
+        beta: weight of the rate.
+
+    Raises:
+        BadInput: the eigenvalues are not those of a covariance.
     """
     values = _checked(eigenvalues)
     dims = len(values)
@@ -136,15 +174,20 @@ def shared_optimum(eigenvalues: npt.ArrayLike, *, latents: int, beta: float) -> 
 
 
 def collapse_beta(eigenvalues: npt.ArrayLike) -> float:
-    """The beta from which BS-VAE with a shared variance uses no latent: l_1 / mean l."""
+    """The beta from which BS-VAE with a shared variance uses no latent: l_1 / (mean of all l_i)."""
     values = _checked(eigenvalues)
     return float(values[0] / values.mean())
 
 
 def implied_beta(sigma2: float, *, dims: int, rate: float) -> float:
-    """The beta that the paper reads into a model of variance s2: 2 s2 + D s2 log(2 pi s2) / R.
+    """The beta that a variance implies, after the paper: 2 s2 + D s2 log(2 pi s2) / R.
 
-    With it, sse + beta R is 2 s2 times the negative ELBO. NaN where the rate is 0.
+    With it, sse + beta R is 2 s2 times the negative ELBO.
+
+    Args:
+        sigma2: s2, squared pixels.
+        dims: D.
+        rate: R, nats per image; the result is NaN if it is 0.
     """
     if rate == 0:
         return math.nan
@@ -164,7 +207,7 @@ def linear_log_likelihood(x: Floats, weights: Floats, bias: Floats, sigma2: floa
         (n,).
     """
     dims, latents = weights.shape
-    # By the determinant and inverse of a q x q matrix only (Tipping and Bishop, Eq. 9 and below).
+    # Needs only the determinant and inverse of a q x q matrix (Tipping and Bishop, Eq. 9 onwards).
     inner = weights.T @ weights + sigma2 * np.eye(latents)
     log_det = (dims - latents) * math.log(sigma2) + float(np.linalg.slogdet(inner)[1])
     centred = x - bias
@@ -180,10 +223,10 @@ def _rate(values: Floats, tau: float) -> float:
 
 
 def _checked(eigenvalues: npt.ArrayLike) -> Floats:
-    """In falling order, float64.
+    """The eigenvalues in falling order, float64.
 
     Raises:
-        BadInput: none, one negative, or all zero.
+        BadInput: there are none, one is negative or not finite, or all are zero.
     """
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
     if not len(values) or not np.isfinite(values).all() or values[-1] < 0 or values[0] == 0:

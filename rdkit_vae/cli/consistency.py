@@ -193,9 +193,9 @@ def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
 
 def _missing(rows: "pd.DataFrame") -> str:
     """The readings that models are compared under and that are not there."""
-    from rdvae_analysis.matched import READINGS
+    from rdvae_analysis.matched import COMPARED_SIGMAS
 
-    return ", ".join(sorted(set(READINGS) - set(rows["sigma"])))
+    return ", ".join(sorted(set(COMPARED_SIGMAS) - set(rows["sigma"])))
 
 
 def _interval(row: object) -> str:

@@ -423,9 +423,14 @@ def test_lint_of_a_runs_folder_and_of_a_table(
 ) -> None:
     done = rdvae("lint", sweep_folder)
     assert done.returncode == 1
-    for rule in ("different-split", "not-a-density", "variance-follows-beta", "different-readings"):
+    for rule in (
+        "different-split",
+        "not-a-density",
+        "variance-follows-beta",
+        "different-interpretations",
+    ):
         assert f"{rule} [" in done.stdout
-    # Both splits of one reading: within each, all of it compares.
+    # Both splits under one interpretation: within each, all of it compares.
     one = rdvae("lint", sweep_folder, "--sigma", "shared")
     assert one.returncode == 0, one.stdout
     assert "different-split [24 claims]" in one.stdout.partition("to keep in mind")[2]

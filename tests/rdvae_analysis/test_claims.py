@@ -39,7 +39,7 @@ def test_a_variance_of_half_beta_is_recognised(tmp_path: Path) -> None:
     mixed = _lint(
         tmp_path, model=list("abc"), beta=[0.1, 1, 10], elbo=[1, 2, 3], sigma2=[0.05, 0.5, 0.5]
     )
-    assert "different-readings" in _rules(mixed)
+    assert "different-interpretations" in _rules(mixed)
 
 
 def test_the_optimal_variance_is_no_density(tmp_path: Path) -> None:
@@ -78,27 +78,27 @@ def test_claims_on_different_things_never_compare(
     assert len(report.groups) == 2
 
 
-def test_the_same_weights_under_two_readings_tell_the_size(tmp_path: Path) -> None:
+def test_the_same_weights_under_two_interpretations_give_the_size(tmp_path: Path) -> None:
     report = _lint(
         tmp_path, model=list("aabb"), elbo=[1, 8, 2, 5], sigma=["half", "shared"] * 2, beta=[1] * 4
     )
     (finding,) = report.findings
-    assert finding.rule == "different-readings"
+    assert finding.rule == "different-interpretations"
     assert "differ by 5 nats in the median, 7 at most" in finding.message
 
 
-def test_own_variances_are_different_readings(tmp_path: Path) -> None:
+def test_own_variances_are_different_interpretations(tmp_path: Path) -> None:
     own = {"model": list("abc"), "elbo": [-114, -73, -323], "sigma": ["own"] * 3}
     report = _lint(tmp_path, **own, sigma2=[5, 0.5, 0.05], beta=[0.01, 0.1, 1])
-    assert _rules(report) == {"different-readings"}
+    assert _rules(report) == {"different-interpretations"}
     assert all(len(group) == 1 for group in report.groups.values())
 
 
-def test_only_readings_of_the_same_weights_are_called_that(tmp_path: Path) -> None:
+def test_only_interpretations_of_the_same_weights_are_called_that(tmp_path: Path) -> None:
     claims = {"model": ["a", "a", "b"], "beta": [0.1, 1, 1], "elbo": [-90, -50, -60]}
     report = _lint(tmp_path, **claims, sigma=["shared", "shared", "half"])
     (finding,) = report.findings
-    assert finding.rule == "different-readings"
+    assert finding.rule == "different-interpretations"
     assert "same weights" not in finding.message
 
 
@@ -110,10 +110,10 @@ def test_a_variance_fitted_on_its_own_images_is_named(tmp_path: Path) -> None:
 
 def test_a_numeric_sigma_is_a_standard_deviation(tmp_path: Path) -> None:
     claims, _ = read_claims(_csv(tmp_path, model=list("ab"), elbo=[-90, -80], sigma=[0.1, 0.2]))
-    assert list(claims["reading"]) == ["constant:0.01", "constant:0.04"]
+    assert list(claims["interpretation"]) == ["constant:0.01", "constant:0.04"]
 
 
-def test_words_in_a_column_of_variances_are_readings(tmp_path: Path) -> None:
+def test_words_in_a_column_of_variances_are_interpretations(tmp_path: Path) -> None:
     claims, _ = read_claims(
         _csv(
             tmp_path,
@@ -122,7 +122,7 @@ def test_words_in_a_column_of_variances_are_readings(tmp_path: Path) -> None:
             Variance=["optimal variance", "shared", 0.5],
         )
     )
-    assert list(claims["reading"]) == ["optimal", "shared", "half"]
+    assert list(claims["interpretation"]) == ["optimal", "shared", "half"]
     assert list(claims["density"]) == [False, True, True]
 
 
@@ -139,7 +139,7 @@ def test_numbers_are_read_as_people_type_them(tmp_path: Path) -> None:
         _csv(tmp_path, model=list("ab"), elbo=["-1,250", "3"], sigma=["0.7071"] * 2)
     )
     assert list(claims["value"]) == [-1250.0, 3.0]
-    assert set(claims["reading"]) == {"half"}
+    assert set(claims["interpretation"]) == {"half"}
 
 
 def test_text_says_what_is_a_density(tmp_path: Path) -> None:
@@ -203,11 +203,11 @@ def test_what_is_no_table_is_an_error(tmp_path: Path) -> None:
 
 
 def test_models_on_both_splits_compare_within_each(tmp_path: Path) -> None:
-    """Only where one is told on train and another on test, the splits are in the way."""
+    """Splits hinder the comparison only if one model has train and another has test."""
     claims = {"elbo": [1, 2, 3, 4], "variance": [0.1] * 4, "split": ["train", "test"] * 2}
     both = _lint(tmp_path, model=list("aabb"), **claims)
     assert _rules(both) == {"different-split"}
     assert not both.findings[0].hinders
     assert sorted(len(group) for group in both.groups.values()) == [2, 2]
-    apart = _lint(tmp_path, model=list("abab"), **claims)
-    assert apart.findings[0].hinders
+    separate = _lint(tmp_path, model=list("abab"), **claims)
+    assert separate.findings[0].hinders

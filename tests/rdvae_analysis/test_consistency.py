@@ -240,7 +240,7 @@ def test_an_unknown_distance_is_not_drawn_as_none() -> None:
     ends = ((1.0, 0.5), (10.0, 0.05))
     parts = [_rows("constant", np.array([b]), 1, _none, c) for b, c in ends]
     (axes,) = pairs_figure(consistency.pairs(_frame(*parts), {})).axes
-    assert "unknown" in axes.get_title()
+    assert "not known" in axes.get_title()
 
 
 def test_figures_draw_the_tables(both: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdvae_analysis import curves
 from rdvae_analysis.deltas import bjontegaard
-from rdvae_analysis.intervals import mean_interval
+from rdvae_analysis.intervals import mean_interval, over_seeds
 from rdvae_analysis.paper_table import table1
 from rdvae_analysis.theory import linear_optimum
 
@@ -86,52 +86,52 @@ def test_interpolation_goes_through_its_points_and_inverts_itself() -> None:
 def test_the_beta_that_reaches_a_rate_is_that_of_theory() -> None:
     curve = linear_curve(np.geomspace(0.01, 2, 100))
     truth = linear_optimum(EIGENVALUES, latents=24, beta=0.123, sigma2=0.02)
-    found, _ = curves.at_rate(curve, truth.rate)
-    assert found["beta"].item() == pytest.approx(0.123, rel=1e-3)
-    assert found["distortion"].item() == pytest.approx(truth.distortion, abs=1e-3)
+    result, _ = curves.at_rate(curve, truth.rate)
+    assert result["beta"].item() == pytest.approx(0.123, rel=1e-3)
+    assert result["distortion"].item() == pytest.approx(truth.distortion, abs=1e-3)
 
 
 def test_beyond_the_ends_there_is_no_number() -> None:
     curve = linear_curve(np.geomspace(0.05, 1, 5))
-    found, notes = curves.at_rate(curve, [0.0, curve["rate"].mean(), 1e4])
-    assert found["distortion"].isna().tolist() == [True, False, True]
+    result, notes = curves.at_rate(curve, [0.0, curve["rate"].mean(), 1e4])
+    assert result["distortion"].isna().tolist() == [True, False, True]
     assert notes == ["2 values beyond the ends of the curve"]
 
 
 def test_on_an_optimal_curve_the_slope_is_beta() -> None:
-    found, _ = curves.slopes(linear_curve(np.geomspace(0.01, 2, 40)))
-    inner = found.dropna(subset="slope")
-    assert len(inner) == len(found) - 2
+    result, _ = curves.slopes(linear_curve(np.geomspace(0.01, 2, 40)))
+    inner = result.dropna(subset="slope")
+    assert len(inner) == len(result) - 2
     np.testing.assert_allclose(inner["slope"], inner["beta"], rtol=0.01)
     assert inner["beta"].between(inner["flatter"], inner["steeper"]).all()
 
 
 def test_even_decades_apart_beta_lies_between_the_chords() -> None:
-    found, _ = curves.slopes(linear_curve(10.0 ** np.arange(-3, 1)))
-    inner = found.dropna(subset="slope")
+    result, _ = curves.slopes(linear_curve(10.0 ** np.arange(-3, 1)))
+    inner = result.dropna(subset="slope")
     assert len(inner) == 2
     assert inner["beta"].between(inner["flatter"], inner["steeper"]).all()
 
 
 def test_training_that_is_off_shows_in_the_slope() -> None:
     curve = linear_curve(np.geomspace(0.02, 1, 20))
-    found, _ = curves.slopes(curve.assign(beta=curve["beta"] * 3))
-    inner = found.dropna(subset="slope")
+    result, _ = curves.slopes(curve.assign(beta=curve["beta"] * 3))
+    inner = result.dropna(subset="slope")
     assert (inner["slope"] < 0.5 * inner["beta"]).all()
 
 
 def test_areas_against_fine_sums() -> None:
     a, b = linear_curve(np.geomspace(0.05, 1, 15)), linear_curve(np.geomspace(0.02, 0.5, 15))
     both = pd.concat([a.assign(name="a"), b.assign(name="b", distortion=b["distortion"] + 2)])
-    found, _ = curves.areas(both, ["name"])
+    result, _ = curves.areas(both, ["name"])
     low, high = curves.shared_range([a, b])
-    assert (found["low"] == low).all()
-    assert (found["high"] == high).all()
+    assert (result["low"] == low).all()
+    assert (result["high"] == high).all()
     grid = np.linspace(low, high, 20_001)
-    for row, part in zip(found.itertuples(), (a, b), strict=True):
+    for row, part in zip(result.itertuples(), (a, b), strict=True):
         line = curves.at_rate(part, grid)[0]["distortion"] + (2 if row.name == "b" else 0)
         assert row.area == pytest.approx(np.trapezoid(line, grid), rel=1e-6)
-    assert found["mean"].diff().iloc[1] == pytest.approx(2, abs=0.05)
+    assert result["mean"].diff().iloc[1] == pytest.approx(2, abs=0.05)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -140,12 +140,12 @@ def test_bjontegaard_against_the_package_of_that_name(seed: int) -> None:
     anchor, test = (linear_curve(np.geomspace(low, 1, 7)) for low in (0.05, 0.03))
     anchor["distortion"] = -10 * np.log10(24 / anchor["sse"])  # less PSNR
     test["distortion"] = -10 * np.log10(24 / test["sse"]) + rng.normal(0, 0.3)
-    found = bjontegaard(anchor, test)
+    result = bjontegaard(anchor, test)
     quality = [anchor["rate"], -anchor["distortion"], test["rate"], -test["distortion"]]
     settings = {"method": "pchip", "require_matching_points": False, "min_overlap": 0.0}
-    assert found.rate == pytest.approx(oracle.bd_rate(*quality, **settings), rel=1e-9)
-    assert -found.distortion == pytest.approx(oracle.bd_psnr(*quality, **settings), rel=1e-9)
-    assert found.notes == ()
+    assert result.rate == pytest.approx(oracle.bd_rate(*quality, **settings), rel=1e-9)
+    assert -result.distortion == pytest.approx(oracle.bd_psnr(*quality, **settings), rel=1e-9)
+    assert result.notes == ()
 
 
 def test_half_the_rate_at_the_same_distortion_is_minus_fifty_percent() -> None:
@@ -170,9 +170,9 @@ def test_deltas_are_refused_with_a_reason() -> None:
 def test_collapsed_models_do_not_decide_a_delta() -> None:
     curve = linear_curve(np.geomspace(0.05, 1, 9))
     collapsed = curve.iloc[-1:].assign(rate=1e-9, distortion=curve["distortion"].max() + 1)
-    found = bjontegaard(curve, pd.concat([curve, collapsed]))
-    assert found.rate == pytest.approx(0, abs=1e-9)
-    assert found.notes == ("test: left out 1 point collapsed (rate below 0.5)",)
+    result = bjontegaard(curve, pd.concat([curve, collapsed]))
+    assert result.rate == pytest.approx(0, abs=1e-9)
+    assert result.notes == ("test: left out 1 point collapsed (rate below 0.5)",)
 
 
 def test_means_over_seeds_against_scipy() -> None:
@@ -184,9 +184,9 @@ def test_means_over_seeds_against_scipy() -> None:
             "elbo": rng.normal(size=10),
         }
     )
-    found, notes = curves.over_seeds(rows, ["beta"], ["elbo"], confidence=0.9)
+    result, notes = over_seeds(rows, ["beta"], ["elbo"], confidence=0.9)
     assert notes == []
-    for row, (_, part) in zip(found.itertuples(), rows.groupby("beta"), strict=True):
+    for row, (_, part) in zip(result.itertuples(), rows.groupby("beta"), strict=True):
         assert (row.seeds, row.elbo) == (5, pytest.approx(part["elbo"].mean()))
         assert row.elbo_sd == pytest.approx(part["elbo"].std(ddof=1))
         interval = stats.ttest_1samp(part["elbo"], 0).confidence_interval(0.9)
@@ -222,16 +222,16 @@ def test_table_1_covers_with_the_same_interval(frame: pd.DataFrame) -> None:
 
 def test_one_seed_has_no_interval_and_two_rows_of_a_seed_are_refused() -> None:
     rows = pd.DataFrame({"beta": [1.0, 1.0], "seed": [0, 1], "elbo": [2.0, np.nan]})
-    found, notes = curves.over_seeds(rows, ["beta"], ["elbo"])
-    assert found["elbo"].item() == 2.0
-    assert found[["elbo_sd", "elbo_low", "elbo_high"]].isna().all(axis=None)
+    result, notes = over_seeds(rows, ["beta"], ["elbo"])
+    assert result["elbo"].item() == 2.0
+    assert result[["elbo_sd", "elbo_low", "elbo_high"]].isna().all(axis=None)
     assert notes == ["left out 1 point not finite"]
     with pytest.raises(BadInput, match="several rows of one seed"):
-        curves.over_seeds(rows.assign(elbo=1.0, seed=0), ["beta"], ["elbo"])
+        over_seeds(rows.assign(elbo=1.0, seed=0), ["beta"], ["elbo"])
 
 
-def test_every_objective_has_the_reading_that_it_is_trained_under() -> None:
-    assert curves.TRAINED_READING.keys() == OBJECTIVES.keys()
+def test_every_objective_has_the_interpretation_that_it_is_trained_under() -> None:
+    assert curves.TRAINING_SIGMA.keys() == OBJECTIVES.keys()
 
 
 def test_curves_without_a_constant_are_curves_too() -> None:
@@ -239,8 +239,8 @@ def test_curves_without_a_constant_are_curves_too() -> None:
     both = pd.concat(
         [a.assign(objective="constant", c=0.5), a.assign(objective="optimal", c=np.nan)]
     )
-    found, _ = curves.areas(both, ["objective", "c"])
-    assert found["objective"].tolist() == ["constant", "optimal"]
+    result, _ = curves.areas(both, ["objective", "c"])
+    assert result["objective"].tolist() == ["constant", "optimal"]
     with pytest.raises(BadInput, match="no curve"):
         curves.shared_range([])
 

@@ -71,7 +71,7 @@ def test_the_papers_values_stand_beside_nothing_else(
     seeds, _ = pd.factorize(as_paper["run_id"])
     table, notes = table1(as_paper.assign(**other, seed=seeds))
     assert not any(name.endswith("_paper") for name in table)
-    assert "nothing to put them beside" in notes[-1]
+    assert "no column of the paper's values" in notes[-1]
     assert not any(name.endswith("_paper") for name in table1(as_paper, sigma="shared")[0])
 
 
@@ -128,7 +128,7 @@ def test_every_format_has_every_row(as_paper: pd.DataFrame, kind: str) -> None:
         assert text.count("{") == text.count("}")
 
 
-def test_no_rows_of_that_reading_says_which_there_are(frame: pd.DataFrame) -> None:
+def test_no_rows_of_that_interpretation_says_which_there_are(frame: pd.DataFrame) -> None:
     with pytest.raises(BadInput, match="rows of beta-half, half, optimal, shared"):
         table1(frame, sigma="mixture")
     with pytest.raises(BadInput, match="12 runs that diverged"):
@@ -203,10 +203,10 @@ def test_a_spreadsheet_finds_no_formula_in_csv(both: pd.DataFrame, start: str) -
     table = table.assign(model=evil, setup=evil, test=-table["test"].abs(), mixed=[evil, -1.5] * 3)
     text = render(table.assign(**{evil: 1.0}), "csv")
     header, *rows = csv.reader(io.StringIO(text, newline=""))
-    told = [
+    numbers = [
         cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     ]
-    assert all(float(cell) < 0 for cell in told)
+    assert all(float(cell) < 0 for cell in numbers)
     evil = evil.replace("\r", "\n")
     assert f"'{evil}" in header
     assert [float(row[header.index("test")]) for row in rows] == table["test"].tolist()

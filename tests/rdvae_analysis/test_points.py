@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,6 +16,7 @@ from rdvae_analysis.points import (
     final_rows,
     rd_points,
 )
+from rdvae_analysis.sound import is_in, sound_rows
 from rdvae_analysis.tables import elbo_table
 
 
@@ -57,6 +59,52 @@ def test_points_against_plain_pandas(frame: pd.DataFrame) -> None:
         assert (point.rate_low, point.rate_high) == (seeds["rate"].min(), seeds["rate"].max())
         assert point.value == pytest.approx(seeds["distortion"].mean(), rel=1e-14)
         assert point.value_high == seeds["distortion"].max()
+
+
+def _many(rows: int) -> pd.DataFrame:
+    """Rows of runs with two checkpoints, some failed or unfinished, in no order."""
+    rng = np.random.default_rng(0)
+    models = pd.MultiIndex.from_product(
+        [("constant", "optimal"), (0.1, 1.0, 10.0), range(rows // 24), (1, 5), ("half", "shared")],
+        names=["objective", "beta", "seed", "epoch", "sigma"],
+    ).to_frame(index=False)
+    run = models["objective"] + "-" + models["beta"].astype(str) + "-" + models["seed"].astype(str)
+    facts = {"dataset": "digits", "setup": "efgh", "split": "test", "epochs": 5, "dims": 64}
+    frame = models.assign(run_id=run, curve=models["objective"] + "-abcd", status="ok", **facts)
+    frame["train_sigma2"] = np.where(frame["objective"] == "constant", 0.5, np.nan)
+    frame[["rate", "distortion"]] = rng.uniform(1, 50, (len(frame), 2))
+    frame.loc[frame["run_id"].isin(run.unique()[::7]) & (frame["epoch"] == 5), "status"] = (
+        "diverged"
+    )
+    frame.loc[frame["run_id"].isin(run.unique()[::11]), "status"] = "crashed"
+    frame.loc[frame["status"] != "ok", ["rate", "distortion"]] = np.nan
+    unfinished = frame["run_id"].isin(run.unique()[::13]) & (frame["epoch"] == 5)
+    return frame[~unfinished].sample(frac=1, random_state=0)
+
+
+def test_many_rows_against_plain_pandas() -> None:
+    frame = _many(24_000)
+    assert sound_rows(frame)[0].equals(frame)
+    last = frame[(frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])]
+    rows, _ = final_rows(frame)
+    pd.testing.assert_frame_equal(rows, last)
+    points, notes = rd_points(frame)
+    shown = last[(last["objective"] == "constant") | (last["sigma"] == "shared")]
+    for column, name in (("rate", "rate"), ("value", "distortion")):
+        groups = shown.groupby(["curve", "objective", "sigma", "beta"])[name]
+        for end, expected in (("", groups.mean()), ("_low", groups.min()), ("_high", groups.max())):
+            assert points[f"{column}{end}"].tolist() == expected.tolist()
+    runs = frame.groupby("run_id")["status"].agg(set)
+    failed = {s: int(runs.map(lambda seen, s=s: s in seen).sum()) for s in ("diverged", "crashed")}
+    assert any(f"left out {failed['crashed']} runs that crashed" in note for note in notes)
+    assert set(rows["run_id"]).isdisjoint(runs.index[runs != {"ok"}])
+
+
+@pytest.mark.parametrize("kind", [object, "str", "category"])
+def test_is_in_is_isin(kind: str) -> None:
+    column = pd.Series(["a", None, "b", "a", "c", np.nan], index=[0, 0, 1, 5, 2, 3], dtype=kind)
+    for values in ((), ("a",), ("c", "a", "zz"), {"b"}):
+        assert is_in(column, values).tolist() == column.isin(values).tolist()
 
 
 def test_what_is_drawn_by_default(frame: pd.DataFrame) -> None:
@@ -122,7 +170,9 @@ def test_models_trained_twice_with_other_checkpoints_count_once(frame: pd.DataFr
     rows, notes = final_rows(pd.concat([frame, again, further], ignore_index=True))
     assert rows["run_id"].nunique() == 12 + 6 - 2  # beta 10 came twice in two of the six
     assert rows["curve"].nunique() == 2
-    assert notes[0].startswith("left out 8 runs that differ from others only in their checkpoints")
+    assert notes[0].startswith(
+        "left out 8 runs with the settings of another run except for checkpoints"
+    )
 
 
 def test_runs_of_unknown_setup_are_counted_out(frame: pd.DataFrame) -> None:
@@ -155,7 +205,7 @@ def test_the_columns_of_points_suffice(sweep_folder: Path) -> None:
 
 
 def test_scores_beside_results_are_left_out_and_counted(frame: pd.DataFrame) -> None:
-    """What `rdv.score` gives does not say of which model it is."""
+    """The rows of `rdv.score` do not name their model."""
     names = ["split", "sigma", "sigma2", "rate", "distortion", "elbo", "mse", "psnr", "dims"]
     scores = frame.loc[frame["sigma"] == "shared", names].head(3)
     points, notes = rd_points(pd.concat([frame, scores]))

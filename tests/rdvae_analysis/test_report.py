@@ -21,7 +21,7 @@ from rdvae_analysis.points import final_rows
 
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
-from rdvae_analysis.curves import TRAINED_READING
+from rdvae_analysis.curves import TRAINING_SIGMA
 from rdvae_analysis.report import words
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.page import report
@@ -45,7 +45,7 @@ def sampled(rdvae: Run, sweep_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def results(sampled: Path) -> pd.DataFrame:
-    """What the page must show: the last rows of the test split."""
+    """The rows that the page must show: last checkpoints on the test split."""
     rows, _ = final_rows(load_results(sampled / "small"))
     return rows[rows["split"] == "test"]
 
@@ -53,18 +53,18 @@ def results(sampled: Path) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
         pytest.skip(f"no browser here: {', '.join(BROWSERS)}")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def page(browser: Any, sampled: Path) -> Iterator[Any]:
-    """The page, drawn; whatever goes wrong in it or leaves it fails the test."""
+    """The page, drawn; an error in it or a request from it fails the test."""
     yield from _opened(browser, sampled / "report.html")
 
 
@@ -83,7 +83,7 @@ def _opened(browser: Any, path: Path) -> Iterator[Any]:
 
 
 def _points(page: Any) -> list[str]:
-    """What each drawn point says of itself."""
+    """The label of each drawn point."""
     marks = page.locator("#chart-s0 path[aria-roledescription=point]")
     return [mark.get_attribute("aria-label") for mark in marks.all()]
 
@@ -97,15 +97,15 @@ def _centre(mark: Any) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def _read_with(labels: list[str]) -> dict[str, int]:
-    names = [re.search(r"read with: ([\w-]+)", label).group(1) for label in labels]  # type: ignore[union-attr]
+def _by_interpretation(labels: list[str]) -> dict[str, int]:
+    names = [re.search(r"interpretation: ([\w-]+)", label).group(1) for label in labels]  # type: ignore[union-attr]
     return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
 def test_every_model_is_drawn_in_both_charts(page: Any, results: pd.DataFrame) -> None:
     models = results["run_id"].nunique()
     shown = ("half", "beta-half", "optimal", "shared")
-    assert _read_with(_points(page)) == dict.fromkeys(shown, 2 * models)
+    assert _by_interpretation(_points(page)) == dict.fromkeys(shown, 2 * models)
 
 
 def test_hovering_shows_the_numbers_and_pictures_of_the_model(
@@ -117,26 +117,26 @@ def test_hovering_shows_the_numbers_and_pictures_of_the_model(
         at = _centre(marks.nth(place))
         page.mouse.move(0, 0)
         if page.evaluate(_KIND_AT, at) != "point":
-            continue  # beyond the axes, as the reading beta/2 is where it runs off
+            continue  # beyond the axes, as beta-half is for small betas
         page.mouse.move(*at)
         tip = page.wait_for_selector("#vg-tooltip-element.visible")
         run = tip.query_selector("b").inner_text()
         cells = [row.query_selector_all("td") for row in tip.query_selector_all("tr")]
-        told = {pair[0].inner_text(): pair[1] for pair in cells}
-        sigma = told["read with"].inner_text()
+        tip_cells = {pair[0].inner_text(): pair[1] for pair in cells}
+        sigma = tip_cells["interpretation"].inner_text()
         (row,) = results[(results["run_id"] == run) & (results["sigma"] == sigma)].itertuples()
         for name, column in (
             ("rate", row.rate),
             ("distortion", row.distortion),
             ("ELBO", row.elbo),
         ):
-            number = told[name].inner_text().replace("\N{MINUS SIGN}", "-").replace(",", "")
+            number = tip_cells[name].inner_text().replace("\N{MINUS SIGN}", "-").replace(",", "")
             assert float(number) == pytest.approx(column, abs=0.0051 + 1e-5 * abs(column))
-        assert int(told["seed"].inner_text()) == row.seed
-        assert float(told["β"].inner_text()) == row.beta
+        assert int(tip_cells["seed"].inner_text()) == row.seed
+        assert float(tip_cells["β"].inner_text()) == row.beta
         of_row = page.locator("tr", has=page.get_by_text(run, exact=True)).locator("img").all()
         expected = [image.get_attribute("src") for image in of_row]
-        there = [told[name].query_selector("img") for name in ("reconstruction", "prior")]
+        there = [tip_cells[name].query_selector("img") for name in ("reconstruction", "prior")]
         assert [image.get_attribute("src") for image in there] == expected
         seen.add((run, sigma))
     assert len(seen) > 4
@@ -195,26 +195,26 @@ def test_the_first_screen_says_what_was_trained_and_what_came_out(
     screen = page.locator("ul.answers")
     box = screen.bounding_box()
     assert box["y"] + box["height"] <= height
-    assert "Best ELBO read with shared" in screen.inner_text()
+    assert "Best ELBO under shared" in screen.inner_text()
     assert "12 linear models with 4 latents" in page.locator("h2 + p").first.inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_answers_come_before_remarks_and_what_was_left_out(sampled: Path) -> None:
     text = (sampled / "report.html").read_text()
-    marks = ["12 linear models", "Best ELBO read with shared", "chart-s0", "is not compared"]
-    places = [text.index(mark) for mark in [*marks, "Nothing was excluded."]]
+    marks = ["12 linear models", "Best ELBO under shared", "chart-s0", "is not compared"]
+    places = [text.index(mark) for mark in [*marks, "Nothing was left out."]]
     assert places == sorted(places)
 
 
-def test_readings_and_models_are_toggled(page: Any) -> None:
-    before = _read_with(_points(page))
+def test_interpretations_and_models_are_toggled(page: Any) -> None:
+    before = _by_interpretation(_points(page))
     page.get_by_role("checkbox", name="optimal").uncheck()
     page.get_by_role("checkbox", name="mixture").check()
-    after = _read_with(_points(page))
+    after = _by_interpretation(_points(page))
     assert set(after) == set(before) - {"optimal"} | {"mixture"}
     page.get_by_role("checkbox", name="BS-VAE").uncheck()
-    assert _read_with(_points(page)) == {name: count / 2 for name, count in after.items()}
+    assert _by_interpretation(_points(page)) == {name: count / 2 for name, count in after.items()}
 
 
 def test_a_click_goes_to_the_row_of_the_model(page: Any) -> None:
@@ -258,7 +258,7 @@ def test_the_page_says_what_made_it(sampled: Path, results: pd.DataFrame) -> Non
     assert results["code_version"].iloc[0] in text
     for run, sha256 in zip(results["run_id"], results["checkpoint_sha256"], strict=True):
         assert f'title="SHA-256 {sha256}">{run}</code>' in text
-    assert "Nothing was excluded." in text
+    assert "Nothing was left out." in text
     assert len(text.encode()) < MOST
 
 
@@ -274,8 +274,8 @@ def _many(folder: Path, trial: Trial, side: int, channels: int, count: int) -> N
         base = {name: getattr(one, name) for name in (*facts, "beta", "seed", "protocol", "epochs")}
         base |= {"train_sigma2": c, "epoch": one.epochs, "status": "ok", "n_images": 9}
         base |= {"checkpoint_sha256": "ab" * 32, "code_version": "0", "created_at": "2026"}
-        readings = ("half", "beta-half", "optimal", "shared", "own", "mixture")
-        for split, sigma in itertools.product(("train", "test"), readings):
+        sigmas = ("half", "beta-half", "optimal", "shared", "own", "mixture")
+        for split, sigma in itertools.product(("train", "test"), sigmas):
             numbers = rng.gamma(2, 30, 3)
             row = dict(zip(("rate", "distortion", "mse"), numbers, strict=True))
             row |= {"elbo": -numbers[:2].sum(), "psnr": numbers[2], "dims": side**2 * channels}
@@ -318,11 +318,11 @@ def test_pictures_that_fit_are_kept_as_they_are(tmp_path: Path, tiny_trial: Tria
     packed = strips(pictures, 10**6)
     assert packed.remark == ""
     row = pictures.iloc[2]
-    data = base64.b64decode(packed.of[row["run_id"]]["prior"].partition(",")[2])
+    data = base64.b64decode(packed.by_run[row["run_id"]]["prior"].partition(",")[2])
     shown = np.asarray(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(shown[:, 6:11], row["prior"][1].transpose(1, 2, 0))
     none = strips(pictures, 100)
-    assert none.of == {}
+    assert none.by_run == {}
     assert "too large" in none.remark
 
 
@@ -344,7 +344,7 @@ def test_names_are_text_and_never_code(browser: Any, tmp_path: Path, frame: pd.D
         assert named in opened.locator("table.models code").first.inner_text()
 
 
-def test_what_was_excluded_is_said(tmp_path: Path, frame: pd.DataFrame) -> None:
+def test_the_page_lists_what_was_left_out(tmp_path: Path, frame: pd.DataFrame) -> None:
     frame.loc[frame["run_id"] == "optimal-1.0-0", "status"] = "diverged"
     _write(tmp_path, frame)
     (tmp_path / "results" / "bad.parquet").write_text("no")
@@ -357,25 +357,25 @@ def test_what_was_excluded_is_said(tmp_path: Path, frame: pd.DataFrame) -> None:
 
 
 def test_sentences_against_the_numbers(results: pd.DataFrame) -> None:
-    told = words.claims(results)
-    apart = results.groupby("run_id")["elbo"].agg(lambda elbo: elbo.max() - elbo.min())
-    assert f"{apart.min():,.0f} to {apart.max():,.0f} nats apart" in told
+    sentence = words.claims(results)
+    spreads = results.groupby("run_id")["elbo"].agg(lambda elbo: elbo.max() - elbo.min())
+    assert f"differ by {spreads.min():,.0f} to {spreads.max():,.0f} nats" in sentence
     best = {line.split(":")[0]: line for line in words.best(results)}
     means = results[results["sigma"] == "shared"].groupby(["objective", "beta"])["elbo"].mean()
     for objective, name in (("constant", "constant variance"), ("optimal", "BS-VAE")):
-        assert f"{name} {means[objective].max():,.1f}" in best["Best ELBO read with shared"]
-    assert "optimal looks at the image it scores" in words.densities(results)
+        assert f"{name} {means[objective].max():,.1f}" in best["Best ELBO under shared"]
+    assert "The variance of optimal depends on the image it scores" in words.densities(results)
     assert list(words.deltas(results)) == []
     (reason,) = words.missing_deltas(results)
-    assert "not compared with constant variance at equal PSNR, as the anchor curve has" in reason
+    assert "not compared with constant variance at equal PSNR: the anchor curve has" in reason
 
 
 def _curve(objective: str, betas: np.ndarray, factor: float = 1.0) -> pd.DataFrame:
-    """Made-up models whose slope under their own reading is beta, with `factor` times the rate."""
+    """Made-up models whose slope under their own variance is beta, with `factor` times the rate."""
     rate = 30 - 13 * np.log10(betas / betas[0])
     steps = np.diff(rate, prepend=rate[0])
     middle = np.sqrt(betas * np.r_[betas[0], betas[:-1]])
-    own = TRAINED_READING[objective]
+    own = TRAINING_SIGMA[objective]
     shared = {"objective": objective, "curve": objective, "seed": 0, "split": "train"}
     return pd.DataFrame(
         {
@@ -388,26 +388,26 @@ def _curve(objective: str, betas: np.ndarray, factor: float = 1.0) -> pd.DataFra
 
 def test_the_sentence_on_slopes_judges_models_that_are_not_collapsed() -> None:
     curve = _curve("constant", np.geomspace(1e-2, 1, 9))
-    told = words.training(curve)
-    assert "it does for 7 of 7 models" in told
-    assert "factor of 1.00 in the median and 1.0 at most" in told
-    assert "Not judged: 2 that" in told
+    sentence = words.training(curve)
+    assert "this holds for 7 of 7 models" in sentence
+    assert "factor of 1.00 in the median and 1.0 at most" in sentence
+    assert "Not judged: 2 models that" in sentence
     collapsed = curve.iloc[[-1]].assign(rate=1e-7, distortion=50.0, beta=1000.0, run_id="gone")
-    told = words.training(pd.concat([curve, collapsed]))
-    assert "1.0 at most" in told
-    assert "Not judged: 3 that" in told
+    sentence = words.training(pd.concat([curve, collapsed]))
+    assert "1.0 at most" in sentence
+    assert "Not judged: 3 models that" in sentence
     wrong = words.training(curve.assign(beta=curve["beta"] * 5))
-    assert "it does for 0 of 7 models; the slope between them is off by a factor of 5.00" in wrong
+    assert "this holds for 0 of 7 models; slope and β differ by a factor of 5.00" in wrong
 
 
 def test_the_sentence_on_rates_says_which_needs_less() -> None:
     betas = np.geomspace(1e-2, 1, 9)
     constant = _curve("constant", betas)
-    for factor, told in ((0.5, "needs 50.0% less rate"), (2.0, "needs 100.0% more rate")):
+    for factor, needs in ((0.5, "needs 50.0% less rate"), (2.0, "needs 100.0% more rate")):
         both = pd.concat([constant, _curve("optimal", betas, factor)])
         (sentence,) = words.deltas(both)
         assert list(words.missing_deltas(both)) == []
-        assert f"BS-VAE {told} than constant variance" in sentence
+        assert f"BS-VAE {needs} than constant variance" in sentence
         assert ("PSNR is +" in sentence) == (factor < 1)
 
 
@@ -448,18 +448,18 @@ def test_a_damaged_description_spoils_nothing_else(
 ) -> None:
     _write(tmp_path, frame)
     (tmp_path / "sweep.json").write_text(text)
-    assert "What made this" in report(tmp_path)[0]
+    assert "How this was made" in report(tmp_path)[0]
 
 
-def test_results_without_the_optimal_reading(tmp_path: Path, frame: pd.DataFrame) -> None:
+def test_results_without_the_interpretation_optimal(tmp_path: Path, frame: pd.DataFrame) -> None:
     _write(tmp_path, frame[frame["sigma"] != "optimal"])
     assert "No Table 1" in report(tmp_path)[0]
 
 
 def _write(folder: Path, frame: pd.DataFrame) -> None:
     """Results on both splits in a file."""
-    told = {"is_density": True, "n_images": 9, "n_draws": 1, "code_version": "0", "created_at": ""}
-    both = pd.concat([frame.assign(**told), frame.assign(**told, split="train")])
+    facts = {"is_density": True, "n_images": 9, "n_draws": 1, "code_version": "0", "created_at": ""}
+    both = pd.concat([frame.assign(**facts), frame.assign(**facts, split="train")])
     records = both.astype(object).where(both.notna(), None).to_dict("records")
     write_results(folder / "results" / "a.parquet", records, {})
 
@@ -472,3 +472,19 @@ def test_a_missing_extra_is_named(
     assert done.returncode == 2
     assert "pip install 'rdkit-vae[report]'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_objectives_and_networks_of_a_user(tmp_path: Path, frame: pd.DataFrame) -> None:
+    """They are named `module:function`: in sentences, in charts and in the table of models."""
+    own = frame[frame["objective"] == "optimal"].assign(
+        objective="my_package.losses:robust", run_id="own" + frame["run_id"], curve="own-abcd"
+    )
+    both = pd.concat([frame, own], ignore_index=True)
+    _write(tmp_path, both.assign(architecture="my_package.networks:wide"))
+    page, notes = report(tmp_path)
+    assert notes == []
+    assert page.count(">my_package.losses:robust<") == 6 + 3  # models, and rows of Table 1
+    assert '<h2 class="first">digits, my_package.networks:wide, 4 latents, 5 epochs</h2>' in page
+    charts = specification(final_rows(both)[0], {})
+    (points,) = charts["datasets"].values()
+    assert {point["model"] for point in points} >= {"my_package.losses:robust", "BS-VAE"}

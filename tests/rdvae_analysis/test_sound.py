@@ -1,4 +1,4 @@
-"""Rows with values that cannot be: left out, named and counted, whatever they are given to."""
+"""Rows with invalid values are left out, named and counted, whichever function gets them."""
 
 import itertools
 import json
@@ -27,6 +27,7 @@ from rdvae_analysis.figures.overlay import overlay as overlay_figure
 from rdvae_analysis.figures.pairs import pairs as pairs_figure
 from rdvae_analysis.figures.rd import plot_rd
 from rdvae_analysis.figures.samples import samples
+from rdvae_analysis.intervals import over_seeds
 from rdvae_analysis.paper_table import table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import final_rows, rd_points
@@ -48,12 +49,12 @@ def whole() -> pd.DataFrame:
     rows = [
         row
         for model, seed, split in itertools.product(models, (0, 1), ("test", "train"))
-        for row in _readings(*model, seed, split)
+        for row in _rows_of_model(*model, seed, split)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _readings(
+def _rows_of_model(
     objective: str, c: float | None, beta: float, seed: int, split: str
 ) -> list[dict[str, object]]:
     tau = beta * (c or 0.02)
@@ -92,7 +93,7 @@ def _spoilt(frame: pd.DataFrame, row: int, column: str, value: float | None) -> 
 
 
 def _can_be(row: "pd.Series[Any]", column: str, value: float | None) -> bool:
-    """What the schema says of a value, and what a model must have."""
+    """Whether the schema allows a value in a row of its kind."""
     if value is None or math.isnan(value):
         needed = {"sigma2": row["sigma"] != "mixture", "train_sigma2": row["curve"] != "optimal"}
         return column in NULLABLE and not needed.get(column, False)
@@ -176,7 +177,7 @@ def _matched(frame: pd.DataFrame) -> None:
 
 def _curves(frame: pd.DataFrame) -> None:
     rows = frame[frame["sigma"] == "shared"]
-    curves.over_seeds(rows, ["objective", "train_sigma2", "beta"], ["elbo", "rate"])
+    over_seeds(rows, ["objective", "train_sigma2", "beta"], ["elbo", "rate"])
     one = rows[(rows["objective"] == "optimal") & (rows["seed"] == 0)]
     curves.hull(one)
     curves.at_rate(one, [5.0])
@@ -196,7 +197,7 @@ def _report(frame: pd.DataFrame) -> None:
     words.remarks(rows, "test")
     ids = {run: run for run in here["run_id"]}
     json.dumps(charts.specification(here, ids), allow_nan=False)
-    page._models(here, ids, Strips(of={}))
+    page._models(here, ids, Strips(by_run={}))
     page._table1(rows)
 
 
@@ -288,7 +289,7 @@ def test_commands_name_the_runs_of_bad_rows(
         pytest.importorskip("altair")
         pytest.importorskip("vl_convert")
     records = whole.astype(object).where(whole.notna(), None).to_dict("records")
-    # By the value, rows of different runs and readings: each kind once in each of two columns.
+    # By value, rows of different runs and interpretations: each kind once in each of two columns.
     bad = {}
     rows = [place for place, row in enumerate(records) if row["split"] == "test"]
     kinds = [math.nan, math.inf, -math.inf, None]
@@ -304,10 +305,10 @@ def test_commands_name_the_runs_of_bad_rows(
     write_results(tmp_path / "runs" / "results" / "a.parquet", records, {})
     done = main(*command, "runs", cwd=tmp_path)
     assert done.returncode in ((0, 1) if command == ["lint"] else (0,)), done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("rdvae: left out ")]
-    assert sum(int(line.split()[3]) for line in told if " row" in line) == len(cases)
+    left_out = [line for line in done.stderr.splitlines() if line.startswith("rdvae: left out ")]
+    assert sum(int(line.split()[3]) for line in left_out if " row" in line) == len(cases)
     for column in ("rate", "distortion", "mse", "beta"):
-        assert any(column in line for line in told)
+        assert any(column in line for line in left_out)
 
 
 def _pictures(*shape: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -322,9 +323,9 @@ GOOD = (4, 1, 8, 8)
     [
         ([(4, 1, 4, 16)] * 3, "of other images or latents"),
         ([(4, 3, 8, 8)] * 3, "of other images or latents"),
-        ([(4, 2, 8, 8)] * 3, "pictures must be of 1 or 3 channels, these are of 2x8x8"),
-        ([(4, 5, 8, 8)] * 3, "pictures must be of 1 or 3 channels"),
-        ([(4, 1, 8)] * 3, "pictures must be of 1 or 3 channels"),
+        ([(4, 2, 8, 8)] * 3, "pictures must have 1 or 3 channels, the shape of these is 2x8x8"),
+        ([(4, 5, 8, 8)] * 3, "pictures must have 1 or 3 channels"),
+        ([(4, 1, 8)] * 3, "pictures must have 1 or 3 channels"),
         ([(0, 1, 8, 8)] * 3, "a column of type null"),
         ([GOOD, GOOD, (0, 1, 8, 8)], "no pictures of kind prior"),
         ([GOOD, (0, 1, 8, 8), GOOD], "no pictures of kind reconstruction"),

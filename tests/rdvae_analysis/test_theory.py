@@ -78,8 +78,8 @@ def test_the_linear_optimum_against_a_minimiser(latents: int, beta: float) -> No
     sigma2 = 0.03
     exact = linear_optimum(SPECTRUM, latents=latents, beta=beta, sigma2=sigma2)
     start = np.concatenate([np.full(latents, 1.5), np.full(latents, -1.0)])
-    found = optimize.minimize(_loss, start, args=(beta, sigma2, latents), tol=1e-14)
-    assert exact.sse / (2 * sigma2) + beta * exact.rate == pytest.approx(found.fun, rel=1e-6)
+    minimum = optimize.minimize(_loss, start, args=(beta, sigma2, latents), tol=1e-14)
+    assert exact.sse / (2 * sigma2) + beta * exact.rate == pytest.approx(minimum.fun, rel=1e-6)
     assert exact.elbo == -(exact.rate + exact.distortion)
 
 
@@ -89,8 +89,8 @@ def test_the_shared_optimum_against_a_minimiser(latents: int, beta: float) -> No
     """The loss at the best linear VAE of each s2, minimised over s2."""
 
     def loss(log_sigma2: float) -> float:
-        found = linear_optimum(SPECTRUM, latents=latents, beta=beta, sigma2=math.exp(log_sigma2))
-        return found.distortion + beta * found.rate
+        optimum = linear_optimum(SPECTRUM, latents=latents, beta=beta, sigma2=math.exp(log_sigma2))
+        return optimum.distortion + beta * optimum.rate
 
     exact = shared_optimum(SPECTRUM, latents=latents, beta=beta)
     best = optimize.minimize_scalar(
@@ -131,9 +131,9 @@ def test_the_likelihood_of_the_linear_model_against_scipy() -> None:
 
 def test_at_beta_one_the_elbo_of_the_optimum_is_the_likelihood_of_ppca() -> None:
     """Lucas et al. 2019: the ELBO of a linear VAE has the stationary points of PPCA."""
-    found = shared_optimum(SPECTRUM, latents=3, beta=1.0)
-    assert found.sigma2 == pytest.approx(SPECTRUM[3:].mean(), rel=1e-12)
-    covariance = np.diag([*SPECTRUM[:3], *[found.sigma2] * 3])
+    optimum = shared_optimum(SPECTRUM, latents=3, beta=1.0)
+    assert optimum.sigma2 == pytest.approx(SPECTRUM[3:].mean(), rel=1e-12)
+    covariance = np.diag([*SPECTRUM[:3], *[optimum.sigma2] * 3])
     # The mean log-density of data of covariance diag(SPECTRUM) under it.
     expected = (
         -(
@@ -143,7 +143,7 @@ def test_at_beta_one_the_elbo_of_the_optimum_is_the_likelihood_of_ppca() -> None
         )
         / 2
     )
-    assert found.elbo == pytest.approx(expected, rel=1e-12)
+    assert optimum.elbo == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_implied_beta_makes_the_loss_the_elbo() -> None:

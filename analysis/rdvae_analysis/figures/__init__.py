@@ -1,4 +1,4 @@
-"""One file a figure: a function from a table to a matplotlib figure, which the caller saves."""
+"""One file per figure: a function from a table to a matplotlib figure, which the caller saves."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Figures of the results of one setup. Each is a function of its name in a module of its name.
+# Figures of the results of one setup. The module and the function of each have its name.
 FIGURES: Mapping[str, str] = {
-    "elbo-vs-beta": "the ELBO of the same models under every interpretation, and their spread",
-    "concept": "the plane of beta and variance: lines of constant beta x C, the path of BS-VAE",
+    "elbo-vs-beta": "the ELBO of the same models under every interpretation, and the spread",
+    "concept": "the plane of beta and variance: lines of constant beta x C, and the path of BS-VAE",
     "training": "rate, distortion, ELBO and variance over epochs",
     "units": "where the rate goes: information, marginal KL, active units",
 }
@@ -19,6 +19,13 @@ FIGURES: Mapping[str, str] = {
 
 def draw(name: str, rows: "pd.DataFrame", *, split: str, columns: int, **options: Any) -> "Figure":
     """Draws a figure of `FIGURES` from results of one setup and split.
+
+    Args:
+        name: of the figure.
+        rows: results, as the figure's function takes them.
+        split: named in the title.
+        columns: width of the figure in columns of a paper, 1 or 2.
+        **options: further arguments of the figure's function.
 
     Raises:
         BadInput: the figure has nothing to draw.

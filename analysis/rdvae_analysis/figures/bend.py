@@ -8,18 +8,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 Floats = npt.NDArray[np.float64]
 
-_LOG_PART = 0.35  # height of the logarithmic part against the linear one
-_BELOW = 0.1  # room below the lowest value, as a share of the linear part
-_APART = 0.11  # between ticks above the bend, likewise: the height of a number
+# All as shares of the height of the linear part.
+_LOG_PART = 0.35  # height of the logarithmic part
+_BELOW = 0.1  # room below the lowest value
+_TICK_DISTANCE = 0.11  # between ticks above the bend, at least: the height of a number
 
 
 def bend_above(axes: Axes, low: float, bend: float, high: float) -> Text | None:
     """Makes a y axis linear from `low` to `bend` and logarithmic from there to `high`.
 
-    Does nothing where the part above the bend is no longer than the one below.
+    Does nothing unless the range above the bend is larger than the one below it.
+
+    Args:
+        axes: whose y axis it is.
+        low, bend, high: in data units.
 
     Returns:
-        The note on the line where the axis bends, which may be moved along it.
+        The note on the line where the axis bends, which may be moved along that line.
     """
     span = bend - low
     if high - bend <= span or span <= 0:
@@ -53,7 +58,7 @@ def bend_above(axes: Axes, low: float, bend: float, high: float) -> Text | None:
     kept = [*ticks[(ticks >= low - _BELOW * span) & (ticks <= bend)]]
     decades = 10.0 ** np.arange(-3, 16)
     for decade in decades[(decades > bend) & (decades <= 1.2 * high)]:
-        if not kept or forward(decade) - forward(kept[-1]) > _APART:
+        if not kept or forward(decade) - forward(kept[-1]) > _TICK_DISTANCE:
             kept.append(decade)
     axes.yaxis.set_major_locator(FixedLocator(kept))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""The plane of beta and the decoder variance, and what of it training reaches (Fig. 2)."""
+"""The plane of beta and the decoder variance, and where trained models lie in it (Fig. 2)."""
 
 from typing import Any
 
@@ -11,67 +11,77 @@ from matplotlib.figure import Figure
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.curves import COLLAPSED
-from rdvae_analysis.figures.fit import fit_texts
-from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.labels import Label, place_labels
 from rdvae_analysis.figures.style import (
     beta_axis,
     dataset_title,
+    finish,
     log_ticks,
-    new_figure,
+    panel,
     paper_style,
+    root_figure,
 )
 from rdvae_analysis.names import objective_name, short
 from rdvae_analysis.sound import only_sound
 
 MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
-_LABEL = 0.45  # inches that a model has at least where labels lie
+_FLAT_LABEL = 0.45  # inches; where models are closer than this, labels are written upwards
 _SIZES = {"constant": 18, "optimal": 22, "learned": 70}
 
 
 def plane(rows: pd.DataFrame) -> pd.DataFrame:
-    """Where models lie in the plane: beta, and the variance that they were trained or fitted with.
+    """Where models lie in the plane: beta and the variance that they were trained or fitted with.
 
     Args:
-        rows: results of one setup and split, of last checkpoints.
+        rows: results of last checkpoints, of one setup and split.
 
     Returns:
-        A row per objective, C and beta, seeds averaged: `trained` (squared pixel: C; NaN where
-        training fits the variance), `sigma2` (that of `shared`: E[sse]/D on train; for `learned`
-        its own), `rate`.
-    """
-    rows = only_sound(rows, ("objective", "train_sigma2", "beta", "sigma", "sigma2", "rate"))
-    known = rows[rows["objective"].isin(MARKERS)]
-    wanted = np.where(known["objective"] == "learned", "own", "shared")
-    known = known[known["sigma"] == wanted]
-    found = known.groupby(["objective", "train_sigma2", "beta"], dropna=False, as_index=False).agg(
-        sigma2=("sigma2", "mean"), rate=("rate", "mean")
-    )
-    return found.rename(columns={"train_sigma2": "trained"})
-
-
-def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
-    """Lines of constant beta x C, and where constant variance, BS-VAE and learned variance end up.
-
-    A model trained with (beta, C) is the model of every point of its line beta x C. The point of it
-    whose variance is the fitted one is drawn too, joined by the line: there alone does the claimed
-    variance hold. BS-VAE has one point for each beta, learned variance with beta = 1 is a point.
-
-    Args:
-        rows: results of one setup and split, of last checkpoints.
-        split: named in the title.
-        columns: of a paper that the figure is as wide as, 1 or 2.
+        A row per objective, C and beta, averaged over seeds: `trained` (C in squared pixels; NaN if
+        training fits the variance), `sigma2` (squared pixels, of `shared`: E[sse]/D on the train
+        split; of `own` for the objective `learned`) and `rate` (nats per image).
 
     Raises:
-        BadInput: there is nothing of these kinds.
+        BadInput: a column is missing.
+    """
+    rows = only_sound(rows, ("objective", "train_sigma2", "beta", "sigma", "sigma2", "rate"))
+    rows = rows[rows["objective"].isin(MARKERS)]
+    sigma = np.where(rows["objective"] == "learned", "own", "shared")
+    models = rows[rows["sigma"] == sigma].groupby(
+        ["objective", "train_sigma2", "beta"], dropna=False, as_index=False
+    )
+    table = models.agg(sigma2=("sigma2", "mean"), rate=("rate", "mean"))
+    return table.rename(columns={"train_sigma2": "trained"})
+
+
+def concept(
+    rows: pd.DataFrame, *, split: str = "test", columns: int = 2, ax: Axes | None = None
+) -> Figure:
+    """Lines of constant beta x C, and where constant variance, BS-VAE and learned variance end up.
+
+    A model trained with (beta, C) has the same weights as one trained anywhere else on its line
+    beta x C. A grey line leads from there to the point on that line whose variance is the fitted
+    one: only there is the claimed variance true. BS-VAE has one point per beta, learned variance
+    with beta = 1 is a single point. Colour shows the rate.
+
+    Args:
+        rows: results of last checkpoints, of one setup and split.
+        split: named in the title.
+        columns: width of the figure in columns of a paper, 1 or 2.
+        ax: axes to draw into, with the legend inside and the colour bar beside them; their size and
+            layout are yours. By default a new figure is made.
+
+    Returns:
+        The new figure, or that of `ax`.
+
+    Raises:
+        BadInput: there are no models of these objectives, or a column is missing.
     """
     table = plane(rows)
     if table.empty:
         raise BadInput(f"nothing to draw: no models of {', '.join(MARKERS)}")
     norm = LogNorm(COLLAPSED, max(2 * COLLAPSED, table["rate"].max()), clip=True)
     with paper_style():
-        figure = new_figure(columns, 3.5 if columns == 2 else 2.9)
-        axes = figure.subplots()
+        axes = panel(ax, columns, 3.5 if columns == 2 else 2.9)
         for objective in MARKERS:
             part = table[table["objective"] == objective].sort_values("beta")
             if len(part):
@@ -81,17 +91,20 @@ def concept(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Fig
         log_ticks(axes.yaxis)
         axes.margins(x=0.08, y=0.08 if columns == 2 else 0.24)
         _draw_lines(axes)
-        mapped = ScalarMappable(norm, "viridis")
-        bar = figure.colorbar(
-            mapped, ax=axes, label="rate  (nats / image)", fraction=0.05, pad=0.02
-        )
-        log_ticks(bar.ax.yaxis)
+        _add_rate_bar(axes, norm)
         name = dataset_title(rows["dataset"].iloc[0])
         axes.set_title(rf"The plane of $\beta$ and $\sigma^2$: {name}, {split}; numbers are βC")
-        add_key(figure, {"": axes.get_legend_handles_labels()[0]}, rows=2)
-        fit_texts(figure)
+        figure = finish(axes, {"": axes.get_legend_handles_labels()[0]}, rows=2, ax=ax)
         _label(axes, table)
     return figure
+
+
+def _add_rate_bar(axes: Axes, norm: LogNorm) -> None:
+    """Puts a colour bar right of the axes, as a part of them: no other axes give way."""
+    beside = axes.inset_axes((1.02, 0, 0.03, 1))
+    mapped = ScalarMappable(norm, "viridis")
+    bar = root_figure(axes).colorbar(mapped, cax=beside, label="rate  (nats / image)")
+    log_ticks(bar.ax.yaxis)
 
 
 def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None:
@@ -113,10 +126,10 @@ def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None
         ends = np.stack([part[["beta", "trained"]], np.stack([fitted, part["sigma2"]], 1)], 1)
         for line in ends:
             axes.plot(*line.T, color="0.6", linewidth=0.8, zorder=1.5)
-        axes.plot([], [], color="0.6", linewidth=0.8, label="β x C: the same weights")
+        axes.plot([], [], color="0.6", linewidth=0.8, label="equal β x C: equal weights")
         return
     path: dict[str, Any] = {"color": "0.3", "linewidth": 0.9, "zorder": 2}
-    if objective == "learned":  # the ELBO itself, at β = 1, sets one point; other betas a path
+    if objective == "learned":  # the ELBO itself, at β = 1, is one point; other betas are a path
         others = f"{name} at other β" if len(part) > 1 else None
         axes.plot(part["beta"], part["sigma2"], linestyle="--", marker=".", label=others, **path)
         part, label = part[part["beta"] == 1], f"{name}: one point at β = 1"
@@ -130,7 +143,7 @@ def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None
 
 
 def _draw_lines(axes: Axes) -> None:
-    """Faint lines of constant beta x s2, one a decade."""
+    """Draws faint lines of constant beta x s2, one per decade."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     first, last = np.floor(np.log10(left * low)), np.ceil(np.log10(right * high))
     x = np.array([left, right])
@@ -141,10 +154,10 @@ def _draw_lines(axes: Axes) -> None:
 
 
 def _label(axes: Axes, table: pd.DataFrame) -> None:
-    """Writes beside the constant models what beta x C is."""
+    """Writes beta x C beside the models of constant variance."""
     constant = table[table["objective"] == "constant"].sort_values("beta")
-    width = axes.get_window_extent().width / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-    upright = width / constant["beta"].nunique() < _LABEL if len(constant) else False
+    width = axes.get_window_extent().width / root_figure(axes).dpi  # inches
+    upright = width < _FLAT_LABEL * constant["beta"].nunique()
     labels = []
     for p in constant.itertuples():
         product = p.beta * p.trained

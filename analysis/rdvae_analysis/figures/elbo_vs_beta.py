@@ -1,4 +1,4 @@
-"""What every interpretation claims for the same models, and how far the claims lie apart."""
+"""The ELBO of the same models under every interpretation, and how much the values differ."""
 
 import math
 from collections.abc import Sequence
@@ -16,46 +16,49 @@ from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (
     beta_axis,
     dataset_title,
+    interpretation_look,
     log_ticks,
     new_panels,
     paper_style,
-    reading_look,
     series_look,
 )
-from rdvae_analysis.names import in_order, objective_name, reading_name
+from rdvae_analysis.names import in_order, interpretation_name, objective_name
 
 Limits = tuple[float, float]
 
 _MARGIN = 0.08
-# For models of C = 1/2 the two are the same: both must be seen.
-_UNDER: dict[str, dict[str, Any]] = {"own": {"markersize": 6, "zorder": 1.8}}
+# With C = 1/2, `own` equals `half`: it is drawn larger and below, so that both can be seen.
+_DRAWN_BELOW: dict[str, dict[str, Any]] = {"own": {"markersize": 6, "zorder": 1.8}}
 _PANEL = ["objective", "train_sigma2"]
 
 
 def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
-    """ELBO against beta by interpretation, a panel per objective and C; their spread in the last.
+    """ELBO against beta by interpretation, a panel per objective and C; the spread in the last.
 
     Args:
-        rows: results of one setup and split, of last checkpoints; seeds are averaged.
+        rows: results of last checkpoints, of one setup and split; seeds are averaged.
         split: named in the title.
-        columns: of a paper that the figure is as wide as, 1 or 2.
+        columns: width of the figure in columns of a paper, 1 or 2.
+
+    Raises:
+        BadInput: rows of several splits or checkpoints, or a column is missing.
     """
     table = by_beta(spread(rows))
-    told = table["train_sigma2"].nunique() > 1  # then C stands in every name
+    names_c = table["train_sigma2"].nunique() > 1
     groups = {key: part for key, part in table.groupby(_PANEL, sort=False, dropna=False)}
     parts = {
-        _name(str(name), c if told else math.nan): part
+        _name(str(name), c if names_c else math.nan): part
         for objective in in_order(table["objective"])
         for (name, c), part in groups.items()
         if name == objective
     }
-    beta_half = reading_name("beta-half", c=math.nan if told else DEFAULT_SIGMA2)
+    beta_half = interpretation_name("beta-half", c=math.nan if names_c else DEFAULT_SIGMA2)
     with paper_style():
         figure, panels = new_panels(columns, len(parts) + 1)
         for axes, (name, part) in zip(panels, parts.items(), strict=False):
-            limits = limits_of(table, _readings(table))
-            _draw_readings(axes, part, limits, beta_half)
-            axes.set_title("\n".join([name, *below(part, limits, beta_half)]))
+            limits = limits_of(table, _sigmas(table))
+            _draw_sigmas(axes, part, limits, beta_half)
+            axes.set_title("\n".join([name, *range_note(part, limits, beta_half)]))
             if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
                 axes.set_ylabel("ELBO  (nats / image)")
         _draw_spreads(panels[-1], parts)
@@ -64,9 +67,9 @@ def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -
             artists, labels = axes.get_legend_handles_labels()
             handles |= dict(zip(labels, artists, strict=True))
         models = panels[-1].get_legend_handles_labels()[0]
-        add_key(figure, {"read with": [*handles.values()], "trained with": models}, rows=3)
+        add_key(figure, {"interpretation": [*handles.values()], "trained with": models}, rows=3)
         name = dataset_title(table["dataset"].iloc[0])
-        figure.suptitle(f"The same weights, read differently: {name}, {split}")
+        figure.suptitle(f"The same weights under every interpretation: {name}, {split}")
         fit_texts(figure)
     return figure
 
@@ -87,39 +90,39 @@ def _draw_spreads(axes: Axes, parts: dict[str, pd.DataFrame]) -> None:
     low, high = axes.get_ylim()
     if 0 < high < 10 * low:
         axes.set_ylim((low * high / 10) ** 0.5, (low * high * 10) ** 0.5)
-    axes.set_title("highest claim less lowest  (nats)")
+    axes.set_title("spread: highest ELBO minus lowest  (nats)")
 
 
-def _readings(table: pd.DataFrame) -> list[str]:
+def _sigmas(table: pd.DataFrame) -> list[str]:
     """The columns that are interpretations."""
     return [c for c in table if c in SIGMAS or str(c).startswith((CONSTANT, MIXTURE, "shared-"))]
 
 
-def limits_of(table: pd.DataFrame, readings: Sequence[str]) -> Limits:
-    """Of ELBOs, over all readings but the one that leaves the picture, as it falls like 1/beta."""
-    steady = table[[sigma for sigma in readings if sigma != "beta-half"]]
+def limits_of(table: pd.DataFrame, sigmas: Sequence[str]) -> Limits:
+    """Limits for an axis of ELBOs; they ignore `beta-half`, whose ELBO falls like 1/beta."""
+    steady = table[[sigma for sigma in sigmas if sigma != "beta-half"]]
     steady = table[["beta-half"]] if steady.empty else steady
     low, high = steady.min(axis=None), steady.max(axis=None)
     margin = _MARGIN * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def below(part: pd.DataFrame, limits: Limits, beta_half: str) -> list[str]:
-    """Says in words what leaves the picture, if anything does."""
+def range_note(part: pd.DataFrame, limits: Limits, beta_half: str) -> list[str]:
+    """A line that says how far `beta-half` falls below the limits, if it does."""
     if "beta-half" not in part or not part["beta-half"].min() < limits[0]:
         return []
     lowest = f"{part['beta-half'].min():,.0f}".replace("-", "\N{MINUS SIGN}")
     return [f"{beta_half} falls to {lowest}"]
 
 
-def _draw_readings(axes: Axes, part: pd.DataFrame, limits: Limits, beta_half: str) -> None:
+def _draw_sigmas(axes: Axes, part: pd.DataFrame, limits: Limits, beta_half: str) -> None:
     """Draws a line per interpretation."""
     part = part.sort_values("beta")
-    for sigma in _readings(part):
+    for sigma in _sigmas(part):
         if part[sigma].isna().all():
             continue
-        label = beta_half if sigma == "beta-half" else reading_name(sigma)
-        look = reading_look(sigma, _readings(part)) | _UNDER.get(sigma, {})
+        label = beta_half if sigma == "beta-half" else interpretation_name(sigma)
+        look = interpretation_look(sigma, _sigmas(part)) | _DRAWN_BELOW.get(sigma, {})
         axes.plot(part["beta"], part[sigma], label=label, **look)
     beta_axis(axes)
     axes.set(ylim=limits)

@@ -1,26 +1,27 @@
-"""The legend below the panels, as wide as the figure allows."""
+"""Legends with headings: below the panels of a figure, or inside one of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rdvae_analysis.figures.fit import wrapped
 
-Groups = Mapping[str, Sequence[Any]]  # artists with a label, by the heading above them
+Groups = Mapping[str, Sequence[Any]]  # labelled artists by the heading above them
 
 _LETTERS = (60, 30, 22, 16)  # of a line, tried in turn until the legend fits
-_SIDES = 0.98  # of the width of a figure
+_WIDEST = 0.98  # share of the width of a figure
 
 
 def add_key(figure: Figure, groups: Groups, *, rows: int = 1) -> None:
     """Puts a legend below the panels; the figure grows by its height, so that no panel shrinks.
 
     Args:
-        figure: as wide as it will be.
-        groups: each in columns of its own, below its heading; an empty one takes no place. Where
-            there is one group, its heading may be "": it is not written then.
+        figure: with its final width.
+        groups: each gets its own columns below its heading; empty groups are skipped. A single
+            group may have the heading "", which is not written.
         rows: below the headings, at least.
     """
     groups = {heading: list(artists) for heading, artists in groups.items() if artists}
@@ -31,15 +32,24 @@ def add_key(figure: Figure, groups: Groups, *, rows: int = 1) -> None:
         handles, columns = _columns(groups, rows_now)
         labels = [wrapped(str(handle.get_label()), letters) for handle in handles]
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-        if legend.get_window_extent().width <= _SIDES * figure.bbox.width:
+        if legend.get_window_extent().width <= _WIDEST * figure.bbox.width:
             break
     if legend is not None:
         height = legend.get_window_extent().height / figure.dpi
         figure.set_figheight(figure.get_figheight() + height)
 
 
+def add_key_inside(axes: Axes, groups: Groups) -> None:
+    """Puts the legend of `add_key` inside axes, where it covers least, a column per heading."""
+    groups = {heading: list(artists) for heading, artists in groups.items() if artists}
+    if groups:
+        handles, columns = _columns(groups, max(map(len, groups.values())))
+        labels = [wrapped(str(handle.get_label()), _LETTERS[1]) for handle in handles]
+        axes.legend(handles, labels, loc="best", ncols=columns)
+
+
 def _shapes(groups: Groups, rows: int) -> Iterator[tuple[int, int]]:
-    """Rows and letters of a line to try: lines are broken only where more rows do not help."""
+    """Rows and line lengths to try; lines get shorter only when more rows do not help."""
     longest = max(map(len, groups.values()), default=0)
     for letters in _LETTERS:
         for rows_now in range(min(rows, longest), longest + 1):
@@ -47,7 +57,7 @@ def _shapes(groups: Groups, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _columns(groups: Groups, rows: int) -> tuple[list[Any], int]:
-    """All entries down the columns, each column filled up, and how many columns there are."""
+    """The entries column by column, each padded to the same length, and the number of columns."""
     columns = []
     for heading, artists in groups.items():
         for start in range(0, len(artists), rows):

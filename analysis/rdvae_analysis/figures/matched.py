@@ -9,31 +9,31 @@ from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import (
     dataset_title,
+    interpretation_look,
     log_ticks,
     new_figure,
     paper_style,
-    reading_look,
 )
-from rdvae_analysis.names import in_order, objective_name, reading_name
+from rdvae_analysis.names import in_order, interpretation_name, objective_name
 
-_MARKER_SIZES = {"optimal": 6}  # `mixture` often lies right on it, and must not hide it
+_MARKER_SIZES = {"optimal": 6}  # larger than those of `mixture`, which often cover it
 
 
 def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
     """Gain in ELBO against rate, a panel per objective.
 
-    Bands are the intervals over seeds, and about zero what the interpolation of the curves may
-    miss: a gain within that is none.
+    Coloured bands are intervals over seeds. The grey band around zero is the interpolation error of
+    the curves: a gain inside it means nothing.
 
     Args:
-        table: as `matched.matched_rate` gives it, of one setup.
+        table: as `matched.matched_rate` returns it, of one setup.
         split: named in the title.
 
     Raises:
         BadInput: the table is empty.
     """
     if table.empty:
-        raise BadInput("nothing to draw: no curves in common")
+        raise BadInput("nothing to draw: no curves to compare")
     objectives = in_order(table["objective"])
     with paper_style():
         figure = new_figure(2, 2.7)
@@ -41,11 +41,11 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
         for axes, objective in zip(panels, objectives, strict=True):
             axes.axhline(0, color="0.4", linewidth=0.8)
             miss = table[table["objective"] == objective].groupby("rate")["miss"].max()
-            label = "what interpolation may miss"
+            label = "interpolation error"
             axes.fill_between(miss.index, -miss, miss, color="0.87", label=label, zorder=0)
             for sigma, part in table[table["objective"] == objective].groupby("sigma", sort=False):
-                look = reading_look(str(sigma))
-                name = reading_name(str(sigma))
+                look = interpretation_look(str(sigma))
+                name = interpretation_name(str(sigma))
                 size = _MARKER_SIZES.get(str(sigma), 3)
                 axes.plot(part["rate"], part["gain"], markersize=size, label=name, **look)
                 colour = look["color"]
@@ -54,9 +54,9 @@ def matched(table: pd.DataFrame, *, split: str = "test") -> Figure:
             log_ticks(axes.xaxis, most=9 // len(objectives) + 1)
             seeds = table.loc[table["objective"] == objective, "seeds"].iloc[0]
             axes.set_title(f"{objective_name(objective)}, {counted(seeds, 'seed')}")
-        panels[0].set_ylabel("ELBO gained  (nats)")
+        panels[0].set_ylabel("gain in ELBO  (nats)")
         add_key(figure, {"": panels[0].get_legend_handles_labels()[0]})
         name = dataset_title(table["dataset"].iloc[0])
-        figure.suptitle(f"Against constant variance at the same rate: {name}, {split}")
+        figure.suptitle(f"Gain over constant variance at the same rate: {name}, {split}")
         fit_texts(figure)
     return figure

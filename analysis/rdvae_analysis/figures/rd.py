@@ -1,6 +1,5 @@
 """Rate-distortion curves (Beta-Sigma VAE, Fig. 3)."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -12,13 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import few
 from rdvae_analysis.figures.bend import bend_above
-from rdvae_analysis.figures.fit import fit_texts
-from rdvae_analysis.figures.key import add_key
-from rdvae_analysis.figures.labels import Label, place_labels, settle
+from rdvae_analysis.figures.beta_labels import drawn_places, label_betas
+from rdvae_analysis.figures.labels import settle
 from rdvae_analysis.figures.series import Series, key_of, series_of
-from rdvae_analysis.figures.style import dataset_title, new_figure, paper_style
-from rdvae_analysis.names import short
+from rdvae_analysis.figures.style import (
+    dataset_title,
+    finish,
+    new_figure,
+    paper_style,
+)
 from rdvae_analysis.points import rd_points
 from rdvae_analysis.sound import warn
 from rdvae_analysis.theory import Floats, gaussian_curve
@@ -36,8 +39,7 @@ _RATES = {
     "psnr": "rate  (bits / pixel and channel)",
 }
 _LOW_RATE = 0.35  # the second panel shows this share of the rates
-_CLUSTER = 14  # points; models that lie nearer to each other share the label of their betas
-# What a Gaussian's squared error is worth under the readings that have a closed form.
+# The distortion of a Gaussian's squared error, where it has a closed form.
 _THEORY: Mapping[str, Callable[[Floats, float], Floats]] = {
     "mse": lambda sse, dims: sse / dims,
     "psnr": lambda sse, dims: -10 * np.log10(sse / dims),
@@ -52,15 +54,32 @@ def plot_rd(
     distortion: str = "nll",
     split: str = "test",
     columns: int = 2,
-    **chosen: Sequence[str],
+    ax: Axes | None = None,
+    sigmas: Sequence[str] = (),
+    objectives: Sequence[str] = (),
 ) -> Figure:
-    """`rd` straight from results; `chosen` are the `sigmas` and `objectives` of `rd_points`.
+    """Draws rate-distortion curves straight from results: `rd` of `rd_points`.
 
-    What is left out is a `LoadWarning`.
+    Args:
+        frame: results, as `load_results` returns them.
+        distortion: `nll` (nats per image), `mse` (squared pixel) or `psnr` (dB).
+        split: `train` or `test`.
+        columns: width of the figure in columns of a paper, 1 or 2.
+        ax: axes to draw into, as for `rd`.
+        sigmas: interpretations; by default those of `points.DEFAULT_SIGMAS`.
+        objectives: training objectives; by default all.
+
+    Warns:
+        LoadWarning: rows or runs were left out.
+
+    Raises:
+        BadInput: nothing is left to draw, or sigmas are chosen for `mse` or `psnr`.
     """
-    points, notes = rd_points(frame, distortion=distortion, split=split, **chosen)
+    points, notes = rd_points(
+        frame, distortion=distortion, split=split, sigmas=sigmas, objectives=objectives
+    )
     warn(notes)
-    return rd(points, distortion=distortion, split=split, columns=columns)
+    return rd(points, distortion=distortion, split=split, columns=columns, ax=ax)
 
 
 def rd(
@@ -71,34 +90,39 @@ def rd(
     columns: int = 2,
     xlim: Bounds | None = None,
     ylim: Bounds | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draws rate-distortion points: all of them in one panel, the low rates in another.
 
-    Colours tell the readings, lines and markers the models. Grey verticals join the readings of the
-    same weights. Where the reading sigma^2 = beta C runs off, its axis is linear over the range of
-    the other readings and logarithmic above it. Of Gaussian data, what theory allows is drawn too.
+    A colour stands for an interpretation, a line and marker for a model. Grey verticals connect the
+    interpretations of the same weights. Where the interpretation sigma^2 = beta C leaves the range
+    of the others, the axis is logarithmic above that range. For Gaussian data the theoretical bound
+    is drawn too.
 
     Args:
-        points: as `rd_points` gives them; panels for each dataset.
-        distortion: what their `value` is: `nll`, `mse` or `psnr`. Rates are in nats per image for
-            `nll`, else in bits per pixel and channel.
+        points: as `rd_points` returns them; each dataset gets its own panels.
+        distortion: what `value` holds: `nll`, `mse` or `psnr`. Rates are drawn in nats per image
+            for `nll`, else in bits per pixel and channel.
         split: named in the title.
-        columns: of a paper that the figure is as wide as, 1 or 2.
-        xlim, ylim: bounds instead of the panels' own; there is one panel then.
+        columns: width of the figure in columns of a paper, 1 or 2.
+        xlim, ylim: bounds of the axes; there is one panel then.
+        ax: axes to draw into, in one panel and with the legend inside; their size and layout are
+            yours. By default a new figure is made.
+
+    Returns:
+        The new figure, or that of `ax`.
 
     Raises:
-        BadInput: no point lies within the bounds.
+        BadInput: no point lies within the bounds, or points of several datasets for one `ax`.
     """
     points = _in_units(points, distortion)
-    bounded = xlim is not None or ylim is not None
     _check_bounds(points, xlim, ylim)
-    groups = {name: part for name, part in points.groupby("dataset", sort=False)}
-    two = not bounded and any(_low_rates(part) is not None for part in groups.values())
+    groups = {str(name): part for name, part in points.groupby("dataset", sort=False)}
+    one_panel = xlim is not None or ylim is not None or ax is not None
+    two = not one_panel and any(_low_rates(part) is not None for part in groups.values())
     series = series_of(points)
-    rows, across = (len(groups), 1 + two) if columns == 2 else (len(groups) * (1 + two), 1)
     with paper_style():
-        figure = new_figure(columns, (2.7 if two or columns == 1 else 3.6) * rows)
-        panels = figure.subplots(rows, across, squeeze=False).reshape(len(groups), 1 + two)
+        panels = _panels(list(groups), two, columns, ax)
         notes = []
         for row, (dataset, part) in zip(panels, groups.items(), strict=True):
             _draw(row[0], part, series, distortion)
@@ -108,15 +132,28 @@ def rd(
             if two:
                 _draw_low_rates(row[1], part, series, distortion)
         bounds = [_bound_key(distortion)] if "gaussian" in groups else []
-        add_key(figure, key_of(points, series, *bounds), rows=7)
-        fit_texts(figure)  # labels need to know where the panels end up,
-        figure.set_layout_engine("none")  # and the panels stay there
+        figure = finish(panels[0][0], key_of(points, series, *bounds), rows=7, ax=ax)
+        if ax is None:  # labels depend on where the panels are, so the panels must stay there
+            figure.set_layout_engine(None)
         for row, part, note in zip(panels, groups.values(), notes, strict=True):
             if note is not None:
-                settle(row[0], note, *_drawn(part))
+                settle(row[0], note, *drawn_places(part))
             for axes in row:
-                _label_betas(axes, part, series)
+                label_betas(axes, part, series)
     return figure
+
+
+def _panels(datasets: Sequence[str], two: bool, columns: int, ax: Axes | None) -> list[list[Axes]]:
+    """The panels of each dataset: one, or two for all rates and for the low ones."""
+    if ax is not None:
+        if len(datasets) > 1:
+            raise BadInput(f"one ax takes one dataset, these points are of {few(datasets)}")
+        return [[ax]]
+    across = 1 + two
+    rows, width = (len(datasets), across) if columns == 2 else (len(datasets) * across, 1)
+    figure = new_figure(columns, (2.7 if two or columns == 1 else 3.6) * rows)
+    panels = figure.subplots(rows, width, squeeze=False).reshape(len(datasets), across)
+    return [list(row) for row in panels]
 
 
 def _in_units(points: pd.DataFrame, distortion: str) -> pd.DataFrame:
@@ -133,7 +170,8 @@ def _check_bounds(points: pd.DataFrame, xlim: Bounds | None, ylim: Bounds | None
     if not inside.any():
         spans = [f"{points[c].min():.4g} to {points[c].max():.4g}" for c in ("rate", "value")]
         raise BadInput(
-            f"no point lies within those bounds: rates run from {spans[0]}, distortions {spans[1]}"
+            f"no point lies within those bounds: rates run from {spans[0]}, distortions from "
+            f"{spans[1]}"
         )
 
 
@@ -156,12 +194,12 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
     low, high = same["value"].min(), same["value"].max()
     axes.vlines(same["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
     for line in _theory(points, distortion):
-        # An artist and not a plot: the axes show the range of the models.
+        # Not `plot`, so that the limits of the axes follow the models alone.
         axes.add_artist(Line2D(*line.T, color="k", linewidth=0.8, zorder=1.5))
 
 
 def _theory(points: pd.DataFrame, distortion: str) -> Iterator[Floats]:
-    """What the data's rate-distortion function allows, (n, 2), for each reading with a form."""
+    """The data's rate-distortion function, (n, 2), for each interpretation with a closed form."""
     bound = gaussian_curve(points["dataset"].iloc[0])
     if bound is None:
         return
@@ -176,9 +214,9 @@ def _theory(points: pd.DataFrame, distortion: str) -> Iterator[Floats]:
 
 
 def _bound_key(distortion: str) -> Line2D:
-    """What the lines of theory are called: `optimal` is no density, and no bound holds for it."""
-    of = r" ($\sigma^2=1/2$, shared)" if distortion == "nll" else ""
-    return Line2D([], [], color="k", linewidth=0.8, label=f"bound of the Gaussian data{of}")
+    """The legend entry of the theory; no bound holds for `optimal`, which is no density."""
+    sigmas = r" ($\sigma^2=1/2$, shared)" if distortion == "nll" else ""
+    return Line2D([], [], color="k", linewidth=0.8, label=f"bound for Gaussian data{sigmas}")
 
 
 def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
@@ -203,13 +241,13 @@ def _bound(
 
 
 def _steady(points: pd.DataFrame) -> pd.DataFrame:
-    """The points without the reading that grows without bound as beta goes to 0."""
+    """The points without the interpretation that grows without bound as beta goes to 0."""
     steady = points[points["sigma"] != "beta-half"]
     return points if steady.empty else steady
 
 
 def _low_rates(points: pd.DataFrame) -> float | None:
-    """The highest rate of the second panel; None where it would show nothing or nothing new."""
+    """The highest rate of the second panel; None if it would show too little or nothing new."""
     right = float(points["rate"].max()) * _LOW_RATE
     models = _steady(points).drop_duplicates(["curve", "beta"])
     inside = models["rate"] <= right
@@ -222,65 +260,9 @@ def _draw_low_rates(axes: Axes, points: pd.DataFrame, series: Series, distortion
         axes.set_axis_off()
         return
     _draw(axes, points, series, distortion)
-    axes.set_title("the same at low rates")
+    axes.set_title("the same, low rates only")
     steady = _steady(points)
     values = steady.loc[steady["rate"] <= right, "value"]
     margin = 0.12 * (values.max() - values.min()) or 1.0
     axes.set_xlim(-0.07 * right, right)
     axes.set_ylim(values.min() - margin, values.max() + margin)
-
-
-def _label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
-    """Writes beta along each curve where there is room; points too close together share a label.
-
-    Labels go to the lowest reading of every other curve, and to the highest fitted reading of those
-    between, in the colour of that reading.
-    """
-    if not axes.axison:
-        return
-    labels = []
-    for index, (_, curve) in enumerate(points.groupby("curve", sort=False)):
-        above = index % 2 == 1
-        fitted = curve[~curve["sigma"].isin(["half", "beta-half"])]
-        values = (curve if fitted.empty or not above else fitted).groupby("beta")["value"]
-        line = curve.loc[values.idxmax() if above else values.idxmin()].sort_values("beta")
-        for cluster in _clusters(axes, line):
-            first = cluster.iloc[0]
-            ends = dict.fromkeys(short(beta) for beta in cluster["beta"].iloc[[0, -1]])
-            labels.append(
-                Label(
-                    text="–".join(ends),
-                    at=(first["rate"], first["value"]),
-                    own=_places(curve[curve["beta"].isin(cluster["beta"])]),
-                    above=above,
-                    colour=series[first["curve"], first["sigma"]]["color"],
-                )
-            )
-    place_labels(axes, labels, *_drawn(points))
-
-
-def _drawn(points: pd.DataFrame) -> tuple[Floats, list[Floats]]:
-    """The points, and the lines through them and their whiskers."""
-    curves = points.sort_values("beta").groupby(["curve", "sigma"], sort=False)
-    lines = [_places(curve) for _, curve in curves]
-    for ends in (["rate_low", "value"], ["rate", "value_low"]):  # the whiskers
-        others = [name.replace("low", "high") for name in ends]
-        whiskers = np.stack([points[ends], points[others]], axis=1).astype(np.float64)
-        lines += list(whiskers)
-    return _places(points), lines
-
-
-def _places(points: pd.DataFrame) -> Floats:
-    return np.asarray(points[["rate", "value"]], dtype=np.float64)
-
-
-def _clusters(axes: Axes, line: pd.DataFrame) -> list[pd.DataFrame]:
-    """Runs of points that lie within a label of the first of them."""
-    inside = line[line["rate"].between(*axes.get_xlim()) & line["value"].between(*axes.get_ylim())]
-    points_apart = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-    places = axes.transData.transform(_places(inside)) * points_apart
-    firsts: list[int] = []
-    for i, place in enumerate(places):
-        if not firsts or np.abs(place - places[firsts[-1]]).max() >= _CLUSTER:
-            firsts.append(i)
-    return [inside.iloc[a:b] for a, b in itertools.pairwise([*firsts, len(inside)])]

@@ -1,4 +1,4 @@
-"""What models make of the same images and of the same latents (Fig. 1 and 4)."""
+"""Reconstructions of the same images and samples of the same latents (Fig. 1 and 4)."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,34 +17,34 @@ from rdvae_analysis.names import in_order, objective_name, short
 
 Pixels = npt.NDArray[np.uint8]
 
-_TILES = {1: (2, 1), 2: (2, 2)}  # pictures of a cell, down and across, by columns of the figure
+_TILES = {1: (2, 1), 2: (2, 2)}  # pictures per cell, down and across, by `columns`
 _WHITE = 255
 _LEFT, _BETWEEN = 0.82, 0.05  # inches
-_LINE, _BELOW = 0.12, 0.12  # height of a line of the title, and of what is left below, inches
-_LETTERS = {1: 52, 2: 100}  # of a line of the title
-_WIDEST = 0.75  # of a picture, inches
-_CHARACTER = 0.062  # width of one in a heading, inches
+_LINE, _BELOW = 0.12, 0.12  # height of a line of the title, and of the gap below it, inches
+_LETTERS = {1: 52, 2: 100}  # per line of the title, by `columns`
+_WIDEST = 0.75  # width of a picture at most, inches
+_CHARACTER = 0.062  # width of a character in a heading, inches
 _KINDS = {"reconstruction": "reconstructed", "prior": "from the prior"}
 
 
 def samples(pictures: pd.DataFrame, *, columns: int = 2) -> Figure:
     """Originals, reconstructions and prior samples as rows, betas as columns.
 
-    All models see the same images, the first of the split, and the same latents.
+    All models get the same images, the first of the split, and the same latents.
 
     Args:
-        pictures: as `pictures.alike` gives them, of one setup.
-        columns: of a paper that the figure is as wide as, 1 or 2.
+        pictures: as `pictures.alike` returns them, of one setup.
+        columns: width of the figure in columns of a paper, 1 or 2.
 
     Raises:
-        BadInput: there are none.
+        BadInput: there are no pictures, or pictures of different shapes.
     """
     if pictures.empty:
         raise BadInput("nothing to draw: no pictures (rdvae sample makes them)")
     shapes = {p.shape[1:] for kind in KINDS for p in pictures[kind]}
     if len(shapes) > 1:
         some = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:2])
-        raise BadInput(f"pictures of different shapes ({some}): draw them apart")
+        raise BadInput(f"pictures of different shapes ({some}): draw them in separate figures")
     betas = sorted(pictures["beta"].unique())
     rows = _rows(pictures, betas, _TILES[columns])
     width = WIDTHS[columns]
@@ -67,8 +67,8 @@ def samples(pictures: pd.DataFrame, *, columns: int = 2) -> Figure:
         above = 1 - (head - 0.04) / height
         style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 7}
         figure.text((left - 0.1) / width, above, r"$\beta$", **style)
-        for place_of, heading in enumerate(headings):
-            x = (left + across * (place_of + 0.5) / len(betas)) / width
+        for index, heading in enumerate(headings):
+            x = (left + across * (index + 0.5) / len(betas)) / width
             figure.text(x, above, heading, rotation=90 if upright else 0, **style)
         figure.suptitle(title, y=1 - 0.04 / height, va="top", fontsize=8)
     return figure
@@ -93,16 +93,16 @@ def _title(pictures: pd.DataFrame) -> str:
 def _rows(
     pictures: pd.DataFrame, betas: Sequence[float], tiles: tuple[int, int]
 ) -> Mapping[str, Pixels]:
-    """The rows of the figure as images, each as wide as the others."""
+    """The rows of the figure as images of equal width, by label."""
     first = pictures.iloc[0]
     blank = np.full_like(_cell(first["original"], tiles), _WHITE)
     rows = {"original": _joined([_cell(first["original"], tiles)] * len(betas))}
-    told = pictures["train_sigma2"].nunique() > 1
+    names_c = pictures["train_sigma2"].nunique() > 1
     ranked = pictures.assign(rank=pictures["objective"].map(in_order(pictures["objective"]).index))
     ranked = ranked.sort_values(["rank", "train_sigma2"])
     groups = ranked.groupby(["objective", "train_sigma2"], sort=False, dropna=False)
     for (objective, c), part in groups:
-        name = objective_name(str(objective)) + (f" C={c:g}" if told and c == c else "")
+        name = objective_name(str(objective)) + (f" C={c:g}" if names_c and c == c else "")
         name = textwrap.fill(name, 13)
         by_beta = {row["beta"]: row for _, row in part.iterrows()}
         for kind, words in _KINDS.items():
@@ -114,7 +114,7 @@ def _rows(
 
 
 def _cell(pictures: Pixels, tiles: tuple[int, int]) -> Pixels:
-    """The first pictures as tiles: (n, C, H, W) to (h, w) or (h, w, 3)."""
+    """Tiles the first pictures: (n, C, H, W) to (h, w) or (h, w, 3)."""
     down, across = tiles
     _, channels, height, width = pictures.shape
     cell = np.full((down, across, channels, height + 1, width + 1), _WHITE, np.uint8)

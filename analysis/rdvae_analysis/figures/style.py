@@ -1,4 +1,4 @@
-"""The look that all figures share, and how they are saved."""
+"""The style that all figures share, the panels they are drawn in, and how they are saved."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +16,8 @@ from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.system.files import write_output
+from rdvae_analysis.figures.fit import fit_texts, fit_texts_of
+from rdvae_analysis.figures.key import Groups, add_key, add_key_inside
 from rdvae_analysis.names import dataset_name
 
 # The palette "colorblind" of seaborn, whose import would take a second.
@@ -23,7 +25,7 @@ _COLOURS = (
     *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
     *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
 )
-# Nine of the one to four of the other: no pair comes twice in 36 shapes.
+# Nine markers and four line styles: the pairs repeat only after 36 shapes.
 _MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
 _LINES = ("-", "--", ":", "-.")
 WIDTHS = {1: 3.4, 2: 7.0}  # inches: one column of a paper, and both
@@ -32,6 +34,8 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "path",  # an SVG has no fonts of its own: outlines look the same everywhere
     "svg.hashsalt": "rdvae",
     "figure.dpi": 250,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -60,29 +64,69 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Settings within which a figure is made."""
+    """Matplotlib settings for drawing a figure; the user's own are restored afterwards."""
     with mpl.rc_context(_RC):
         yield
 
 
 def new_figure(columns: int, height: float) -> Figure:
-    """An empty figure as wide as so many columns of a paper; text is of 7 to 8.5 points there.
+    """An empty figure for print, with text of 7 to 8.5 points.
 
     Args:
-        columns: 1 or 2.
+        columns: width in columns of a paper, 1 or 2.
         height: inches.
     """
     figure = Figure(figsize=(WIDTHS[columns], height), layout="constrained")
-    FigureCanvasAgg(figure)  # keeps what measures text, which is made for each text otherwise
+    FigureCanvasAgg(figure)  # keeps one renderer to measure text, instead of one per text
+    return figure
+
+
+def panel(ax: Axes | None, columns: int, height: float) -> Axes:
+    """The panel of a figure that has only one: `ax` if the user gave one, else in a new figure.
+
+    Args:
+        ax: the user's axes.
+        columns, height: as for `new_figure`.
+    """
+    return new_figure(columns, height).subplots() if ax is None else ax
+
+
+def finish(axes: Axes, groups: Groups, *, rows: int, ax: Axes | None) -> Figure:
+    """Adds the legend and breaks long titles and labels into lines.
+
+    Args:
+        axes: a panel of the figure.
+        groups: entries of the legend by heading, as for `add_key`.
+        rows: of the legend, at least.
+        ax: the axes that the user gave, if any. Then the legend goes inside them, and nothing else
+            in their figure is changed.
+
+    Returns:
+        The figure.
+    """
+    figure = root_figure(axes)
+    if ax is None:
+        add_key(figure, groups, rows=rows)
+        fit_texts(figure)
+    else:
+        add_key_inside(ax, groups)
+        fit_texts_of(ax)
+    return figure
+
+
+def root_figure(axes: Axes) -> Figure:
+    """The figure that axes belong to, also through subfigures."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     return figure
 
 
 def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
-    """As `new_figure`, with panels in rows of two or three, or below each other in one column.
+    """A new figure with panels in rows of two or three, or one below the other in one column.
 
     Args:
-        columns: 1 or 2.
-        count: panels.
+        columns: width in columns of a paper, 1 or 2.
+        count: number of panels.
         height: of a panel, inches.
     """
     across = 1 if columns == 1 else 2 if count in (2, 4) else min(count, 3)
@@ -95,16 +139,17 @@ def new_panels(columns: int, count: int, height: float = 2.1) -> tuple[Figure, l
 
 
 def beta_axis(axes: Axes) -> None:
-    """A logarithmic axis of betas."""
+    """Makes the x axis a logarithmic axis of beta."""
     axes.set(xscale="log", xlabel=r"$\beta$")
     log_ticks(axes.xaxis, most=7)
 
 
 def series_look(colour: int, shape: int) -> dict[str, Any]:
-    """Look of a series: a colour that the colour-blind tell apart, a marker and a line style.
+    """The look of a series: a colour of a colour-blind-safe palette, a marker and a line style.
 
     Args:
-        colour, shape: numbers of the two things that the look tells, from 0.
+        colour: number of the colour, from 0.
+        shape: number of the marker and line style, from 0.
     """
     return {
         "color": _COLOURS[colour % len(_COLOURS)],
@@ -113,19 +158,19 @@ def series_look(colour: int, shape: int) -> dict[str, Any]:
     }
 
 
-def reading_look(sigma: str, present: Iterable[str] = ()) -> dict[str, Any]:
-    """Look of an interpretation, the same in every figure that tells them by colour.
+def interpretation_look(sigma: str, present: Iterable[str] = ()) -> dict[str, Any]:
+    """The look of an interpretation, the same in every figure that has a colour for each.
 
     Args:
         sigma: its name.
-        present: all that a figure shows; those that a user named come after the others.
+        present: all interpretations in the figure; those without a fixed place come last.
     """
     rank = [*SIGMAS, *sorted({sigma, *present} - set(SIGMAS))].index(sigma)
     return series_look(rank, rank)
 
 
 def dataset_title(dataset: str) -> str:
-    """The name of a dataset in a title, with nothing in it that would be typeset."""
+    """The name of a dataset for a title, escaped so that it is not taken for a formula."""
     return dataset_name(dataset).replace("$", r"\$")
 
 
@@ -133,8 +178,8 @@ def log_ticks(axis: Axis, *, most: int = 6) -> None:
     """Ticks of a logarithmic axis: decades, or 1, 2, 5 of each, or even steps in a short range.
 
     Args:
-        axis: of a logarithmic scale.
-        most: ticks that there is room for.
+        axis: with a logarithmic scale.
+        most: number of ticks at most.
     """
     axis.set_major_locator(_LogTicks(most))
     axis.set_major_formatter(_LogNumbers())
@@ -174,7 +219,7 @@ class _LogNumbers(Formatter):
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format of the suffix, as `system.files.write_output` writes.
+    """Writes a figure in the format of its suffix (.png, .pdf or .svg), whole or not at all.
 
     Raises:
         BadData: the file cannot be written.

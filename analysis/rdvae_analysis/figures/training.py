@@ -1,4 +1,4 @@
-"""How runs came to be what they are: rate, distortion, ELBO and variance over epochs."""
+"""The course of training: rate, distortion, ELBO and variance over epochs."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from rdkit_vae.text import counted
 from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import dataset_title, log_ticks, new_figure, paper_style
-from rdvae_analysis.names import model_name, models_in_order, reading_name
+from rdvae_analysis.names import interpretation_name, model_name, models_in_order
 from rdvae_analysis.sound import only_sound
 from rdvae_analysis.theory import Floats
 
@@ -28,9 +28,9 @@ _QUANTITIES = {
     "elbo": "ELBO",
     "sigma2": r"variance $\sigma^2$",
 }
-_ABREAST = {1: 3, 2: 6}  # models, by columns of the figure
+_MODELS_ACROSS = {1: 3, 2: 6}  # by `columns`
 _HEIGHT = 1.15  # of a panel, inches
-_LOG = 3.0  # a variance that spans a larger factor is drawn over a logarithmic axis
+_LOG = 3.0  # variances that span a larger factor get a logarithmic axis
 _ENDS = {"diverged": "x", "crashed": "+"}  # markers
 
 
@@ -39,18 +39,18 @@ def training(
 ) -> Figure:
     """Lines over epochs, a column of panels per objective and C, a colour per beta.
 
-    Points are checkpoints, where alone these numbers are measured; where runs have but one, the
-    title says so. A run that diverged or crashed ends in a red mark at the epoch it had reached.
-    Panels show the range of the runs that ended well, less single values far out.
+    Points are checkpoints: these numbers are measured only there. If runs have a single checkpoint,
+    the title says so. A run that diverged or crashed ends in a red mark at the epoch it reached.
+    The panels show the range of the runs that succeeded, without outliers.
 
     Args:
-        rows: results of one setup and split, of all checkpoints and of failed runs too.
+        rows: results of one setup and split, with all checkpoints and with failed runs.
         split: named in the title.
-        columns: of a paper that the figure is as wide as, 1 or 2.
+        columns: width of the figure in columns of a paper, 1 or 2.
         sigma: the interpretation of distortion, ELBO and variance.
 
     Raises:
-        BadInput: no rows of that interpretation.
+        BadInput: no rows of that interpretation, or a column is missing.
     """
     rows = only_sound(rows, ("run_id", "objective", "beta", "epoch", "status", "sigma"))
     rows = rows[rows["sigma"] == sigma]
@@ -61,7 +61,7 @@ def training(
     betas = rows["beta"].unique()
     norm = LogNorm(betas.min(), betas.max() if len(betas) > 1 else 2 * betas.max())
     with paper_style():
-        across = min(len(models), _ABREAST[columns])
+        across = min(len(models), _MODELS_ACROSS[columns])
         blocks = -(-len(models) // across)
         figure = new_figure(columns, _HEIGHT * len(_QUANTITIES) * blocks + 0.7)
         panels = _panels(figure, blocks, across)
@@ -75,7 +75,7 @@ def training(
                 _draw(column, run, norm)
             column[0].set_title(model)
             column[-1].set_xlabel("epoch")
-        _axes(panels, across, columns, rows)
+        _set_axes(panels, across, columns, rows)
         for column, model in zip(panels, models, strict=True):
             for _, run in rows[rows["model"] == model].groupby("run_id", sort=False):
                 _mark_end(column, run)
@@ -87,9 +87,9 @@ def training(
         add_key(figure, {"": _keys(rows)})
         name = dataset_title(rows["dataset"].iloc[0])
         runs = counted(rows["run_id"].nunique(), "run")
-        title = f"{name}, {split}, read with {reading_name(sigma)}, in nats: {runs}"
+        title = f"{name}, {split}, interpretation {interpretation_name(sigma)}, in nats: {runs}"
         if rows.groupby("run_id")["epoch"].nunique().max() == 1:
-            title += " of one checkpoint each (--checkpoints log makes more)"
+            title += " with one checkpoint each (--checkpoints log writes more)"
         title += rf"; $\beta={betas[0]:g}$" if len(betas) == 1 else ""
         figure.suptitle(title)
         fit_texts(figure)
@@ -97,9 +97,9 @@ def training(
 
 
 def _panels(figure: Figure, blocks: int, across: int) -> Panels:
-    """A column of panels for each model, (models, quantities), several blocks below each other.
+    """A column of panels for each model, (models, quantities), in blocks one below the other.
 
-    They share the epochs, and panels of a quantity its range.
+    All panels share the axis of epochs, and those of a quantity its range.
     """
     panels: Panels = figure.subplots(len(_QUANTITIES) * blocks, across, squeeze=False, sharex=True)
     columns = panels.reshape(blocks, len(_QUANTITIES), across).transpose(0, 2, 1)
@@ -113,32 +113,34 @@ def _panels(figure: Figure, blocks: int, across: int) -> Panels:
 
 
 def _draw(panels: Panels, run: pd.DataFrame, norm: LogNorm) -> None:
-    fine = run[run["status"] == "ok"].sort_values("epoch")
+    measured = run[run["status"] == "ok"].sort_values("epoch")
     colour = mpl.colormaps["viridis"](norm(run["beta"].iloc[0]))
     for axes, quantity in zip(panels, _QUANTITIES, strict=True):
-        axes.plot(fine["epoch"], fine[quantity], color=colour, marker="o", markersize=2.5)
+        axes.plot(measured["epoch"], measured[quantity], color=colour, marker="o", markersize=2.5)
 
 
 def _mark_end(panels: Panels, run: pd.DataFrame) -> None:
-    """Marks a run that failed: at its last value, or on the frame where there is none in sight."""
-    fine = run[run["status"] == "ok"].sort_values("epoch")
+    """Marks a failed run at its last value, or on the frame if that value is out of range."""
+    measured = run[run["status"] == "ok"].sort_values("epoch")
     for row in run[run["status"] != "ok"].drop_duplicates("status").itertuples():
         look: dict[str, Any] = {"marker": _ENDS[row.status], "color": "tab:red", "markersize": 6}
         look |= {"zorder": 4, "clip_on": False, "linewidth": 0.7, "linestyle": ":"}
         for axes, quantity in zip(panels, _QUANTITIES, strict=True):
             low, high = axes.get_ylim()
-            height = low if fine.empty else min(max(fine[quantity].iloc[-1], low), high)
-            epochs = [max(row.epoch, 1)] if fine.empty else [fine["epoch"].iloc[-1], row.epoch]
+            height = low if measured.empty else min(max(measured[quantity].iloc[-1], low), high)
+            epochs = (
+                [max(row.epoch, 1)] if measured.empty else [measured["epoch"].iloc[-1], row.epoch]
+            )
             axes.plot(epochs, [height] * len(epochs), markevery=[-1], scaley=False, **look)
 
 
-def _axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> None:
-    ended = rows.groupby("run_id")["status"].transform(lambda status: (status == "ok").all())
-    sound = rows[ended.astype(bool)] if ended.any() else rows
+def _set_axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> None:
+    failed = rows["run_id"].isin(rows.loc[rows["status"] != "ok", "run_id"])
+    shown = rows if failed.all() else rows[~failed]
     for line, (quantity, label) in zip(panels.T, _QUANTITIES.items(), strict=True):
         for axes in line[::across]:
             axes.set_ylabel(label)
-        values = sound.loc[np.isfinite(sound[quantity]), quantity].to_numpy(dtype=np.float64)
+        values = shown.loc[np.isfinite(shown[quantity]), quantity].to_numpy(dtype=np.float64)
         for axes in line:
             axes.set_xscale("log")
             log_ticks(axes.xaxis, most=max(2, 4 * columns // across))
@@ -154,7 +156,7 @@ def _axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> None
 
 
 def _limits(values: Floats) -> tuple[float, float]:
-    """All values, but for those far out: one wild run must not press all others flat."""
+    """Limits without outliers: one bad run must not squeeze all others into a line."""
     low, high = np.quantile(values, [0.1, 0.9])
     fence = 1.5 * (high - low)
     low, high = max(low - fence, values.min()), min(high + fence, values.max())

@@ -1,4 +1,4 @@
-"""Where the rate goes: information about x, mismatch with the prior, and the units in use."""
+"""What the rate consists of: information about x, mismatch with the prior; and active units."""
 
 import math
 
@@ -25,37 +25,38 @@ _PARTS = {
     "mutual_information": r"information $I_q(x;\,z)$",
     "marginal_kl": r"$KL(q(z)\,\|\,p(z))$",
 }
-_IN_SIGHT = 2.0  # the ceiling is drawn where it is at most so many times the highest rate
+_IN_SIGHT = 2.0  # the ceiling is shown if it is at most this many times the highest rate
 
 
 def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
     """The rate and its parts against beta, a panel per objective and C; active units in the last.
 
     Args:
-        rows: results of one setup and split, of last checkpoints; seeds are averaged.
+        rows: results of last checkpoints, of one setup and split; seeds are averaged.
         split: named in the title.
-        columns: of a paper that the figure is as wide as, 1 or 2.
+        columns: width of the figure in columns of a paper, 1 or 2.
 
     Raises:
-        BadInput: none of the runs says where its rate goes, as older results do not.
+        BadInput: no run has these numbers (results of old versions lack them), or a column is
+            missing.
     """
     rows = only_sound(rows, ("run_id", "objective", "beta", "rate", "n_images", "latents"))
     runs = rows.drop_duplicates("run_id")
-    told = runs[runs["mutual_information"].notna()]
-    if told.empty:
+    known = runs[runs["mutual_information"].notna()]
+    if known.empty:
         raise BadInput(
             "nothing to draw: these results do not say where the rate goes (schema 1); "
             "rdvae rescore --evaluate --out FILE.parquet measures it"
         )
-    silent = len(runs) - len(told)
-    left_out = f"; {counted(silent, 'run')} without these numbers left out" if silent else ""
+    unknown = len(runs) - len(known)
+    left_out = f"; {counted(unknown, 'run')} without these numbers left out" if unknown else ""
     names = [*_PARTS, "active_units"]
-    told = told.assign(model=list(map(model_name, told["objective"], told["train_sigma2"])))
-    table = told.groupby(["model", "beta"], sort=False, as_index=False)[names].mean()
-    models = models_in_order(told["objective"], told["train_sigma2"])
+    known = known.assign(model=list(map(model_name, known["objective"], known["train_sigma2"])))
+    table = known.groupby(["model", "beta"], sort=False, as_index=False)[names].mean()
+    models = models_in_order(known["objective"], known["train_sigma2"])
     with paper_style():
         figure, panels = new_panels(columns, len(models) + 1)
-        ceiling, highest = math.log(told["n_images"].max()), table["rate"].max()
+        ceiling, highest = math.log(known["n_images"].max()), table["rate"].max()
         top = max(highest, ceiling) if ceiling < _IN_SIGHT * highest else highest
         for axes, model in zip(panels, models, strict=False):
             _draw_parts(axes, table[table["model"] == model], ceiling)
@@ -63,7 +64,7 @@ def units(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figur
             if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
                 axes.set_ylabel("nats / image")
             axes.set_ylim(-0.03 * top, 1.05 * top or 1.0)
-        _draw_units(panels[-1], table, models, int(told["latents"].max()))
+        _draw_units(panels[-1], table, models, int(known["latents"].max()))
         key = {"the rate and its parts": panels[0].get_legend_handles_labels()[0]}
         add_key(figure, key | {"active units": panels[-1].get_legend_handles_labels()[0]}, rows=2)
         name = dataset_title(rows["dataset"].iloc[0])

@@ -1,1 +1,1 @@
-"""One self-contained page of a folder of sweeps. Needs the extra `report`."""
+"""One self-contained page about a folder of sweeps. Needs the extra `report`."""

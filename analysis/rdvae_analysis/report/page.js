@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts, shows a model's pictures on hover, goes to its row on a click, sorts tables.
+// Draws the charts, shows the pictures of a model on hover, goes to its row on a click, sorts tables.
 
 const text = (value) => {
   const span = document.createElement("span");
@@ -7,7 +7,7 @@ const text = (value) => {
   return span.innerHTML;
 };
 
-// What a model's row has of it: its name, and its strips of pictures by kind.
+// The name of a model and its strips of pictures, taken from its row.
 const model = (section, id) => {
   const row = document.getElementById(id);
   if (!row) return { name: "", strips: [] };
@@ -25,21 +25,21 @@ const tooltip = (section) => (value) => {
   const { name, strips } = model(section, value.row);
   const facts = Object.entries(value).filter(([key]) => key !== "row");
   const lines = [
-    ...facts.map(([key, found]) => line(key, text(found))),
+    ...facts.map(([key, number]) => line(key, text(number))),
     ...strips.map((image) => line(image.alt, `<img src="${image.src}">`)),
   ];
   return `<b>${text(name)}</b><table>${lines.join("")}</table>`;
 };
 
-const goTo = (row) => {
-  const found = document.getElementById(row);
-  if (!found) return;
-  found.closest("details").open = true;
-  location.hash = row;
-  found.scrollIntoView({ block: "center" });
+const goTo = (id) => {
+  const row = document.getElementById(id);
+  if (!row) return;
+  row.closest("details").open = true;
+  location.hash = id;
+  row.scrollIntoView({ block: "center" });
 };
 
-// On a narrow screen charts are as wide as it, and their legend stands below.
+// On a narrow screen, charts take its width and their legend goes below.
 const fit = (chart) => {
   const room = document.body.clientWidth - 100;
   if (room > 760) return chart;
@@ -63,9 +63,9 @@ for (const [section, chart] of Object.entries(CHARTS)) {
 }
 
 const key = (cell) => {
-  const told = cell.dataset.value;
-  if (told === undefined) return cell.textContent.trim();
-  return told === "" ? -Infinity : Number(told);
+  const value = cell.dataset.value;
+  if (value === undefined) return cell.textContent.trim();
+  return value === "" ? -Infinity : Number(value);
 };
 
 for (const heading of document.querySelectorAll("table.sortable th")) {

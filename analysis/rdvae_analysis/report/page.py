@@ -1,4 +1,4 @@
-"""The page: what is gathered from a folder, and the template that it fills."""
+"""The page: collects the contents from a folder of sweeps and fills the template."""
 
 import json
 from collections.abc import Mapping
@@ -25,33 +25,33 @@ from rdvae_analysis.report.provenance import made, provenance
 from rdvae_analysis.report.strips import Strips, strips
 from rdvae_analysis.report.words import answers, remarks, trained
 
-_PICTURES = 1_400_000  # bytes for all of them: the page stays below 3 MB
+_PICTURES = 1_400_000  # bytes for all pictures, so that the page stays below 3 MB
 _FACTS = ("rate", "mse", "psnr", "mutual_information", "active_units")
 
 
 def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
-    """One HTML page of the sweeps below a folder, with nothing to fetch.
+    """One HTML page about the sweeps below a folder, which needs no network.
 
     Args:
         folder: of sweeps.
-        split: what is drawn and compared, `test` or `train`.
+        split: the split that is drawn and compared, `test` or `train`.
 
     Returns:
-        The page, and in words what was left out (the page says it too).
+        The page, and notes on what was left out, which the page contains too.
 
     Raises:
         BadData: no finished run below the folder.
     """
     frame, notes = scan(folder)
     rows, left_out = final_rows(frame)
-    rows, loose = comparable(rows)
-    notes += left_out + loose
+    rows, not_comparable = comparable(rows)
+    notes += left_out + not_comparable
     if rows[rows["split"] == split].empty:
         reasons = "; ".join(["no finished run on the split", *notes])
         raise BadData(f"{folder}: nothing to report ({split}): {reasons}")
     pictures, unread = _pictures_of(folder, rows)
-    told = {note.partition(": ")[0] for note in notes}
-    notes += [note for note in unread if note.partition(": ")[0] not in told]
+    noted = {note.partition(": ")[0] for note in notes}
+    notes += [note for note in unread if note.partition(": ")[0] not in noted]
     sections = []
     rows = rows[rows["setup"].isin(rows.loc[rows["split"] == split, "setup"])]
     setups = list(rows.groupby(["dataset", "setup"], sort=False))
@@ -73,7 +73,7 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
 
 
 def _pictures_of(folder: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The pictures of the very checkpoints that the results are of."""
+    """The pictures of the checkpoints that the results come from."""
     pictures, notes = load_pictures(folder)
     if pictures.empty:
         return pictures, notes
@@ -84,7 +84,9 @@ def _pictures_of(folder: Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[s
     stale = here["checkpoint_sha256"].to_numpy() != scored[here["run_id"]].to_numpy()
     if stale.any():
         count = counted(int(stale.sum()), "model")
-        notes.append(f"left out pictures of {count}: made of other checkpoints; rdvae sample again")
+        notes.append(
+            f"left out pictures of {count}: they show other checkpoints; run rdvae sample again"
+        )
     return here[~stale], notes
 
 
@@ -96,7 +98,7 @@ def _section(
     name: str,
     notes: list[str],
 ) -> dict[str, Any]:
-    """All that the template needs of one setup; appends to `notes` what was left out."""
+    """The values of the template for one setup; appends to `notes` what was left out."""
     here = rows[rows["split"] == split]
     first = here.iloc[0]
     kept = pictures
@@ -105,7 +107,7 @@ def _section(
         notes += left_out
     packed = strips(kept, budget)
     ids = {run: f"{name}-{place}" for place, run in enumerate(dict.fromkeys(here["run_id"]))}
-    readings = list(dict.fromkeys(here["sigma"]))
+    sigmas = list(dict.fromkeys(here["sigma"]))
     return {
         "name": name,
         "title": f"{dataset_name(first['dataset'])}, {first['architecture']}, "
@@ -115,7 +117,7 @@ def _section(
         "remarks": remarks(rows, split),
         "chart": specification(here, ids),
         "table": _table1(rows),
-        "readings": readings,
+        "sigmas": sigmas,
         "models": _models(here, ids, packed),
         "pictures": packed,
         "shown": None if kept.empty else kept.iloc[0][["split", "picture_seed"]].to_dict(),
@@ -123,7 +125,7 @@ def _section(
 
 
 def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[dict[str, Any]]:
-    """A row per model: what it is, its ELBO by reading, its pictures."""
+    """A row per model: its settings, its ELBO by interpretation, its pictures."""
     elbos = rows.pivot(index="run_id", columns="sigma", values="elbo")
     firsts = rows.drop_duplicates("run_id")
     names = list(map(model_name, firsts["objective"], firsts["train_sigma2"]))
@@ -133,7 +135,7 @@ def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[
         {
             "id": ids[row["run_id"]],
             "elbo": elbos.loc[row["run_id"]].dropna().to_dict(),
-            "strips": packed.of.get(row["run_id"], {}),
+            "strips": packed.by_run.get(row["run_id"], {}),
             **{name: None if pd.isna(row[name]) else row[name] for name in _FACTS},
             **{name: row[name] for name in ("model", "run_id", "beta", "seed", "epoch")},
             "sha256": row["checkpoint_sha256"],
@@ -155,12 +157,12 @@ def _table1(rows: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _script(sections: list[dict[str, Any]]) -> Markup:
-    """The libraries, the charts' specifications and the page's own code, to stand in the page."""
+    """The scripts of the page: the libraries, the specifications of the charts, its own code."""
     charts = {section["name"]: section["chart"] for section in sections}
     own = resources.files("rdvae_analysis.report").joinpath("page.js").read_text("utf-8")
-    written = json.dumps(charts).replace("<", "\\u003c")  # a name must not end the script
+    encoded = json.dumps(charts).replace("<", "\\u003c")  # so that no name ends the script
     libraries = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]
-    return Markup("\n".join([libraries, f"const CHARTS = {written};", own]))
+    return Markup("\n".join([libraries, f"const CHARTS = {encoded};", own]))
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""What a page is traced to: the commands and versions behind its sweeps and behind itself."""
+"""The commands and versions that a page and its sweeps were made with."""
 
 import shlex
 from importlib import metadata
@@ -16,7 +16,7 @@ from rdkit_vae.system.files import read_json
 
 
 def provenance(root: Path) -> dict[str, Any]:
-    """The command and the versions that a sweep was made with, as it recorded them."""
+    """The command and the versions that a sweep was made with, as recorded in its folder."""
     try:
         about = read_json(root / "sweep.json")
         command, data = about.get("command") or [], about.get("data") or {}
@@ -28,7 +28,7 @@ def provenance(root: Path) -> dict[str, Any]:
     for path in sorted((root / "results").glob("*.parquet"))[:1]:
         try:
             about_results = about_of(read_results(path))
-            merged = about_results.get("runs", {})  # of all alike: one sweep
+            merged = about_results.get("runs", {})  # the same for all runs of a sweep
             environment = next(iter(merged.values()), about_results).get("environment", {})
         except BadData:
             continue
@@ -43,7 +43,7 @@ def provenance(root: Path) -> dict[str, Any]:
 
 
 def made(rows: pd.DataFrame) -> dict[str, Any]:
-    """The versions behind the results, and behind the page."""
+    """The versions that made the results, and those that made the page."""
     return {
         "rdvae": code_version(),
         "altair": alt.__version__,

@@ -1,4 +1,4 @@
-"""Pictures small enough to travel inside a page: strips of reconstructions as data URIs."""
+"""Pictures small enough to be part of a page: strips of reconstructions as data URIs."""
 
 import base64
 import io
@@ -13,30 +13,32 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]
 
 KINDS = ("reconstruction", "prior")
-_TRIED, _GUESS = 10, 1.2  # models tried before all are packed, and how far off that may be
+# Models packed to estimate the size of all, and by how much that estimate may exceed the budget.
+_TRIED, _TOLERANCE = 10, 1.2
 _GAP, _WHITE = 1, 255
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How to pack: pictures of a strip, JPEG's quality (None: PNG, lossless), longest side."""
+class _Format:
+    """Pictures per strip, quality of JPEG (None: PNG, lossless), width of a picture at most."""
 
     count: int
     quality: int | None
     side: int | None = None
 
-    def remark(self, there: int) -> str:
-        words = [f"{self.count} of {there} of each kind"] if self.count < there else []
+    def remark(self, available: int) -> str:
+        count = f"{self.count} of {available} of each kind"
+        words = [count] if self.count < available else []
         words += ["compressed with loss (JPEG)"] if self.quality else []
         words += [f"at most {self.side} pixels wide"] if self.side else []
         return ", ".join(words)
 
 
 # The best first; the page shows pictures 30 pixels high.
-_WAYS = (
-    *(_Way(count, None) for count in (8, 6, 4)),
-    *(_Way(count, 80) for count in (8, 6, 4)),
-    *(_Way(count, 75, 32) for count in (8, 4, 2)),
+_FORMATS = (
+    *(_Format(count, None) for count in (8, 6, 4)),
+    *(_Format(count, 80) for count in (8, 6, 4)),
+    *(_Format(count, 75, 32) for count in (8, 4, 2)),
 )
 
 
@@ -46,58 +48,59 @@ class Strips:
 
     Attributes:
         original: the images themselves, one strip for all models; "" if there are no pictures.
-        of: by run_id, a strip for each of `KINDS`.
-        remark: how they were made to fit, in words; "" if they are as they were.
+        by_run: by run_id, a strip for each of `KINDS`.
+        remark: how they were made smaller, in words; "" if they were not.
     """
 
     original: str = ""
-    of: dict[str, dict[str, str]]
+    by_run: dict[str, dict[str, str]]
     remark: str = ""
 
 
 def strips(pictures: pd.DataFrame, budget: int) -> Strips:
-    """Packs the pictures of checkpoints within a budget, lossless and eight of each if they fit.
+    """Packs the pictures of checkpoints within a budget: lossless and eight of each if they fit.
 
     Args:
-        pictures: as `load_pictures` gives them, all of the same images and latents.
+        pictures: as `load_pictures` returns them, all of the same images and latents.
         budget: bytes for all of them.
     """
     if pictures.empty:
-        return Strips(of={})
+        return Strips(by_run={})
     rows = pictures.to_dict("records")
-    there = max(len(rows[0]["original"]), len(rows[0]["prior"]))
-    for way in dict.fromkeys(replace(way, count=min(way.count, there)) for way in _WAYS):
-        few = rows[:: -(-len(rows) // _TRIED)]
-        if _size(_packed(few, way)) * len(rows) / len(few) > _GUESS * budget:
+    available = max(len(rows[0]["original"]), len(rows[0]["prior"]))
+    formats = [replace(each, count=min(each.count, available)) for each in _FORMATS]
+    for packing in dict.fromkeys(formats):
+        some = rows[:: -(-len(rows) // _TRIED)]
+        if _size(_packed(some, packing)) * len(rows) / len(some) > _TOLERANCE * budget:
             continue
-        original, of = _uri(rows[0]["original"], way), _packed(rows, way)
-        if len(original) + _size(of) <= budget:
-            return Strips(original=original, of=of, remark=way.remark(there))
-    return Strips(of={}, remark="too large for a page, left out: rdvae plot samples draws them")
+        original, by_run = _uri(rows[0]["original"], packing), _packed(rows, packing)
+        if len(original) + _size(by_run) <= budget:
+            return Strips(original=original, by_run=by_run, remark=packing.remark(available))
+    return Strips(by_run={}, remark="too large for a page, left out: rdvae plot samples draws them")
 
 
-def _packed(rows: list[dict[Any, Any]], way: _Way) -> dict[str, dict[str, str]]:
-    return {row["run_id"]: {name: _uri(row[name], way) for name in KINDS} for row in rows}
+def _packed(rows: list[dict[Any, Any]], packing: _Format) -> dict[str, dict[str, str]]:
+    return {row["run_id"]: {name: _uri(row[name], packing) for name in KINDS} for row in rows}
 
 
-def _size(of: dict[str, dict[str, str]]) -> int:
-    return sum(len(uri) for strip in of.values() for uri in strip.values())
+def _size(by_run: dict[str, dict[str, str]]) -> int:
+    return sum(len(uri) for strip in by_run.values() for uri in strip.values())
 
 
-def _uri(pictures: Pixels, way: _Way) -> str:
-    """The first of (n, C, H, W) side by side, as a data URI."""
-    row = Image.fromarray(_side_by_side(pictures[: way.count]))
-    if way.side is not None and pictures.shape[3] > way.side:
-        scale = way.side / pictures.shape[3]
+def _uri(pictures: Pixels, packing: _Format) -> str:
+    """The first of the pictures (n, C, H, W) side by side, as a data URI."""
+    row = Image.fromarray(_side_by_side(pictures[: packing.count]))
+    if packing.side is not None and pictures.shape[3] > packing.side:
+        scale = packing.side / pictures.shape[3]
         row = row.resize(
             (round(row.width * scale), round(row.height * scale)), Image.Resampling.BOX
         )
     buffer = io.BytesIO()
-    if way.quality is None:
+    if packing.quality is None:
         row.save(buffer, format="PNG", optimize=True)
     else:
-        row.save(buffer, format="JPEG", quality=way.quality)
-    kind = "png" if way.quality is None else "jpeg"
+        row.save(buffer, format="JPEG", quality=packing.quality)
+    kind = "png" if packing.quality is None else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""What a report says in plain words: what was trained, what is a density, what the curves say."""
+"""The sentences of a report: what was trained, what came out, and how to interpret it."""
 
 from collections.abc import Iterator
 
@@ -9,36 +9,36 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.text import counted
 from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
-from rdvae_analysis.curves import COLLAPSED, TRAINED_READING, slopes
+from rdvae_analysis.curves import COLLAPSED, TRAINING_SIGMA, slopes
 from rdvae_analysis.deltas import Delta, bjontegaard
 from rdvae_analysis.matched import constant_curve
 from rdvae_analysis.names import (
     in_order,
+    interpretation_name,
     model_name,
     models_in_order,
     objective_name,
-    reading_name,
     short,
 )
 
 _BASELINE = "constant"
-_READINGS = ("shared", "mixture", "optimal")  # those that are densities first
+_COMPARED = ("shared", "mixture", "optimal")  # densities first
 
 
 def answers(rows: pd.DataFrame) -> list[str]:
-    """What came out, in sentences.
+    """The results, in sentences.
 
     Args:
-        rows: of one setup, split, and of last checkpoints.
+        rows: results of last checkpoints, of one setup and split.
     """
     return [*best(rows), *deltas(rows), claims(rows)]
 
 
 def remarks(rows: pd.DataFrame, split: str) -> list[str]:
-    """What a reader of the answers may ask next, in sentences.
+    """How to interpret the results, in sentences.
 
     Args:
-        rows: of one setup and of last checkpoints, both splits.
+        rows: results of last checkpoints of one setup, on both splits.
         split: the one that is compared.
     """
     here = rows[rows["split"] == split]
@@ -46,7 +46,7 @@ def remarks(rows: pd.DataFrame, split: str) -> list[str]:
 
 
 def trained(rows: pd.DataFrame) -> str:
-    """What was trained, on what."""
+    """What was trained and evaluated, on which data."""
     first = rows.iloc[0]
     betas = sorted(rows["beta"].unique())
     span = f"{len(betas)} values of β from {short(betas[0])} to {short(betas[-1])}"
@@ -58,12 +58,12 @@ def trained(rows: pd.DataFrame) -> str:
         f"{counted(int(first['epochs']), 'epoch')} (protocol {first['protocol']}): {models}; "
         f"{span}, {counted(rows['seed'].nunique(), 'seed')}. Evaluated on "
         f"{counted(int(first['n_images']), 'image')} with "
-        f"{counted(int(first['n_draws']), 'posterior draw')} each."
+        f"{counted(int(first['n_draws']), 'posterior sample')} each."
     )
 
 
 def densities(rows: pd.DataFrame) -> str:
-    """Which of the readings are densities."""
+    """Which of the interpretations are densities."""
     kinds = rows.groupby("sigma", sort=False)["is_density"].all()
     yes, no = ([str(s) for s in kinds.index[kinds == is_one]] for is_one in (True, False))
     words = []
@@ -71,23 +71,21 @@ def densities(rows: pd.DataFrame) -> str:
         words.append(f"Normalised densities p(x|z), whose ELBO bounds log p(x): {', '.join(yes)}.")
     if no:
         words.append(
-            f"{', '.join(no)} looks at the image it scores, so its ELBO bounds nothing: it is the "
-            "highest that any single variance could reach."
+            f"The variance of {', '.join(no)} depends on the image it scores, so its ELBO bounds "
+            "no likelihood: it is the highest ELBO that any single variance could reach."
         )
     return " ".join(words)
 
 
 def claims(rows: pd.DataFrame) -> str:
-    """How far the readings of the same weights lie apart."""
-    apart = spread(rows)["spread"]
-    if _nats(apart.min()) == _nats(apart.max()):
-        return (
-            "The same weights, read differently, claim ELBOs that lie "
-            f"{_nats(apart.max())} nats apart."
-        )
+    """By how much the ELBOs of the same weights differ between interpretations."""
+    spreads = spread(rows)["spread"]
+    low, high = _nats(spreads.min()), _nats(spreads.max())
+    nats = f"{high}" if low == high else f"{low} to {high}"
+    median = "" if low == high else f" (median {_nats(spreads.median())})"
     return (
-        f"The same weights, read differently, claim ELBOs that lie {_nats(apart.min())} to "
-        f"{_nats(apart.max())} nats apart (in the median {_nats(apart.median())})."
+        "The ELBOs of the same weights under different interpretations differ by "
+        f"{nats} nats{median}."
     )
 
 
@@ -96,9 +94,9 @@ def _nats(value: float) -> str:
 
 
 def best(rows: pd.DataFrame) -> Iterator[str]:
-    """The best model of each objective, under readings that are fitted alike to all."""
+    """The best model of each objective, under interpretations fitted to all in the same way."""
     table = matched.best(rows)
-    for sigma in _READINGS:
+    for sigma in _COMPARED:
         part = table[table["sigma"] == sigma]
         if part.empty:
             continue
@@ -107,11 +105,11 @@ def best(rows: pd.DataFrame) -> Iterator[str]:
             f"{model_name(row.objective, row.train_sigma2)} {row.elbo:,.1f} (β = {short(row.beta)})"
             for row in ranked.itertuples()
         ]
-        yield f"Best ELBO read with {reading_name(sigma)}: {'; '.join(words)} nats."
+        yield f"Best ELBO under {interpretation_name(sigma)}: {'; '.join(words)} nats."
 
 
 def deltas(rows: pd.DataFrame) -> Iterator[str]:
-    """Each objective against constant variance after Bjøntegaard, where that can be said."""
+    """Each objective against constant variance, as Bjøntegaard deltas where they exist."""
     for name, base, psnr in _deltas(rows):
         if isinstance(psnr, BadInput):
             continue
@@ -126,14 +124,14 @@ def deltas(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def missing_deltas(rows: pd.DataFrame) -> Iterator[str]:
-    """Why the others are not compared with constant variance at equal PSNR."""
+    """Why objectives are not compared with constant variance at equal PSNR."""
     for name, base, psnr in _deltas(rows):
         if isinstance(psnr, BadInput):
-            yield f"{name} is not compared with {base} at equal PSNR, as {psnr}."
+            yield f"{name} is not compared with {base} at equal PSNR: {psnr}."
 
 
 def _deltas(rows: pd.DataFrame) -> Iterator[tuple[str, str, Delta | BadInput]]:
-    """The names of each objective and of constant variance, and the delta or why there is none."""
+    """The names of each objective and of constant variance, and the delta or why it is missing."""
     base = constant_curve(rows)
     if base.empty:
         return
@@ -151,31 +149,32 @@ def _deltas(rows: pd.DataFrame) -> Iterator[tuple[str, str, Delta | BadInput]]:
 
 
 def training(rows: pd.DataFrame) -> str:
-    """How well the slope of each curve agrees with beta, on the images that were trained on."""
+    """How well the slope of each curve agrees with beta, on the train split."""
     rows = rows[rows["split"] == "train"]
-    inner, models = [], 0
+    inner_points, models = [], 0
     for (objective, _, _), part in rows.groupby(["objective", "curve", "seed"]):
-        own = part[part["sigma"] == TRAINED_READING.get(str(objective))]
+        own = part[part["sigma"] == TRAINING_SIGMA.get(str(objective))]
         models += len(own)
         curve, _ = slopes(own[own["rate"] >= COLLAPSED])
-        inner.append(curve.dropna(subset="slope"))
-    judged = pd.concat(inner) if inner else pd.DataFrame()
+        inner_points.append(curve.dropna(subset="slope"))
+    judged = pd.concat(inner_points) if inner_points else pd.DataFrame()
     if judged.empty:
-        return "Too few models lie on a curve to compare its slope with β."
+        return "There are too few models on a curve to compare its slope with β."
     between = int(judged["beta"].between(judged["flatter"], judged["steeper"]).sum())
-    off = np.exp(np.abs(np.log(judged["slope"] / judged["beta"])))
+    ratio = np.exp(np.abs(np.log(judged["slope"] / judged["beta"])))
     return (
-        "On an optimal curve the slope -dD/dR is β (train split, under the variance of training), "
-        "and β lies between the slopes towards its two neighbours. Here it does for "
-        f"{between} of {counted(len(judged), 'model')}; the slope between them is off by a factor "
-        f"of {off.median():.2f} in the median and {off.max():.1f} at most. Where it is far off, "
-        "training had not converged, or the models do not reach their optimum. Not judged: "
-        f"{models - len(judged)} that are collapsed, at an end of their curve, or beaten by others."
+        "On an optimal curve the slope -dD/dR is β (train split, variance of training), and β lies "
+        "between the slopes towards both neighbours. Here this holds for "
+        f"{between} of {counted(len(judged), 'model')}; slope and β differ by a factor of "
+        f"{ratio.median():.2f} in the median and {ratio.max():.1f} at most. A large factor means "
+        "that training had not converged or did not reach the optimum. Not judged: "
+        f"{models - len(judged)} models that collapsed, lie at an end of their curve, or are worse "
+        "than others in both rate and distortion."
     )
 
 
 def _mean(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The curve of one objective, seeds averaged; of PSNR its negative, so that less is better."""
-    one = rows.drop_duplicates("run_id")  # rate and PSNR are the same under each reading
+    """The curve of one objective, averaged over seeds, with the negative of `column` added."""
+    one = rows.drop_duplicates("run_id")  # rate and PSNR do not depend on the interpretation
     means = one.groupby("beta", as_index=False)[["rate", column]].mean()
     return means.assign(**{f"less_{column}": -means[column]})

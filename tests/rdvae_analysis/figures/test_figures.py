@@ -1,12 +1,15 @@
 """What holds for every figure of results, and what each of them shows."""
 
+import inspect
 import itertools
 from collections.abc import Callable
+from importlib import import_module
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -14,14 +17,25 @@ from matplotlib.text import Text
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.figures import FIGURES, draw
 from rdvae_analysis.figures.concept import concept, plane
-from rdvae_analysis.figures.rd import plot_rd
+from rdvae_analysis.figures.rd import plot_rd, rd
 from rdvae_analysis.figures.samples import samples
 from rdvae_analysis.figures.style import WIDTHS, series_look
 from rdvae_analysis.figures.training import training
 from rdvae_analysis.figures.units import units
+from rdvae_analysis.names import file_part
 from rdvae_analysis.pictures import alike
+from rdvae_analysis.points import rd_points
 
 Draw = Callable[[pd.DataFrame, int], Figure]
+
+MODULES = (
+    *(name.replace("-", "_") for name in FIGURES),
+    "rd",
+    "samples",
+    "matched",
+    "overlay",
+    "pairs",
+)
 
 
 def _pictures(objectives: tuple[str, ...], betas: tuple[float, ...], channels: int) -> pd.DataFrame:
@@ -80,8 +94,8 @@ def _written(figure: Figure) -> list[Text]:
     return [text for text in texts if text.get_text().strip()]
 
 
-def test_the_colour_blind_tell_colours_apart() -> None:
-    """Under the three kinds of dichromacy (Machado et al. 2009, severity 1) no two look alike."""
+def test_the_palette_is_colour_blind_safe() -> None:
+    """Colours differ under the three kinds of dichromacy (Machado et al. 2009, severity 1)."""
     kinds = {
         "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
         "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
@@ -91,8 +105,8 @@ def test_the_colour_blind_tell_colours_apart() -> None:
     for kind in kinds.values():
         seen = [np.clip(np.array(kind) @ np.array(to_rgb(look["color"])), 0, 1) for look in looks]
         for (i, a), (j, b) in itertools.combinations(enumerate(seen), 2):
-            told_by_shape = looks[i]["marker"] != looks[j]["marker"]
-            assert np.linalg.norm(a - b) > 0.1 or told_by_shape
+            other_shape = looks[i]["marker"] != looks[j]["marker"]
+            assert np.linalg.norm(a - b) > 0.1 or other_shape
     assert len({look["marker"] for look in looks}) == len(looks)
 
 
@@ -116,14 +130,14 @@ def test_the_plane_needs_models_that_have_a_place_in_it(frame: pd.DataFrame) -> 
 
 def test_training_shows_each_checkpoint(frame: pd.DataFrame) -> None:
     figure = training(frame, sigma="optimal")
-    wanted = frame[frame["sigma"] == "optimal"]
+    expected = frame[frame["sigma"] == "optimal"]
     drawn = [
         tuple(point)
         for axes in figure.axes[:2]  # the first row of panels: rates
         for line in axes.lines
         for point in line.get_xydata().tolist()
     ]
-    assert sorted(drawn) == sorted(zip(wanted["epoch"], wanted["rate"], strict=True))
+    assert sorted(drawn) == sorted(zip(expected["epoch"], expected["rate"], strict=True))
 
 
 def test_a_diverged_run_is_shown_as_such(frame: pd.DataFrame) -> None:
@@ -135,8 +149,8 @@ def test_a_diverged_run_is_shown_as_such(frame: pd.DataFrame) -> None:
     frame.loc[never, "status"] = "crashed"
     frame = frame[~(never & (frame["epoch"] == 1))]
     figure = training(frame)
-    told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["checkpoint", "diverged (1 run)", "crashed (1 run)"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["checkpoint", "diverged (1 run)", "crashed (1 run)"]
     marks = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     (mark,) = marks
     last = frame[(frame["run_id"] == "constant-1.0-0") & (frame["epoch"] == 1)]
@@ -222,7 +236,7 @@ def test_constants_are_never_averaged(two_constants: pd.DataFrame) -> None:
     ]
 
 
-def test_a_reading_that_a_user_named_is_drawn(frame: pd.DataFrame) -> None:
+def test_an_interpretation_that_a_user_named_is_drawn(frame: pd.DataFrame) -> None:
     named = frame[frame["sigma"] == "half"].assign(sigma="constant:0.01", elbo=-500.0)
     rows = _last(pd.concat([frame, named], ignore_index=True))
     axes = draw("elbo-vs-beta", rows, split="test", columns=2).axes[0]
@@ -233,7 +247,7 @@ def test_a_reading_that_a_user_named_is_drawn(frame: pd.DataFrame) -> None:
     assert len(alone.axes[0].lines) == 1
 
 
-def test_two_readings_that_a_user_named_look_different(frame: pd.DataFrame) -> None:
+def test_two_interpretations_that_a_user_named_look_different(frame: pd.DataFrame) -> None:
     half = frame[frame["sigma"] == "half"]
     named = [half.assign(sigma=f"constant:{v}") for v in (0.01, 0.02)]
     rows = _last(pd.concat([frame, *named], ignore_index=True))
@@ -259,3 +273,121 @@ def test_names_are_not_typeset(name: str, frame: pd.DataFrame) -> None:
     figure = DRAWS[name](frame.assign(dataset="npz:/tmp/a $x_1% b$c^d.npz"), 2)
     figure.draw_without_rendering()
     assert any(r"a \$x_1% b\$c^d.npz" in text.get_text() for text in figure.findobj(Text))
+
+
+ONE_PANEL: dict[str, Callable[[pd.DataFrame, Axes], Figure]] = {
+    "rd": lambda frame, ax: plot_rd(frame, ax=ax),
+    "rd, psnr": lambda frame, ax: plot_rd(frame, distortion="psnr", ax=ax),
+    "rd, bounds": lambda frame, ax: rd(rd_points(frame)[0], xlim=(0, 12), ylim=(-5, 50), ax=ax),
+    "concept": lambda frame, ax: draw("concept", _last(frame), split="test", columns=2, ax=ax),
+}
+
+
+def test_only_figures_of_one_panel_take_axes() -> None:
+    functions = [getattr(import_module(f"rdvae_analysis.figures.{n}"), n) for n in MODULES]
+    takes = {f.__name__ for f in functions if "ax" in inspect.signature(f).parameters}
+    assert takes == {"rd", "concept"}
+
+
+@pytest.mark.parametrize("name", ONE_PANEL)
+def test_a_figure_of_one_panel_is_drawn_into_the_users_axes(
+    name: str, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = Figure(figsize=(9, 4))
+    mine, other = figure.subplots(1, 2)
+    size, engine, other_artists = (
+        figure.get_size_inches(),
+        figure.get_layout_engine(),
+        set(other.get_children()),
+    )
+    places = [axes.get_position().bounds for axes in (mine, other)]
+    limits = other.get_xlim(), other.get_ylim()
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "__init__", _no_figure)
+        assert ONE_PANEL[name](frame, mine) is figure
+    assert mine.collections
+    assert mine.get_title()
+    assert mine.get_legend().get_texts()
+    assert figure.axes == [mine, other]
+    assert set(other.get_children()) == other_artists
+    assert (other.get_xlim(), other.get_ylim()) == limits
+    assert not [*figure.legends, *figure.texts]
+    assert figure.get_suptitle() == ""
+    assert (figure.get_size_inches() == size).all()
+    assert figure.get_layout_engine() is engine
+    assert [axes.get_position().bounds for axes in (mine, other)] == places
+    figure.draw_without_rendering()
+
+
+def _no_figure(*args: object, **kwargs: object) -> None:
+    raise AssertionError("a new figure was made")
+
+
+@pytest.mark.parametrize("name", ["rd", "concept"])
+def test_axes_of_a_subfigure(name: str, frame: pd.DataFrame) -> None:
+    figure = Figure(layout="constrained")
+    left, right = figure.subfigures(1, 2)
+    assert ONE_PANEL[name](frame, left.subplots()) is figure
+    assert not right.axes
+    figure.draw_without_rendering()
+
+
+def test_the_users_axes_show_what_a_new_figure_shows(frame: pd.DataFrame) -> None:
+    axes = Figure().subplots()
+    plot_rd(frame, ax=axes)
+    new = plot_rd(frame).axes[0]
+    for mine, theirs in zip(axes.containers, new.containers, strict=True):
+        assert mine.get_label() == theirs.get_label()
+        np.testing.assert_array_equal(mine.lines[0].get_xydata(), theirs.lines[0].get_xydata())
+
+
+def test_one_ax_takes_one_dataset(frame: pd.DataFrame) -> None:
+    other = frame.assign(dataset="mnist", run_id=frame["run_id"] + "m")
+    with pytest.raises(BadInput, match="one ax takes one dataset, these points are of digits, mni"):
+        plot_rd(pd.concat([frame, other]), ax=Figure().subplots())
+
+
+OWN = {"constant": "my_package.losses:huber_loss", "optimal": "my_package.losses:robust_loss"}
+
+
+def _of_a_user(frame: pd.DataFrame, objectives: dict[str, str], architecture: str) -> pd.DataFrame:
+    return frame.assign(
+        objective=frame["objective"].map(objectives),
+        curve=frame["objective"].map(objectives) + "-abcd",
+        run_id="own" + frame["run_id"],
+        architecture=architecture,
+        train_sigma2=np.nan,
+        setup="ijkl",
+    )
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("name", [name for name in DRAWS if name not in ("samples", "concept")])
+def test_objectives_and_networks_of_a_user_are_drawn(
+    name: str, columns: int, frame: pd.DataFrame
+) -> None:
+    own = _of_a_user(frame, OWN, "my_package.networks:wide")
+    figure = DRAWS[name](pd.concat([frame, own]) if name == "rd" else own, columns)
+    figure.draw_without_rendering()
+    texts = [text.get_text().replace("\n", "") for text in _written(figure)]
+    for objective in OWN.values():
+        assert any(objective in text for text in texts)
+    assert all(
+        figure.bbox.padded(1).contains(*text.get_window_extent().min) for text in _written(figure)
+    )
+    if name == "rd":
+        lines = [container.lines[0] for container in figure.axes[0].containers]
+        assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines)
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWS if name not in ("samples", "concept")])
+def test_no_name_of_a_file_is_taken_for_a_formula(name: str, frame: pd.DataFrame) -> None:
+    odd = {"constant": r"a$\nosuch$b", "optimal": "c$^"}
+    own = _of_a_user(frame, odd, r"$\nosuch$")
+    figure = DRAWS[name](pd.concat([frame, own]) if name == "rd" else own, 2)
+    figure.draw_without_rendering()
+    assert any("a??nosuch?b" in text.get_text() for text in _written(figure))
+
+
+def test_file_names_of_objectives_and_networks_of_a_user() -> None:
+    assert file_part("my_package.networks:wide") == "my_package.networks-wide"

@@ -28,8 +28,8 @@ def test_every_point_is_drawn_where_it_is(figure: Figure, frame: pd.DataFrame) -
     points, _ = rd_points(frame)
     for panel in (0, 1):
         drawn = [line for c in _series(figure, panel).values() for line in [c.lines[0]]]
-        found = {(x, y) for line in drawn for x, y in line.get_xydata().tolist()}
-        assert found == set(zip(points["rate"], points["value"], strict=True))
+        places = {(x, y) for line in drawn for x, y in line.get_xydata().tolist()}
+        assert places == set(zip(points["rate"], points["value"], strict=True))
 
 
 def test_one_colour_and_marker_per_objective_and_interpretation(figure: Figure) -> None:
@@ -95,7 +95,9 @@ def test_there_is_no_right_panel_where_it_would_show_nothing_new(frame: pd.DataF
     assert len(plot_rd(frame[frame["beta"] < 0.5]).axes) == 1
 
 
-def test_a_reading_that_runs_off_bends_the_axis_and_stays_on_it(frame: pd.DataFrame) -> None:
+def test_an_interpretation_that_runs_off_bends_the_axis_and_stays_on_it(
+    frame: pd.DataFrame,
+) -> None:
     points, _ = rd_points(frame)
     axes = rd(points).axes[0]
     assert axes.get_yscale() == "function"
@@ -171,17 +173,17 @@ def test_no_two_labels_share_a_look(frame: pd.DataFrame) -> None:
             line = container.lines[0]
             look = (line.get_color(), line.get_marker(), line.get_linestyle())
             looks.setdefault(str(container.get_label()), set()).add(look)
-    assert all(len(found) == 1 for found in looks.values())
-    assert len({next(iter(found)) for found in looks.values()}) == len(looks) == 36
+    assert all(len(one) == 1 for one in looks.values())
+    assert len({next(iter(one)) for one in looks.values()}) == len(looks) == 36
 
 
-def test_objectives_differ_in_colour_where_no_reading_does(frame: pd.DataFrame) -> None:
+def test_objectives_differ_in_colour_where_no_interpretation_does(frame: pd.DataFrame) -> None:
     series = _series(plot_rd(frame, distortion="psnr"))
     assert list(series) == ["constant variance", "BS-VAE"]
     assert len({container.lines[0].get_color() for container in series.values()}) == 2
 
 
-def test_a_reading_keeps_its_look_from_figure_to_figure(frame: pd.DataFrame) -> None:
+def test_an_interpretation_keeps_its_look_from_figure_to_figure(frame: pd.DataFrame) -> None:
     whole = _series(plot_rd(frame))
     part = _series(plot_rd(frame, sigmas=["shared"], objectives=["optimal"]))
     (label,) = part

@@ -124,7 +124,7 @@ def drawn(sweeps: dict[str, pd.DataFrame]) -> Drawn:
 
 @pytest.fixture(scope="module")
 def compared(sweeps: dict[str, pd.DataFrame]) -> Callable[[str], dict[str, Figure]]:
-    """What `rdvae consistency` draws of a setup besides the ELBOs."""
+    """The figures that `rdvae consistency` draws of a setup besides the ELBOs."""
 
     @functools.cache
     def compared(data: str) -> dict[str, Figure]:
@@ -143,7 +143,7 @@ def compared(sweeps: dict[str, pd.DataFrame]) -> Callable[[str], dict[str, Figur
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], list[Text]]:
-    """Draws a figure; tells the texts that were drawn, and no others."""
+    """Draws a figure and returns exactly the texts that were drawn."""
     drawn: list[Text] = []
     draw_one = Text.draw
 
@@ -285,9 +285,9 @@ def test_legends_say_that_optimal_is_no_density(
     figures = dict(compared("several"))
     figures |= {name: drawn(name, "several", 1) for name in ("rd", "elbo-vs-beta")}
     for name, figure in figures.items():
-        told = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert "optimal (no density)" in told, name
-        assert "optimal" not in told
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert "optimal (no density)" in legend, name
+        assert "optimal" not in legend
 
 
 def test_gains_stand_before_what_interpolation_misses(sweeps: dict[str, pd.DataFrame]) -> None:
@@ -296,7 +296,7 @@ def test_gains_stand_before_what_interpolation_misses(sweeps: dict[str, pd.DataF
     figure = matched(table)
     (axes,) = figure.axes
     band = axes.collections[0].get_paths()[0].vertices
-    assert "what interpolation may miss" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "interpolation error" in [t.get_text() for t in figure.legends[0].get_texts()]
     worst = table.groupby("rate")["miss"].max()
     assert band[:, 1].max() == pytest.approx(worst.max())
     assert band[:, 1].min() == pytest.approx(-worst.max())
