@@ -1,4 +1,4 @@
-"""Results from disk into one table; what cannot be read is named, never drawn."""
+"""Loads results into one table; files that cannot be read are named, never drawn."""
 
 import os
 from collections.abc import Iterator, Sequence, Set
@@ -16,19 +16,20 @@ from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn
 
 __all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]
 
-# Folders of a sweep without results, or with those that a repair has put aside.
+# Folders of a sweep that hold no results, or results that a repair has put aside.
 _OTHER_KINDS = {"statistics", "checkpoints", "samples", "partial", "damaged", "tensorboard"}
 _READERS = 2  # threads; more wait for each other on files this small
-_NAMED = 10  # damaged or foreign files whose reason is told
+_NAMED = 10  # damaged or foreign files that are listed with the reason
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """All results at or below a path as one tidy table, with the columns of `store.schema.COLUMNS`.
+    """Loads all results at or below a path as one tidy table.
 
-    Warns with `LoadWarning` of each file that is left out, and of rows that cannot be used.
+    Its columns are those of `store.schema.COLUMNS`. A `LoadWarning` names each file that is left
+    out, and the rows that cannot be used.
 
     Raises:
-        BadData: no such folder, or no results below it.
+        BadData: there is no such folder, or no results below it.
     """
     frame, notes = scan(Path(path))
     warn(notes)
@@ -50,13 +51,13 @@ def scan(*paths: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.Data
             raise BadData(f"{path}: no such file or folder")
     names = [name for name in COLUMNS if name in {*columns, *IDENTITY, "n_draws"}]
     tables, damaged, others = [], [], []
-    for found in _read_all(paths, names):
-        if isinstance(found, OtherKind):
-            others.append(str(found))  # bounds or pictures, which are drawn elsewhere
-        elif isinstance(found, BadData):
-            damaged.append(str(found))
+    for result in _read_all(paths, names):
+        if isinstance(result, OtherKind):
+            others.append(str(result))  # bounds or pictures, which are drawn elsewhere
+        elif isinstance(result, BadData):
+            damaged.append(str(result))
         else:
-            tables.append(found)
+            tables.append(result)
     notes = [f"left out {error}" for error in damaged[:_NAMED]]
     if len(damaged) > _NAMED:
         rest = [Path(error.partition(":")[0]).name for error in damaged[_NAMED:]]
@@ -69,7 +70,8 @@ def scan(*paths: Path, columns: Sequence[str] = tuple(COLUMNS)) -> tuple[pd.Data
     usual = frame.groupby(["run_id", "epoch", "split"])["n_draws"].transform("first")
     other = frame["n_draws"].notna() & (frame["n_draws"] != usual)
     if other.any():
-        notes.append(f"left out {int(other.sum())} rows of other draws than the rest of their run")
+        rows = counted(int(other.sum()), "row")
+        notes.append(f"left out {rows} with another number of posterior samples than their run")
     return frame[~other].reset_index(drop=True), notes
 
 
@@ -91,17 +93,17 @@ def _read(file: Path, columns: Sequence[str]) -> "pa.Table | BadData":
         return error
 
 
-def parquet_files(path: Path, passed_over: Set[str]) -> Iterator[Path]:
-    """The file, or all Parquet files below a folder, but for subfolders of these names.
+def parquet_files(path: Path, skipped: Set[str]) -> Iterator[Path]:
+    """The file, or all Parquet files below a folder except in subfolders of these names.
 
-    Hidden names, and those that begin with an underscore, are passed over too.
+    Skips hidden names, and names that begin with an underscore.
     """
     if path.is_file():
         yield path
         return
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(
-            name for name in subfolders if name not in passed_over and not name.startswith(".")
+            name for name in subfolders if name not in skipped and not name.startswith(".")
         )
         for name in sorted(names):
             if name.endswith(".parquet") and not name.startswith((".", "_")):

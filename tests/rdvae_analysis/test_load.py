@@ -66,7 +66,9 @@ def test_rows_scored_again_never_replace_or_mix_with_the_sweeps(
     found, notes = scan(tmp_path)
     assert found["elbo"].min() > -1e6
     assert len(found) == len(load_results(sweep_folder))
-    assert f"left out {len(named)} rows of other draws than the rest of their run" in notes
+    assert (
+        f"left out {len(named)} rows with another number of posterior samples than their run"
+    ) in notes
 
 
 def test_a_link_to_nowhere_is_named(sweep_folder: Path, tmp_path: Path) -> None:
