@@ -63,7 +63,7 @@ def test_its_rows_are_all_there_and_follow_from_its_statistics(golden: Path) -> 
 
 
 def test_its_checkpoints_load_and_are_the_ones_that_were_scored(golden: Path) -> None:
-    frame, _ = scan(golden, ["checkpoint_sha256"])
+    frame, _ = scan(golden, columns=["checkpoint_sha256"])
     hashes = frame.groupby("run_id")["checkpoint_sha256"].first()
     assert len(hashes) == 2
     for run_id, sha256 in hashes.items():

@@ -296,7 +296,7 @@ def test_one_is_no_plural(main: Run, sweep_folder: Path, tmp_path: Path) -> None
     assert "1 claim of 1 model\n" in main("lint", "t.csv", cwd=tmp_path).stdout
     checkpoint = next((sweep_folder / "checkpoints").glob("*/epoch=00003.pt"))
     done = main("rescore", "--sigma", "half", "--draws", "1", checkpoint, cwd=tmp_path)
-    assert "359 train and 359 test images, 1 draw," in done.stdout
+    assert "359 train and 359 test images, 1 posterior sample," in done.stdout
     arguments = ("--betas", "1", "--objectives", "optimal", "--architecture", "linear")
     small = ("--latents", "1", "--epochs", "1", "--batch-size", "5000", "--draws", "1")
     done = main("sweep", *arguments, *small, "--dry-run", "--out", "x", cwd=tmp_path)

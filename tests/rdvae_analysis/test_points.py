@@ -198,7 +198,7 @@ def test_rows_without_a_number_are_counted_out(frame: pd.DataFrame) -> None:
 
 
 def test_the_columns_of_points_suffice(sweep_folder: Path) -> None:
-    few, _ = scan(sweep_folder, POINT_COLUMNS)
+    few, _ = scan(sweep_folder, columns=POINT_COLUMNS)
     every, _ = scan(sweep_folder)
     assert len(few.columns) < len(every.columns)
     pd.testing.assert_frame_equal(rd_points(few)[0], rd_points(every)[0])
