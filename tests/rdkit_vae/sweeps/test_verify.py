@@ -22,7 +22,7 @@ from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.runner import run_trial
 from rdkit_vae.sweeps.verify import verify
-from rdkit_vae.system.files import locked
+from rdkit_vae.system.locks import locked
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
