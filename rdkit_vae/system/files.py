@@ -1,4 +1,4 @@
-"""Files that are whole or not at all."""
+"""Files that are written completely or not at all, and safe ways of reading them."""
 
 import contextlib
 import errno
@@ -14,32 +14,33 @@ from typing import IO, Any
 
 from rdkit_vae.errors import BadData, CannotWrite, cause_of
 
-SWEEP_FILE = "sweep.json"  # its folder is a sweep
-PARTIAL = "partial"  # folder of a sweep for files that are being written
-DAMAGED = "damaged"  # that for files which a repair has put aside
-CRASHES = "crashes"  # that for tracebacks
-_BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # with a folder for each trial
+SWEEP_FILE = "sweep.json"  # marks its folder as a sweep
+PARTIAL = "partial"  # folder of a sweep that holds files while they are being written
+DAMAGED = "damaged"  # holds damaged files that a repair has set aside
+CRASHES = "crashes"  # holds tracebacks
+_BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # have one subfolder per trial
 
 Write = Callable[[Path, bytes], None]  # `write_atomic` or `write_output`
 
-_NOT_FOLLOWED = "a link, which is not followed here"
-_MOST_JSON = 2**24  # bytes of a file
-_MOST_VALUES = 500_000  # in it
+_NOT_FOLLOWED = "a link, and links are not followed here"
+_MAX_JSON_BYTES = 2**24
+_MAX_JSON_VALUES = 500_000
 
 
 def open_regular(
     path: Path, mode: str = "rb", *, follow: bool = True, buffering: int = -1
 ) -> IO[bytes]:
-    """Opens a file that is a file: never one that lets a reader wait, or that never ends.
+    """Opens a regular file. A FIFO or device, on which a reader could wait for ever, is refused.
 
     Args:
-        path: of the file.
-        mode, buffering: of `open`.
-        follow: False for files that rdvae writes by itself: in a folder that comes from somebody
-            else a link may lead anywhere.
+        path: the file.
+        mode, buffering: as for `open`.
+        follow: whether to follow links. Use False for files that only rdvae writes: in a folder
+            received from somebody else, a link may lead anywhere.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or is a link that is not followed.
+        OSError: the file cannot be opened, is not a regular file, or is a link and `follow` is
+            False.
     """
     safe = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
 
@@ -62,13 +63,13 @@ def open_regular(
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Writes the file that a user named: `--out`.
+    """Writes a file that the user named with `--out`.
 
-    A link is followed and what it leads to is replaced, whole or not at all. What is no regular
-    file, such as a FIFO, is written to as it is.
+    A link is followed and its target is replaced, completely or not at all. Data for a FIFO or
+    device is written straight to it.
 
     Raises:
-        CannotWrite: it cannot be written.
+        CannotWrite: the file cannot be written.
     """
     try:
         if _is_regular_or_new(path):
@@ -83,27 +84,27 @@ def write_output(path: Path, data: bytes) -> None:
 def _is_regular_or_new(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:  # also a link to what is not there
+    except FileNotFoundError:  # or a dangling link
         return True
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the whole new one, also after a crash.
+    """Writes a file so that readers see either the old or the complete new one, even after a crash.
 
-    Until it is whole it lies in the folder `partial` of its sweep, where no reader of results
-    looks, or under a hidden name beside its own where there is no sweep.
+    Inside a sweep the data first goes to the folder `partial`, where no reader of results looks;
+    elsewhere it goes to a hidden file in the same folder. The file is then renamed.
 
     Raises:
-        CannotWrite: it cannot be written.
+        CannotWrite: the file cannot be written.
     """
     part = None
     try:
         make_folder(path.parent)
         part = _partial_name(path)
-        part.unlink(missing_ok=True)  # of a process that died and had this one's number
+        part.unlink(missing_ok=True)  # left by a dead process with the same id
         with open_regular(part, "xb", follow=False) as file:
             with contextlib.suppress(OSError):  # not every file system has locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # until it is renamed: see clear_partial
+                fcntl.flock(file, fcntl.LOCK_EX)  # until the rename; see `clear_partial`
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -125,16 +126,18 @@ def _partial_name(path: Path) -> Path:
             if run and run.is_symlink():
                 raise OSError(errno.ELOOP, f"{run}: {_NOT_FOLLOWED}")
             partial = own_folder(folder / PARTIAL)
-            if partial.stat().st_dev == path.parent.stat().st_dev:  # else it is a link elsewhere
+            if (
+                partial.stat().st_dev == path.parent.stat().st_dev
+            ):  # otherwise the rename would cross disks
                 return partial / unique
-    return path.with_name(f".{unique}")  # readers pass over hidden names
+    return path.with_name(f".{unique}")  # readers ignore hidden files
 
 
 def own_folder(folder: Path) -> Path:
-    """Makes a folder in which rdvae moves and removes files: no link to another one.
+    """Makes a folder in which rdvae moves and removes files, so it must not be a link.
 
     Raises:
-        OSError: it is a link or a file, or cannot be made.
+        OSError: the path is a link or a file, or the folder cannot be made.
     """
     if folder.is_symlink():
         raise OSError(errno.ELOOP, f"{folder}: {_NOT_FOLLOWED}")
@@ -143,7 +146,7 @@ def own_folder(folder: Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder so that it, too, is there after a crash."""
+    """Makes a folder and its parents so that they survive a crash."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -152,10 +155,10 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings the names in a folder to the disk.
+    """Flushes the list of names in a folder to the disk.
 
     Raises:
-        OSError: it cannot be opened or flushed.
+        OSError: the folder cannot be opened or flushed.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -165,15 +168,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def clear_partial(sweep: Path) -> None:
-    """Removes what writers that have died left in a sweep's folder `partial`."""
+    """Removes unfinished files of dead processes from the folder `partial` of a sweep."""
     for part in left_partial(sweep):
         with contextlib.suppress(OSError), open_regular(part, "r+b", follow=False) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where its writer lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer is alive
             part.unlink()
 
 
 def left_partial(sweep: Path) -> list[Path]:
-    """The files in a sweep's folder `partial`, in order. A link in the place of it has none."""
+    """Returns the sorted files in the folder `partial` of a sweep; none if that is a link."""
     partial = sweep / PARTIAL
     if partial.is_symlink():
         return []
@@ -181,13 +184,13 @@ def left_partial(sweep: Path) -> list[Path]:
 
 
 def check_places(sweep: Path) -> None:
-    """Refuses a sweep folder whose links would have files of other folders moved or removed.
+    """Refuses a sweep whose links could make rdvae move or remove files of other folders.
 
-    The sweep itself, and its folders of results, statistics, checkpoints and samples, may be links
-    to another disk.
+    The sweep folder and its folders of results, statistics, checkpoints and samples may be links,
+    for example to another disk.
 
     Raises:
-        CannotWrite: one of the others is a link, or one leads into another sweep.
+        CannotWrite: any other folder is a link, or a link leads into another sweep.
     """
     here = sweep.resolve()
     for name in (PARTIAL, DAMAGED, CRASHES):
@@ -197,7 +200,7 @@ def check_places(sweep: Path) -> None:
             continue
         target = folder.resolve()
         if target.parent != here and (target.parent / SWEEP_FILE).exists():
-            raise CannotWrite(f"{folder}: a link into another sweep ({target}); remove it")
+            raise CannotWrite(f"{folder}: is a link into another sweep ({target}); remove it")
         if folder.name in _BY_RUN:
             for run in folder.iterdir():
                 _check_no_link(run)
@@ -209,7 +212,7 @@ def _check_no_link(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON, completely or not at all."""
     write_atomic(path, json.dumps(values, indent=1).encode() + b"\n")
 
 
@@ -217,7 +220,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        BadData: missing, unreadable, of a size that none of rdvae has, or no JSON object.
+        BadData: the file is missing, unreadable, implausibly large, or not a JSON object.
     """
     try:
         values = json.loads(_sane_json(path))
@@ -230,26 +233,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _sane_json(path: Path) -> bytes:
-    """The bytes of a JSON file, if what they can become is not out of all proportion.
+    """Returns the bytes of a JSON file whose parsed values will fit in memory.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is too large.
+        OSError: the file cannot be read.
+        ValueError: the file is too large.
     """
     with open_regular(path) as file:
-        data = file.read(_MOST_JSON + 1)
-    if len(data) > _MOST_JSON:
-        raise ValueError(f"more than {_MOST_JSON:,} bytes")
-    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise ValueError(f"more than {_MOST_VALUES:,} values")
+        data = file.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        raise ValueError(f"more than {_MAX_JSON_BYTES:,} bytes")
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
+        raise ValueError(f"more than {_MAX_JSON_VALUES:,} values")
     return data
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes.
+    """Returns the SHA-256 of a file.
 
     Raises:
-        BadData: it cannot be read.
+        BadData: the file cannot be read.
     """
     try:
         with open_regular(path) as file:

@@ -1,4 +1,4 @@
-"""Code of the user's own, named as `package.module:name`; imported only where the user names it."""
+"""The user's own code, named as `package.module:name`; imported only if the user names it."""
 
 import functools
 import importlib
@@ -19,11 +19,11 @@ def import_name(name: str, what: str) -> Any:
     """Imports what `package.module:name` names.
 
     Args:
-        name: of that form.
-        what: is named, for the error.
+        name: a name of that form.
+        what: what the name stands for, used in the error message.
 
     Raises:
-        BadInput: the module cannot be imported, or has no such name.
+        BadInput: the module cannot be imported or does not define the name.
     """
     module_name, _, attribute = name.partition(":")
     try:
@@ -31,7 +31,7 @@ def import_name(name: str, what: str) -> Any:
     except Exception as error:  # a module can raise anything
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
             reason = f"there is no module {error.name}"
-            advice = "; PYTHONPATH=FOLDER lets Python find modules in a folder"
+            advice = "; set PYTHONPATH to the folder that contains it"
         else:
             text = " ".join(str(error).split())[:200]
             reason, advice = f"importing {module_name} raised {type(error).__name__}: {text}", ""

@@ -1,4 +1,4 @@
-"""Locks and claims that die with their process."""
+"""Locks on a sweep folder and claims of single trials; both end with the process."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ from typing import IO
 from rdkit_vae.errors import BadInput, CannotWrite, cause_of
 from rdkit_vae.system.files import check_places, clear_partial, make_folder, open_regular
 
-_MOST_HOLDERS = 10_000  # bytes of a lock file that are shown
+_MAX_HOLDER_BYTES = 10_000  # of a lock file, for the error message
 
 
 @contextlib.contextmanager
@@ -24,20 +24,20 @@ def locked(
     alone: bool = False,
     first: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Holds the lock of a sweep folder, which the kernel lets go of when the process dies.
+    """Holds the lock of a sweep folder; the kernel releases it when the process dies.
 
-    The first comer clears away what dead ones left, then shares the lock, so that others may join.
+    The first process removes the unfinished files of dead ones and then shares the lock, so that
+    others can join.
 
     Args:
-        folder: of the sweep; made if it is not there.
-        join: work beside those who hold it already.
-        alone: let nobody join.
-        first: called by the first comer before others can join.
+        folder: the sweep; made if it does not exist.
+        join: share the lock with the processes that hold it.
+        alone: let no other process join.
+        first: called by the first process before others can join.
 
     Raises:
-        BadInput: another process holds it, and it was not to be joined.
-        CannotWrite: the folder cannot be written, or has no locks, or links that `check_places`
-            refuses.
+        BadInput: another process holds the lock and `join` is False.
+        CannotWrite: the folder cannot be written or locked, or `check_places` refuses a link in it.
     """
     check_places(folder)
     with _opened(folder / "lock") as file:
@@ -47,10 +47,10 @@ def locked(
             first()
         elif not join:
             file.seek(0)
-            holders = ", ".join(file.read(_MOST_HOLDERS).decode("utf-8", "replace").split("\n"))
+            holders = ", ".join(file.read(_MAX_HOLDER_BYTES).decode("utf-8", "replace").split("\n"))
             holders = holders.strip(", ")
             raise BadInput(
-                f"{folder}: another rdvae is at work there ({holders}); wait for its end"
+                f"{folder}: another rdvae is using this folder ({holders}); wait until it ends"
                 + ("" if alone else ", or --join it to share the trials")
             )
         file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
@@ -62,10 +62,10 @@ def locked(
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """Opens a file to lock, and tells of what goes wrong.
+    """Opens a file that will be locked.
 
     Raises:
-        CannotWrite: it cannot be opened, or locks do not work there.
+        CannotWrite: the file cannot be opened.
     """
     try:
         make_folder(file.parent)
@@ -77,14 +77,14 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a sweep is at work in the folder."""
+    """Whether a running process holds the lock of the folder."""
     lock = folder / "lock"
     try:
         mode = "r+b" if os.access(lock, os.W_OK) else "rb"
         with open_regular(lock, mode, follow=False) as file:
             return not _try_lock(file, tries=2)
     except (OSError, CannotWrite):
-        return False  # nobody was ever there, or nobody could lock it
+        return False  # never locked, or impossible to lock
 
 
 def _try_lock(file: IO[bytes], tries: int = 5) -> bool:
@@ -93,7 +93,7 @@ def _try_lock(file: IO[bytes], tries: int = 5) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            # `status` holds the lock for an instant when it looks.
+            # `is_locked` in another process takes the lock for an instant.
             time.sleep(0.1 if attempt + 1 < tries else 0)
         except OSError as error:
             raise _no_locks(file.name, error) from error
@@ -106,22 +106,22 @@ def _no_locks(name: str, error: OSError) -> CannotWrite:
 
 @contextlib.contextmanager
 def claimed(file: Path, names: Iterable[str]) -> Iterator[list[str]]:
-    """Claims names among all processes that use the file; yields those that no other one has.
+    """Claims names among the processes that use the file; yields those that this process got.
 
-    A claim is a lock on one byte of the file, and ends with its process. A process claims once at
-    a time.
+    A claim is a lock on one byte of the file and ends with its process. A process must not nest
+    claims on the same file.
 
     Raises:
-        CannotWrite: the file cannot be opened, or has no locks.
+        CannotWrite: the file cannot be opened or locked.
     """
-    with _opened(file) as held:
-        yield [name for name in names if _claim(held, name)]
+    with _opened(file) as claims:
+        yield [name for name in names if _claim(claims, name)]
 
 
 def _claim(file: IO[bytes], name: str) -> bool:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(name))
-    except (BlockingIOError, PermissionError):  # the two errors that mean another's lock
+    except (BlockingIOError, PermissionError):  # both mean that another process holds it
         return False
     except OSError as error:
         raise _no_locks(file.name, error) from error
@@ -131,13 +131,13 @@ def _claim(file: IO[bytes], name: str) -> bool:
 def is_claimed(file: Path, name: str) -> bool:
     """Whether a process has claimed the name."""
     try:
-        with open_regular(file, follow=False) as asked:
-            return _is_held(asked, name)
+        with open_regular(file, follow=False) as claims:
+            return _is_byte_locked(claims, name)
     except OSError:
-        return False  # nobody was ever there, or it cannot be known
+        return False  # never claimed, or impossible to lock
 
 
-def _is_held(file: IO[bytes], name: str) -> bool:
+def _is_byte_locked(file: IO[bytes], name: str) -> bool:
     try:
         fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _place(name))
     except (BlockingIOError, PermissionError):

@@ -84,7 +84,7 @@ def test_a_second_sweep_is_refused_or_joins(
     first.wait_for(lambda: b'"epoch"' in _log(folder))
     refused = start(folder).end()
     assert refused[0] == 2
-    assert f"another rdvae is at work there (process {first.process.pid} on " in refused[2]
+    assert f"another rdvae is using this folder (process {first.process.pid} on " in refused[2]
     assert refused[2].count("\n") == 1
     os.kill(first.process.pid, signal.SIGSTOP)  # it gives out nothing more for a while
     second = start(folder, "--jobs", "1", "--pack", "1", "--join")
