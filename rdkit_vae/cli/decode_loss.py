@@ -94,7 +94,7 @@ def _text(loss: DecodedLoss) -> str:
 
 def _list(sizes: dict[str, object]) -> None:
     for name, convention in CONVENTIONS.items():
-        click.echo(f"{name:11} {convention.about}\n{'':11} found: {convention.found}")
+        click.echo(f"{name:11} {convention.about}\n{'':11} used in: {convention.origin}")
         arguments = {**sizes, **convention.arguments}
         needed = {"dims"} if arguments["reconstruction"] == "mean" else set()
         needed |= {"latents"} if arguments["kl"] == "mean" else set()

@@ -34,7 +34,7 @@ def command(folder: Path, follow: bool) -> None:
     rdvae status --follow runs/
     """
     from rdkit_vae.store.paths import find_sweeps
-    from rdkit_vae.system.files import is_locked
+    from rdkit_vae.system.locks import is_locked
 
     sweeps = {root: _Watched(root) for root in find_sweeps(folder)}
     if not sweeps:
@@ -122,7 +122,7 @@ class _Watched:
 
     def _running(self) -> "dict[str, Running]":
         """The trials that a living process has claimed."""
-        from rdkit_vae.system.files import is_claimed
+        from rdkit_vae.system.locks import is_claimed
 
         return {
             run_id: facts

@@ -62,7 +62,7 @@ def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
 def _repair_all(sweep: "Sweep", measuring: "Measuring") -> bool:
     """Repairs until nothing changes any more; returns whether anything is still wrong."""
     from rdkit_vae.sweeps.repair import repair
-    from rdkit_vae.system.files import locked
+    from rdkit_vae.system.locks import locked
 
     with locked(sweep.root, alone=True):
         for _ in range(_ROUNDS):

@@ -14,8 +14,8 @@ _NARROWEST, _WIDEST = 64, 512
 class MLPVAE(nn.Module):
     """Two hidden layers in the encoder and in the decoder, SiLU, linear output.
 
-    Unless a width is given, the hidden layers are as wide as an image has values, within 64 and
-    512.
+    The default width of the hidden layers is the number of values in an image, limited to
+    64 to 512.
     """
 
     def __init__(self, shape: Shape, latents: int, width: int | None = None) -> None:

@@ -15,8 +15,9 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput, Newer
 from rdkit_vae.models import Shape
+from rdkit_vae.store.archive import Foreign
 from rdkit_vae.store.paths import code_version
-from rdkit_vae.store.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
+from rdkit_vae.store.torchfile import StoredTensor, TorchFile, open_torch_file
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 

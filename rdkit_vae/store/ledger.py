@@ -8,7 +8,7 @@ from rdkit_vae.store.evaluations import Row, failed_rows
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
-from rdkit_vae.system.files import claimed
+from rdkit_vae.system.locks import claimed
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from rdkit_vae.sweeps.log import Log
 from rdkit_vae.sweeps.messages import Event, EventKind, WorkerSettings
 from rdkit_vae.sweeps.plan import Plan, plan_sweep
 from rdkit_vae.sweeps.pool import Pool
-from rdkit_vae.system.files import locked, read_json, write_json
+from rdkit_vae.system.files import read_json, write_json
+from rdkit_vae.system.locks import locked
 from rdkit_vae.system.processes import Interrupts
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from rdkit_vae.store.results import read_results
 from rdkit_vae.store.samples import read_samples
 from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.system.files import is_locked, left_partial, sha256_of
+from rdkit_vae.system.files import left_partial, sha256_of
+from rdkit_vae.system.locks import is_locked
 from rdkit_vae.text import are, counted, few
 
 Rows = list[Row]

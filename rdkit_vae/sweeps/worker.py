@@ -27,7 +27,8 @@ from rdkit_vae.sweeps.messages import (
     WorkerSettings,
 )
 from rdkit_vae.sweeps.pace import Pace, Stopwatch
-from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
+from rdkit_vae.system.files import CRASHES, own_folder, write_atomic
+from rdkit_vae.system.locks import claimed
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 
 if TYPE_CHECKING:

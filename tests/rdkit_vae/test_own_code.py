@@ -154,7 +154,7 @@ def test_a_received_checkpoint_chooses_no_code(own: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--architecture", "nowhere:Net"), "there is no module nowhere; PYTHONPATH=FOLDER"),
+        (("--architecture", "nowhere:Net"), "there is no module nowhere; set PYTHONPATH"),
         (("--architecture", "mynets:Nothing"), "mynets has no Nothing"),
         (("--architecture", "mynets:number"), "it cannot be called"),
         (("--architecture", "mynets:Small", "--option", "depth=3"), "its options are width"),

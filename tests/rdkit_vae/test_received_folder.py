@@ -13,7 +13,7 @@ from rdkit_vae.errors import BadData, CannotWrite
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.system import files
+from rdkit_vae.system import files, locks
 from rdkit_vae.text import is_plain_name
 
 from ..conftest import Run
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_a_file_of_the_sweep_is_refused(
     if name == "claims":
         with (
             pytest.raises(CannotWrite, match=r"claims: cannot be written \(a link"),
-            files.claimed(Sweep(received).claims, ["a"]),
+            locks.claimed(Sweep(received).claims, ["a"]),
         ):
             pass
     else:
@@ -224,7 +224,7 @@ def test_a_file_in_partial_is_removed_and_a_link_there_is_not_followed(tmp_path:
     (tmp_path / "partial" / "a.part").write_text("left")
     (tmp_path / "partial" / "b.part").symlink_to(tmp_path / "mine")
     os.mkfifo(tmp_path / "partial" / "c.part")
-    with files.locked(tmp_path):
+    with locks.locked(tmp_path):
         assert not (tmp_path / "partial" / "a.part").exists()
     assert (tmp_path / "mine").read_text() == "precious"
     assert (tmp_path / "partial" / "b.part").is_symlink()

@@ -22,7 +22,7 @@ from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.runner import run_trial
 from rdkit_vae.sweeps.verify import verify
-from rdkit_vae.system.files import locked
+from rdkit_vae.system.locks import locked
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -241,7 +241,7 @@ def test_a_sweep_at_work_is_looked_at_and_not_mended(main: Run, copy: Sweep) -> 
         _flip(_first(copy.root, RESULTS))
         done = main("verify", "--repair", copy.root, cwd=copy.root)
     assert done.returncode == 4
-    assert "at work there" in done.stdout
+    assert "is using this folder" in done.stdout
 
 
 def test_damaged_descriptions_and_nothing_at_all(main: Run, copy: Sweep, tmp_path: Path) -> None:
