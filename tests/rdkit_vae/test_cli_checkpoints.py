@@ -48,7 +48,7 @@ def _folder(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "missing": (Path.unlink, "o such file", "name a checkpoint|give one"),
-    "folder": (_folder, "a folder|no checkpoint of a sweep below it", ""),
+    "folder": (_folder, "a folder|no checkpoint of a sweep in it", ""),
     "empty": (_bytes(lambda c: b""), "it is empty", "train it again"),
     "text": (_bytes(lambda c: b"weights"), "no PyTorch file, or cut short", "train it again"),
     "cut": (_bytes(lambda c: c[:3000]), "no PyTorch file, or cut short", "train it again"),

@@ -148,7 +148,7 @@ def test_a_terminal_shows_bars_and_the_time_left_and_none_of_it_in_the_end(
     assert all(len(line) < columns - 3 for line in bars)  # room for ^C
     assert first.startswith("0/8 done ")
     assert TIME_LEFT.search(first), first
-    assert sum("4 at once in each process, about" in line for line in screen.lines()) == 1
+    assert sum("packs of 4 trials, about" in line for line in screen.lines()) == 1
     shown = [line.split() for line in others]
     assert {(words[0], words[1]) for words in shown} == {
         (objective, f"beta={beta}")
@@ -174,7 +174,7 @@ def test_an_interrupt_leaves_no_bar_behind(
     said = "\n".join(screen.lines())
     assert _bars(screen) == [], said
     assert " running, " not in said
-    assert "to go on: " in said
+    assert "to continue: " in said
 
 
 TRIALS = [
