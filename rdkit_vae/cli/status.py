@@ -132,7 +132,7 @@ class _Watched:
 
 
 def _in_words(facts: "Running") -> str:
-    from rdkit_vae.sweeps.progress import duration
+    from rdkit_vae.sweeps.forecast import duration
 
     if not facts.epoch:
         return f"in its first epoch, by process {facts.process}"

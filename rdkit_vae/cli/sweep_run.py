@@ -25,7 +25,7 @@ _RETRY = "retry with --retry-failed"
 def print_estimate(plan: "Plan") -> int:
     """Lists the trials, and estimates the time and disk space of those that are left."""
     from rdkit_vae.sweeps.estimate import estimate
-    from rdkit_vae.sweeps.progress import duration
+    from rdkit_vae.sweeps.forecast import duration
     from rdkit_vae.sweeps.run import check_same
 
     check_same(plan)

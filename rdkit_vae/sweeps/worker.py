@@ -15,6 +15,7 @@ from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.store.ledger import state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
+from rdkit_vae.sweeps.forecast import Stopwatch
 from rdkit_vae.sweeps.messages import (
     Assignment,
     Broken,
@@ -22,11 +23,11 @@ from rdkit_vae.sweeps.messages import (
     Event,
     EventKind,
     Free,
+    Pace,
     Refused,
     RoomNeeded,
     WorkerSettings,
 )
-from rdkit_vae.sweeps.pace import Pace, Stopwatch
 from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 

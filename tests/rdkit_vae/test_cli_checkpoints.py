@@ -76,8 +76,8 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "newer": (_saved(lambda c: {**c, "version": 99}), "version 99", "upgrade rdvae"),
     "many draws": (
         _saved(lambda c: {**c, "trial": {**c["trial"], "draws": 10**12}}),
-        "asks for 1000000000000 draws",
-        "give --draws",
+        "asks for 1000000000000 posterior samples",
+        "set --draws",
     ),
     "armed": (_saved(lambda c: {**c, "epoch": _Payload()}), "it names posix.system", "give one"),
 }

@@ -20,9 +20,8 @@ from rich.console import Console
 
 from rdkit_vae import Trial, make_trial
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweeps.forecast import Forecast
-from rdkit_vae.sweeps.messages import Event, EventKind
-from rdkit_vae.sweeps.pace import Pace, Stopwatch, seconds_until_done
+from rdkit_vae.sweeps.forecast import Forecast, Stopwatch, seconds_until_done
+from rdkit_vae.sweeps.messages import Event, EventKind, Pace
 from rdkit_vae.sweeps.progress import SweepProgress
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -241,7 +240,7 @@ def test_a_trial_that_goes_on_where_it_was_left_is_no_quicker() -> None:
     assert forecast.epochs_done == 8
 
 
-def test_processes_take_the_next_group_when_they_are_free() -> None:
+def test_processes_take_the_next_pack_when_they_are_free() -> None:
     assert seconds_until_done([], 3, 10.0, 2) == 20.0
     assert seconds_until_done([4.0, 7.0], 1, 10.0, 2) == 14.0
     assert seconds_until_done([4.0, 7.0], 3, 10.0, 2) == 24.0
