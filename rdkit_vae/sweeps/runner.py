@@ -246,7 +246,7 @@ class _Run:
 
 def _kept(training: Training) -> dict[str, Any] | None:
     """A copy of its state that training does not change; None before the first epoch."""
-    return _copied(training.snapshot()) if training.epoch else None  # type: ignore[no-any-return]
+    return _copied(training.snapshot()) if training.epoch else None
 
 
 def _copied(value: Any) -> Any:
