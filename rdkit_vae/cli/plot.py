@@ -65,42 +65,33 @@ def command(ctx: click.Context) -> None:
 command.add_command(plot_rd.command, "rd")
 
 
-@command.command("elbo-vs-beta")
-@figure_options("elbo-vs-beta")
-@split_option
-def elbo_vs_beta(folder: Path, **options: Any) -> None:
-    """Draw the ELBO of the same models under every interpretation, against beta.
+def _add_figure(name: str, about: str, example: str) -> None:
+    """Adds the command for a figure of `FIGURES` that draws the last checkpoint of each run."""
 
-    \b
-    rdvae plot elbo-vs-beta runs/ --split train --out elbo.pdf
-    """
-    _of_last_checkpoints("elbo-vs-beta", folder, **options)
+    @figure_options(name)
+    @split_option
+    def draw_figure(folder: Path, **options: Any) -> None:
+        _of_last_checkpoints(name, folder, **options)
 
-
-@command.command("concept")
-@figure_options("concept")
-@split_option
-def concept(folder: Path, **options: Any) -> None:
-    """Draw the plane of beta and the decoder variance from real sweeps (the paper's Fig. 2).
-
-    \b
-    rdvae plot concept runs/ --columns 1 --out concept.pdf
-    """
-    from rdvae_analysis.figures.concept import MARKERS
-
-    _of_last_checkpoints("concept", folder, **options, only=tuple(MARKERS))
+    help_text = f"{about}\n\n\b\nrdvae plot {name} {example}"
+    command.add_command(click.command(name, help=help_text)(draw_figure))
 
 
-@command.command("units")
-@figure_options("units")
-@split_option
-def units(folder: Path, **options: Any) -> None:
-    """Draw where the rate goes: information, marginal KL, and active units.
-
-    \b
-    rdvae plot units runs/ --out units.pdf
-    """
-    _of_last_checkpoints("units", folder, **options)
+_add_figure(
+    "elbo-vs-beta",
+    "Draw the ELBO of the same models under every interpretation, against beta.",
+    "runs/ --split train --out elbo.pdf",
+)
+_add_figure(
+    "concept",
+    "Draw the plane of beta and the decoder variance from real sweeps (the paper's Fig. 2).",
+    "runs/ --columns 1 --out concept.pdf",
+)
+_add_figure(
+    "units",
+    "Draw where the rate goes: information, marginal KL, and active units.",
+    "runs/ --out units.pdf",
+)
 
 
 @command.command("training")
@@ -171,25 +162,21 @@ def samples(folder: Path, columns: str, out: tuple[str, ...]) -> None:
 
 
 def _of_last_checkpoints(
-    name: str,
-    folder: Path,
-    columns: str,
-    out: tuple[str, ...],
-    split: str,
-    only: Sequence[str] = (),
+    name: str, folder: Path, columns: str, out: tuple[str, ...], split: str
 ) -> None:
-    """Draws a figure of `FIGURES` for each setup; of the objectives in `only`, if it has any."""
+    """Draws a figure of `FIGURES` for each setup."""
     check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures import draw
+    from rdvae_analysis.figures.concept import MARKERS
     from rdvae_analysis.points import final_rows
 
     rows, left_out = final_rows(_results(folder))
     print_notes(left_out)
     rows = rows[rows["split"] == split]
-    others = sorted(set(rows["objective"]) - set(only)) if only else []
-    if others:
+    others = sorted(set(rows["objective"]) - set(MARKERS))
+    if name == "concept" and others:
         click.echo(f"rdvae: left out {', '.join(others)}: not part of the {name} figure", err=True)
-        rows = rows[rows["objective"].isin(only)]
+        rows = rows[rows["objective"].isin(MARKERS)]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to draw")
     for end, part in _setups(rows):

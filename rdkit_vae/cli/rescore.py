@@ -128,11 +128,7 @@ def command(
 
 
 def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
-    """The densities among interpretations.
-
-    Raises:
-        UsageError: the user has named one that is not a density.
-    """
+    """The densities among interpretations; the others may only come from `all`."""
     others = [sigma for sigma in sigmas if not interpretation(sigma).is_density]
     if others and not from_all:
         raise click.UsageError(

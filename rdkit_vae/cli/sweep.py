@@ -180,8 +180,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     default="auto",
     show_default=True,
     callback=_count,
-    help="How many trials a process trains in lockstep; auto: several on a CPU if the networks are "
-    "small and dense, and all that fit on a GPU. Results differ only by rounding.",
+    help="Trials in a pack, which one process trains step by step; auto: several on a CPU if the "
+    "networks are small and dense, and all that fit on a GPU. Results differ only by rounding.",
 )
 @click.option(
     "--precision",

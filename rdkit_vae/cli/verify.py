@@ -1,6 +1,7 @@
 """`rdvae verify`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.paths import Sweep
     from rdkit_vae.sweeps.verify import Report
-
-_ROUNDS = 3  # of checking and repairing, as a repair can uncover further damage
 
 
 @click.command("verify")
@@ -49,38 +48,26 @@ def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
 
 def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
     """Checks a sweep, and repairs it if `measuring` is given; returns whether anything is wrong."""
+    from rdkit_vae.sweeps.repair import verify_and_repair
+    from rdkit_vae.sweeps.verify import Report, verify
+
+    wrong, bar = True, partial(terminal.progress_bar, f"checking {sweep.root}")
     try:
-        if measuring:
-            return _repair_all(sweep, measuring)
-        report = _checked(sweep)
-        _print(sweep, report, "; --repair: ")
-        return bool(report.findings)
+        if measuring is None:
+            with bar() as progress:
+                report = verify(sweep, progress)
+            _print(sweep, report, "; --repair: ")
+            return bool(report.findings)
+        for step in verify_and_repair(sweep, measuring, bar):
+            if isinstance(step, Report):
+                _print(sweep, step, ": ")
+                wrong = bool(step.findings)
+            else:
+                click.echo(f"  {step}")
     except RdvaeError as error:
         click.echo(str(error))
         return True
-
-
-def _repair_all(sweep: "Sweep", measuring: "Measuring") -> bool:
-    """Repairs until there is nothing left to repair; returns whether anything is still wrong."""
-    from rdkit_vae.sweeps.repair import repair
-    from rdkit_vae.system.files import locked
-
-    with locked(sweep.root, alone=True):
-        for _ in range(_ROUNDS):
-            report = _checked(sweep, alone=True)
-            _print(sweep, report, ": ")
-            if not any(finding.remedy for finding in report.findings):
-                break
-            for line in repair(sweep, report.findings, measuring):
-                click.echo(f"  {line}")
-    return bool(report.findings)
-
-
-def _checked(sweep: "Sweep", *, alone: bool = False) -> "Report":
-    from rdkit_vae.sweeps.verify import verify
-
-    with terminal.progress_bar(f"checking {sweep.root}") as progress:
-        return verify(sweep, progress, alone=alone)
+    return wrong
 
 
 def _print(sweep: "Sweep", report: "Report", before_remedy: str) -> None:

@@ -130,11 +130,7 @@ def evaluation_of(path: Path, measuring: Measuring) -> Evaluation:
 
 
 def _check_stored(path: Path, beside: Path, stored: Evaluation) -> None:
-    """Checks that a stored evaluation was made from this checkpoint and is finite.
-
-    Raises:
-        BadData: the checkpoint is damaged or has changed, or a number is not finite.
-    """
+    """Checks that a stored evaluation was made from this checkpoint and is finite."""
     if stored.checkpoint_sha256 != sha256_of(path):
         from rdkit_vae.store.checkpoints import load_checkpoint
 

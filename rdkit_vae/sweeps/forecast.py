@@ -73,7 +73,7 @@ class Forecast:
         process.last_event = now
         if event.kind is EventKind.EPOCH:
             process.epochs[event.run_id] = event.epoch
-        epochs = int(event.kind is EventKind.EPOCH)  # one, even where a trial is resumed at a later
+        epochs = int(event.kind is EventKind.EPOCH)  # one, even if a trial resumes at a later epoch
         if self.pace and (epochs or event.status is Status.OK):
             evaluated = before in trial.checkpoints
             self._expected += epochs * self.pace.epoch + evaluated * self.pace.checkpoint

@@ -36,7 +36,7 @@ class Plan:
         sweep: the folder.
         data_dir: folder that the images were read from, which the sweep remembers.
         jobs: largest number of processes.
-        pack: trials that each process trains in lockstep; None: the fastest number.
+        pack: trials in a pack; None: the fastest number.
         device: torch device of every process.
         join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
@@ -191,11 +191,7 @@ def _check_precision(precision: str, device: str) -> None:
 
 
 def _try_out(trials: Sequence[Trial], images: Images) -> None:
-    """Runs the user's own networks and losses once, before any process starts.
-
-    Raises:
-        BadInput: one of them cannot be used.
-    """
+    """Checks the user's own networks and losses by running them once."""
     own = {
         (trial.architecture, trial.options, trial.objective): trial
         for trial in trials

@@ -168,11 +168,7 @@ class Pool:
                 yield from self._crashed(list(worker.trials.values()), summary)
 
     def _check_room(self, bytes_per_trial: float) -> None:
-        """Checks that the files of all trials fit on the disk, from the size of the first trial.
-
-        Raises:
-            CannotWrite: they do not.
-        """
+        """Checks that the files of all trials fit on the disk, from the size of the first trial."""
         if self._has_room:
             return
         sweep = self._settings.sweep

@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions
 from rich.live import Live
@@ -121,18 +121,10 @@ class SweepProgress:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """A line with a bar.
-
-    Attributes:
-        label, note: text left and right of the bar.
-        share: how much of the bar is filled, from 0 to 1; None: there is no bar.
-    """
-
-    label: str
-    share: float | None = None
-    note: str = ""
+class _Row(NamedTuple):
+    label: str  # left of the bar
+    share: float | None = None  # of the bar that is filled; None: there is no bar
+    note: str = ""  # right of the bar
 
 
 class _Bars:

@@ -5,7 +5,8 @@ Nothing is deleted: damaged files are moved into the folder `damaged` of the swe
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,49 @@ from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.sweeps.verify import PUT_ASIDE, Finding, differences, is_named
+from rdkit_vae.sweeps.verify import (
+    PUT_ASIDE,
+    Finding,
+    Progress,
+    Report,
+    differences,
+    is_named,
+    verify,
+)
 from rdkit_vae.system.devices import choose_device
-from rdkit_vae.system.files import DAMAGED, own_folder
+from rdkit_vae.system.files import DAMAGED, locked, own_folder
 from rdkit_vae.text import counted
+
+_ROUNDS = 3  # of verifying and repairing, as a repair can uncover further damage
+
+
+def verify_and_repair(
+    sweep: Sweep,
+    measuring: Measuring,
+    watch: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
+) -> Iterator[Report | str]:
+    """Verifies and repairs a sweep until there is nothing left to repair.
+
+    Args:
+        sweep: the folder.
+        measuring: how to evaluate a checkpoint whose statistics are lost.
+        watch: called before each verification; gives the `progress` for it.
+
+    Yields:
+        Each report of `verify`, followed by what was then repaired, in words.
+
+    Raises:
+        BadInput: another process is using the folder.
+        BadData: as `verify` and `repair`.
+    """
+    with locked(sweep.root, alone=True):
+        for _ in range(_ROUNDS):
+            with watch() as progress:
+                report = verify(sweep, progress, alone=True)
+            yield report
+            if not any(finding.remedy for finding in report.findings):
+                return
+            yield from repair(sweep, report.findings, measuring)
 
 
 def repair(sweep: Sweep, findings: Iterable[Finding], measuring: Measuring) -> list[str]:

@@ -57,7 +57,7 @@ def sweep(
         out: the folder; None: runs/DATASET-ARCHITECTURE.
         data_dir: folder with the files of the dataset.
         jobs: processes; None: one per core, or one on a GPU.
-        pack: trials that a process trains in lockstep; None: the fastest number.
+        pack: trials in a pack; None: the fastest number.
         device: `auto`, `cpu` or `cuda`.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
@@ -164,13 +164,7 @@ def _run_left(
 
 @contextmanager
 def _opened(plan: Plan) -> Iterator[None]:
-    """Locks the sweep folder for these trials, and records what was asked.
-
-    Raises:
-        BadInput: it belongs to another sweep, or another process is using it and `join` is not set.
-        BadData: its sweep.json cannot be read.
-        CannotWrite: the folder cannot be written.
-    """
+    """Locks the sweep folder for these trials, and records the settings in it."""
 
     def record() -> None:
         if not plan.sweep.description.exists():
