@@ -1,11 +1,10 @@
 """Options that the commands on checkpoints share."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdkit_vae.cli.options import data_dir_option
+from rdkit_vae.cli.options import data_dir_option, device_option, with_options
 from rdkit_vae.config.trial import MOST_DRAWS
 
 if TYPE_CHECKING:
@@ -16,49 +15,39 @@ _PLACE_OPTIONS = (
     click.option(
         "--dataset",
         metavar="NAME",
-        help="Where the images are now, if not where the sweep found them.",
+        help="Where the images are now, if they have moved since the sweep.",
     ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    device_option,
     click.option(
         "--architecture",
         metavar="MODULE:NAME",
-        help="A network of your own that the checkpoints name; their files alone run no code.",
+        help="Your own network, if the checkpoints name one. Code is imported only if you name "
+        "it here.",
     ),
     click.option(
-        "--objective", metavar="MODULE:NAME", help="A loss of your own that the checkpoints name."
+        "--objective", metavar="MODULE:NAME", help="Your own loss, if the checkpoints name one."
     ),
 )
 _MEASURING_OPTIONS = (
     click.option(
-        "--evaluate", "again", is_flag=True, help="Measure now, even if statistics are stored."
+        "--evaluate", "again", is_flag=True, help="Evaluate now, even if statistics are stored."
     ),
     click.option(
         "--draws",
         type=click.IntRange(1, MOST_DRAWS),
-        help="Measure now, with so many posterior samples per image.",
+        help="Evaluate now, with this many posterior samples per image.",
     ),
 )
-
-
-def with_place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say where a model runs and its images are, for `measuring_of`."""
-    for option in reversed(_PLACE_OPTIONS):
-        command = option(command)
-    return command
-
-
-def with_measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds all options that `measuring_of` takes."""
-    for option in reversed(_MEASURING_OPTIONS):
-        command = option(command)
-    return with_place_options(command)
+# Where a model runs and its images are; and in `with_measuring_options` also how to measure it.
+with_place_options = with_options(_PLACE_OPTIONS)
+with_measuring_options = with_options((*_PLACE_OPTIONS, *_MEASURING_OPTIONS))
 
 
 def measuring_of(*, architecture: str | None, objective: str | None, **options: Any) -> "Measuring":
-    """What the options ask for, with the user's own code imported.
+    """What the options ask for; imports the user's own code.
 
     Raises:
-        BadInput: that code cannot be imported.
+        BadInput: the code cannot be imported.
     """
     from rdkit_vae.evaluation.checkpoints import Measuring, import_code
 

@@ -25,20 +25,22 @@ _SIZES = ("dims", "latents")
     "--factor",
     metavar="F",
     callback=positive_option,
-    help="Factor of the reconstruction, such as 0.5.  [default: 1]",
+    help="Factor before the reconstruction, such as 0.5.  [default: 1]",
 )
-@click.option("--dims", type=_WHOLE, help="D, values in an image: 12288 for 3x64x64.")
-@click.option("--latents", type=_WHOLE, help="Dimensions of z; needed by --kl mean.")
+@click.option("--dims", type=_WHOLE, help="D, the number of values in an image: 12288 for 3x64x64.")
+@click.option("--latents", type=_WHOLE, help="Number of latents, which --kl mean needs.")
 @click.option(
     "--batch",
     type=_WHOLE,
-    help="Images in a batch, where mean and sum run over the whole batch as in mse_loss(x, y); "
-    "else both terms are taken per image.",
+    help="Images in a batch, if mean and sum run over the whole batch as in mse_loss(x, y).  "
+    "[default: both terms are per image]",
 )
-@click.option("--convention", metavar="NAME", help="One of those that --list shows.")
-@click.option("--list", "listed", is_flag=True, help="Show well-known conventions, decoded.")
+@click.option("--convention", metavar="NAME", help="A well-known convention that --list shows.")
+@click.option("--list", "listed", is_flag=True, help="Decode well-known conventions.")
 def command(convention: str | None, listed: bool, **given: object) -> None:
-    """Decode the beta and the variance that a VAE's loss sets: FACTOR x RECONSTRUCTION + KL.
+    """Show the beta and the variance that a VAE's loss really sets.
+
+    The loss is FACTOR x RECONSTRUCTION + KL.
 
     \b
     rdvae decode-loss --reconstruction mean --kl weight:0.00025 --dims 12288
@@ -62,7 +64,7 @@ def _check_only_sizes(given: dict[str, object]) -> None:
     others = [f"--{name}" for name in given if name not in _SIZES]
     if others:
         raise click.UsageError(
-            f"a convention says how the loss is written: {', '.join(others)} does not go with it"
+            f"a convention already defines the loss: leave out {', '.join(others)}"
         )
 
 
@@ -106,4 +108,4 @@ def _list(sizes: dict[str, object]) -> None:
                 f"beta x s2 {loss.product:.6g}; at C = 1/2: beta {loss.beta_at_half:.6g}"
             )
     if sizes.keys() < set(_SIZES):
-        click.echo("give --dims and --latents to decode those that depend on them")
+        click.echo("use --dims and --latents to decode the conventions that depend on them")

@@ -1,4 +1,4 @@
-"""What a sweep will run: its trials, images and folder, and how."""
+"""The plan of a sweep: its trials, images and folder, and how to run them."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from rdkit_vae.store.schema import Status
 from rdkit_vae.system.devices import choose_device, choose_jobs
 
 DEFAULT_OBJECTIVES = ("constant", "optimal")
-_MOST_STACKED = 16  # more gain little, and lose more where a process dies
+_MOST_STACKED = 16  # larger packs gain little, and lose more if a process dies
 T = TypeVar("T")
 
 
@@ -31,14 +31,14 @@ class Plan:
     """A sweep to run.
 
     Attributes:
-        trials: all that were asked for, bound to their images.
+        trials: all trials, bound to their images.
         images: the dataset.
         sweep: the folder.
         data_dir: folder that the images were read from, which the sweep remembers.
-        jobs: processes at a time.
-        pack: trials that each process trains at once; None: what is fastest.
+        jobs: largest number of processes.
+        pack: trials in a pack; None: the fastest number.
         device: torch device of every process.
-        join: share the folder with the processes that are running there.
+        join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
     """
@@ -55,15 +55,15 @@ class Plan:
     fail_fast: bool
 
     def states(self) -> dict[str, State]:
-        """How each trial stands, by run_id.
+        """The state of each trial, by run_id.
 
         Raises:
-            BadData: results that cannot be read.
+            BadData: results cannot be read.
         """
         return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
 
     def left(self, states: Mapping[str, State]) -> list[Trial]:
-        """The trials to run: those that have not ended, and the failed ones if asked for."""
+        """The trials to run: those that have not ended, and with `retry_failed` the failed ones."""
 
         def is_left(status: Status) -> bool:
             return status is Status.LEFT or (status.failed and self.retry_failed)
@@ -71,10 +71,10 @@ class Plan:
         return [trial for trial in self.trials if is_left(states[trial.run_id].status)]
 
     def pack_size(self, left: Sequence[Trial]) -> int:
-        """How many of the trials that are left a process trains at once.
+        """The number of trials in a pack.
 
-        Unless the user says: one where a trial fills a core, up to 16 for each process where
-        networks are stacked, and all on a GPU. The memory may make packs smaller.
+        Unless the user sets it: up to 16 on a CPU if the networks can be stacked and 1 if not, and
+        all trials on a GPU. Packs become smaller if the memory is too small.
         """
         if self.pack is not None or not left:
             return self.pack or 1
@@ -85,7 +85,7 @@ class Plan:
         return max(1, -(-len(left) // (self.jobs * rounds)))
 
     def free_bytes(self) -> int:
-        """Bytes that are free where the folder is, or will be."""
+        """Free bytes on the disk of the folder, which may not exist yet."""
         return shutil.disk_usage(_nearest(self.sweep.root)).free
 
 
@@ -108,20 +108,20 @@ def plan_sweep(
     decoding: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Plan:
-    """Makes the trials of a sweep, loads their images, and checks that they can be run.
+    """Makes the trials of a sweep, loads their images, and checks that they can run.
 
     Args:
         betas, dataset, objectives, seeds, out, data_dir, options, jobs, pack, device, join,
-            retry_failed, fail_fast, settings: as `sweep` takes them.
-        paired: lines of constant beta x C in the place of objectives; see `config.grid.pairs`.
+            retry_failed, fail_fast, settings: as for `sweep`.
+        paired: make pairs with the same beta x C; see `config.grid.pairs`.
         decoding: called as `decoding(done, total)` while images are decoded.
 
     Raises:
-        BadInput: something cannot be done as asked; the message says what.
+        BadInput: a setting cannot be used.
         BadData: the images are missing or damaged.
     """
     if paired and objectives is not None:
-        raise BadInput("pairs are of objective constant: leave the objectives out")
+        raise BadInput("pairs always have objective constant: leave out the objectives")
     axes: dict[str, Any] = {
         "betas": _once(parse_betas(betas) if isinstance(betas, str) else betas),
         "seeds": _once(parse_seeds(str(seeds)) if isinstance(seeds, str | int) else seeds),
@@ -161,7 +161,7 @@ def plan_sweep(
 
 
 def default_folder(dataset: str, architecture: str, paired: bool = False) -> str:
-    """The folder of a sweep unless the user names one."""
+    """The folder of a sweep for which the user names none."""
     words = [re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in (dataset, architecture)]
     return "runs/" + "-".join([*words, *(["pairs"] if paired else [])])
 
@@ -191,11 +191,7 @@ def _check_precision(precision: str, device: str) -> None:
 
 
 def _try_out(trials: Sequence[Trial], images: Images) -> None:
-    """Runs networks and losses of the user's own once, before any process starts.
-
-    Raises:
-        BadInput: one of them cannot be used.
-    """
+    """Checks the user's own networks and losses by running them once."""
     own = {
         (trial.architecture, trial.options, trial.objective): trial
         for trial in trials

@@ -35,7 +35,7 @@ def test_a_full_disk(undisturbed: Path, tmp_path: Path) -> None:
         assert code == 4
         assert errors.count("\n") == 1, errors
         assert "No space left on device" in errors
-        assert "the same command goes on" in errors
+        assert "run the same command to continue" in errors
     assert told["crashed"] == 0  # a disk is no fault of a trial
     assert told["refused"][0] == 4
     assert "about" in told["refused"][1]

@@ -225,7 +225,7 @@ def test_a_sweep_says_how_the_protocol_warps_its_images(rdvae: Run, tmp_path: Pa
         *("sweep", "--dataset", "npz:grey.npz", "--protocol", "paper", "--architecture", "linear"),
         *("--epochs", "1", "--batch-size", "20", "--betas", "1", "--out", "x"),
     )
-    line = "protocol paper: in training and in test, images are rotated by up to 10 degrees and"
+    line = "protocol paper: for training and test, images are rotated by up to 10 degrees and"
     for more in (("--dry-run",), ()):
         done = rdvae(*arguments, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -48,7 +48,7 @@ def _folder(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "missing": (Path.unlink, "o such file", "name a checkpoint|give one"),
-    "folder": (_folder, "a folder|no checkpoint of a sweep below it", ""),
+    "folder": (_folder, "a folder|no checkpoint of a sweep in it", ""),
     "empty": (_bytes(lambda c: b""), "it is empty", "train it again"),
     "text": (_bytes(lambda c: b"weights"), "no PyTorch file, or cut short", "train it again"),
     "cut": (_bytes(lambda c: c[:3000]), "no PyTorch file, or cut short", "train it again"),
@@ -76,8 +76,8 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "newer": (_saved(lambda c: {**c, "version": 99}), "version 99", "upgrade rdvae"),
     "many draws": (
         _saved(lambda c: {**c, "trial": {**c["trial"], "draws": 10**12}}),
-        "asks for 1000000000000 draws",
-        "give --draws",
+        "asks for 1000000000000 posterior samples",
+        "set --draws",
     ),
     "armed": (_saved(lambda c: {**c, "epoch": _Payload()}), "it names posix.system", "give one"),
 }

@@ -234,7 +234,7 @@ def test_a_diverged_trial_is_a_row_and_the_sweep_goes_on(rdvae: Run, tmp_path: P
     assert done.returncode == 3, done.stderr
     assert "DIVERGED" in done.stdout
     assert "left out 2 runs that diverged" in done.stderr
-    assert "no trial of 2 was finished" in done.stdout
+    assert "none of 2 trials has finished" in done.stdout
     frame = pd.read_parquet(folder / "results")
     assert set(frame["status"]) == {"diverged"}
     assert frame["elbo"].isna().all()

@@ -100,7 +100,7 @@ DAMAGES = {
 def test_a_sound_sweep_agrees_with_itself(main: Run, sweep_folder: Path) -> None:
     done = main("verify", sweep_folder, cwd=sweep_folder)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith(": 36 checkpoints, 396 rows: all agree\n")
+    assert done.stdout.endswith(": 36 checkpoints, 396 rows: no problems\n")
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_not_there_is_said_and_its_rows_stand(
         done = main("verify", *arguments, copy.root, cwd=copy.root)
         assert done.returncode == 4
         assert "epoch=00002.pt: cannot be read (No such file" in done.stdout
-        assert "1 finding\n" in done.stdout
+        assert "1 problem\n" in done.stdout
     pd.testing.assert_frame_equal(_numbers(copy.root), _numbers(sweep_folder), check_exact=True)
 
 
