@@ -11,6 +11,10 @@ class BadInput(RdvaeError):
     """An option, name or argument that cannot be used as given."""
 
 
+class NotNamed(BadInput):
+    """Code of the user's own that a file names and the user did not."""
+
+
 class NotFinite(BadInput):
     """A weight of a model, or a number measured on it, is NaN or infinite: it has diverged."""
 

@@ -1,11 +1,12 @@
 """Options that the commands on checkpoints share."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdkit_vae.cli.options import data_dir_option, device_option, with_options
-from rdkit_vae.config.trial import MOST_DRAWS
+from rdkit_vae.config.trial import MOST_DRAWS, import_code
 
 if TYPE_CHECKING:
     from rdkit_vae.evaluation.checkpoints import Measuring
@@ -20,12 +21,18 @@ _PLACE_OPTIONS = (
     device_option,
     click.option(
         "--architecture",
+        "architectures",
         metavar="MODULE:NAME",
+        multiple=True,
         help="Your own network, if the checkpoints name one. Code is imported only if you name "
-        "it here.",
+        "it here; repeatable.",
     ),
     click.option(
-        "--objective", metavar="MODULE:NAME", help="Your own loss, if the checkpoints name one."
+        "--objective",
+        "objectives",
+        metavar="MODULE:NAME",
+        multiple=True,
+        help="Your own loss, if the checkpoints name one; repeatable.",
     ),
 )
 _MEASURING_OPTIONS = (
@@ -43,13 +50,18 @@ with_place_options = with_options(_PLACE_OPTIONS)
 with_measuring_options = with_options((*_PLACE_OPTIONS, *_MEASURING_OPTIONS))
 
 
-def measuring_of(*, architecture: str | None, objective: str | None, **options: Any) -> "Measuring":
+def measuring_of(
+    *, architectures: Sequence[str], objectives: Sequence[str], **options: Any
+) -> "Measuring":
     """What the options ask for; imports the user's own code.
 
     Raises:
         BadInput: the code cannot be imported.
     """
-    from rdkit_vae.evaluation.checkpoints import Measuring, import_code
+    from rdkit_vae.evaluation.checkpoints import Measuring
 
-    import_code(architecture, objective)
+    for name in architectures:
+        import_code(name, None)
+    for name in objectives:
+        import_code(None, name)
     return Measuring(**options)

@@ -100,7 +100,7 @@ def parse_options(texts: Iterable[str]) -> dict[str, tuple[int | float | bool | 
             raise BadInput(
                 f"option {name} is given twice; for several values use {name}=VALUE,VALUE"
             )
-        options[name] = merge_repeats(map(_option_value, values.split(",")))[0]
+        options[name] = tuple(map(_option_value, values.split(",")))
     return options
 
 

@@ -11,8 +11,20 @@ from typing import Any
 
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
-from rdkit_vae.models import ARCHITECTURES, Shape, architecture_of, check_architecture
-from rdkit_vae.objectives.losses import OBJECTIVES, Setting, objective_name, objective_of
+from rdkit_vae.models import (
+    ARCHITECTURES,
+    Shape,
+    architecture_of,
+    check_architecture,
+    import_architecture,
+)
+from rdkit_vae.objectives.losses import (
+    OBJECTIVES,
+    Setting,
+    import_objective,
+    objective_name,
+    objective_of,
+)
 from rdkit_vae.text import one_of
 
 SIGMA2_FLOOR = 1e-6
@@ -20,6 +32,7 @@ DEFAULT_SIGMA2 = 0.5
 DEFAULT_PRECISION = "float32"
 TRAIN_IMAGES = ("matched", "all")
 MOST_DRAWS = 127
+_LONGEST_NAME = 160  # characters of a run's name before its hash
 Option = int | float | bool | str
 # Fields that older releases did not have, with the value that all their trials had. `to_dict` omits
 # a field with this value, so that such a trial has the same name in all releases.
@@ -313,7 +326,8 @@ class Trial:
             words.append(f"C={self.train_sigma2:g}")
         if self.precision != DEFAULT_PRECISION:
             words.append(self.precision)
-        return "-".join([*words, f"seed={self.seed}", _hash(self.to_dict())])
+        readable = "-".join([*words, f"seed={self.seed}"])[:_LONGEST_NAME]
+        return f"{readable}-{_hash(self.to_dict())}"
 
     @property
     def curve(self) -> str:
@@ -333,10 +347,24 @@ class Trial:
         """Name of all trials that can train in one pack: they differ only in beta, C, seed and
         objective, and their objectives give the models the same parts."""
         variance = objective_of(self.objective).variance or "none"
+        if self.objective not in OBJECTIVES:  # a loss of the user's own is never stacked
+            variance = self.objective
         return f"{variance}-{self._hash_without('beta', 'seed', 'objective', 'train_sigma2')}"
 
     def _hash_without(self, *names: str) -> str:
         return _hash({key: value for key, value in self.to_dict().items() if key not in names})
+
+
+def import_code(architecture: str | None, objective: str | None) -> None:
+    """Imports a network and a loss of the user, so that trials that name them can be used.
+
+    Raises:
+        BadInput: one of them cannot be imported.
+    """
+    if architecture:
+        import_architecture(architecture)
+    if objective:
+        import_objective(objective)
 
 
 def check(name: str, value: object, valid: bool, must_be: str) -> None:

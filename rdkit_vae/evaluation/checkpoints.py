@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdkit_vae.config.trial import MOST_DRAWS, Trial, bind
+from rdkit_vae.config.trial import MOST_DRAWS, Trial, bind, import_code
 from rdkit_vae.datasets import load_dataset, request_for, source_of
 from rdkit_vae.errors import BadData, NotFinite, RdvaeError
-from rdkit_vae.models import import_architecture
-from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.store.evaluations import Evaluation, read_evaluation
 from rdkit_vae.store.paths import statistics_beside, sweep_around
@@ -77,13 +75,13 @@ def rescore(
         device: `auto`, `cpu` or `cuda`, if the model has to run.
         draws: evaluate now, with this many posterior samples per image.
         architecture, objective: your own network and loss as `package.module:name`, if the
-            checkpoints name them. Code is imported only if it is named here.
+            checkpoints name them. Once named, code is trusted until the process ends.
 
     Returns:
         The rows of results, with the columns of `store.schema.COLUMNS`.
 
     Raises:
-        BadInput: an interpretation is unknown.
+        BadInput: an interpretation is unknown, or code was not named.
         BadData: a checkpoint or its images are missing or damaged.
     """
     import_code(architecture, objective)
@@ -93,18 +91,6 @@ def rescore(
     rows = [row for each in paths for row in evaluation_of(Path(each), measuring).rows(sigmas)]
     frame: pd.DataFrame = results_frame(rows)
     return frame
-
-
-def import_code(architecture: str | None, objective: str | None) -> None:
-    """Imports the user's own network and loss, so that checkpoints that name them can be used.
-
-    Raises:
-        BadInput: one of them cannot be imported.
-    """
-    if architecture:
-        import_architecture(architecture)
-    if objective:
-        import_objective(objective)
 
 
 def evaluation_of(path: Path, measuring: Measuring) -> Evaluation:

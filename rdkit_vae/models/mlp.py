@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.models import Shape
 from rdkit_vae.models.dense import Dense
 
@@ -22,7 +23,10 @@ class MLPVAE(nn.Module):
         super().__init__()
         self.shape = shape
         dims = math.prod(shape)
-        width = width or min(max(dims, _NARROWEST), _WIDEST)
+        if width is None:
+            width = min(max(dims, _NARROWEST), _WIDEST)
+        if type(width) is not int or width < 1:
+            raise BadInput(f"architecture mlp: width must be a whole number > 0, got {width!r}")
         self.encoder = _layers(dims, width, 2 * latents)
         self.decoder = _layers(latents, width, dims)
 

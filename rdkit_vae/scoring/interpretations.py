@@ -185,10 +185,7 @@ def parse_sigma(text: str) -> str:
     family, colon, numbers = name.partition(":")
     if colon and family in FAMILIES:
         return f"{family}:{'..'.join(map(repr, FAMILIES[family].numbers(numbers, name)))}"
-    if name not in INTERPRETATIONS:
-        one_of(name, described(), "sigma")
-        raise BadInput(f"sigma {name}: write a number in the place of each capital letter")
-    return name
+    return one_of(name, described(), "sigma")
 
 
 def interpretation(sigma: str) -> Interpretation:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.trial import Trial, import_code
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData, BadInput, Newer
+from rdkit_vae.errors import BadData, BadInput, Newer, NotNamed
 from rdkit_vae.models import Shape
 from rdkit_vae.store.archive import Foreign
 from rdkit_vae.store.paths import code_version
@@ -120,25 +120,39 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    objective: str | None = None,
+    trial: Trial | None = None,
+) -> Checkpoint:
     """Reads a checkpoint, if all that it says of itself agrees; takes no more memory than it fills.
 
     Only plain values and dense tensors are read, of the network that its configuration builds.
 
+    Args:
+        path: of the checkpoint.
+        architecture, objective: your own network and loss as `package.module:name`, if the
+            checkpoint names them. Once named, code is trusted until the process ends.
+        trial: the configuration that it must have.
+
     Raises:
+        NotNamed: it names code of your own that you did not name.
         BadData: missing, damaged, of another program or of a newer release.
     """
     path = Path(path)
+    import_code(architecture, objective)
     try:
         with open_torch_file(path) as file:
-            return _checked(file)
+            return _checked(file, trial)
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror}); {_OURS}") from error
     except Foreign as error:
         reason = _line(error)
         raise BadData(f"{path}: not a checkpoint of rdvae ({reason}); {_OURS}") from error
-    except Newer as error:
-        raise Newer(f"{path}: {error}") from error
+    except (Newer, NotNamed) as error:
+        raise type(error)(f"{path}: {error}") from error
     except Exception as error:  # readers raise what they like on damaged files
         raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_AGAIN}") from error
 
@@ -161,7 +175,7 @@ def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
     return math.sqrt(difference / sum(float(a.square().sum()) for a, _ in numbers))
 
 
-def _checked(file: TorchFile) -> Checkpoint:
+def _checked(file: TorchFile, expected: Trial | None) -> Checkpoint:
     content = file.content
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise Foreign("a PyTorch file of another program")
@@ -169,6 +183,8 @@ def _checked(file: TorchFile) -> Checkpoint:
     if type(version) is int and version > _VERSION:
         raise Newer(f"checkpoint of version {version}, rdvae here reads {_VERSION}; upgrade rdvae")
     trial, shape = _trial_of(content["trial"]), _shape_of(content["shape"])
+    if expected is not None and trial != expected:
+        raise ValueError(f"it is of another trial, {trial.run_id}")
     levels = content["levels"]
     _check(levels, "levels", type(levels) is int and 2 <= levels <= 256)
     if trial.image_size is not None and shape[1:] != (trial.image_size,) * 2:

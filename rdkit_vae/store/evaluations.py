@@ -198,6 +198,8 @@ def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
     try:
         columns = {name: table[name].to_numpy() for name in table.column_names}
         splits = about.get("splits") or _splits_of_schema_1(about)
+        if not {"test"} <= splits.keys() <= {"train", "test"}:
+            raise ValueError(f"its splits are {', '.join(splits)}"[:60])
         statistics = {
             split: _statistics_of(columns, split, facts) for split, facts in splits.items()
         }
@@ -239,6 +241,9 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
     if own is not None and (not isinstance(own, int | float) or not 0 < own < math.inf):
         raise ValueError(f"own_sigma2 is {own!r}"[:60])
 
+    if (columns["sse"][rows] < 0).any():
+        raise ValueError("a squared error is negative")
+
     def per_draw(name: str) -> Any:
         return np.asarray(columns[name][rows], np.float64).reshape(shape)
 
@@ -250,9 +255,17 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
         dims=dims,
         levels=levels,
         own_sigma2=per_draw("own_sigma2") if "own_sigma2" in columns else own,
-        rate_terms=terms and RateTerms(**{k: _numbers(v) for k, v in terms.items()}),
+        rate_terms=None if terms is None else _rate_terms_of(terms),
     )
 
 
-def _numbers(value: Any) -> Any:
-    return np.array(value, np.float64) if isinstance(value, list) else float(value)
+def _rate_terms_of(facts: dict[str, Any]) -> RateTerms:
+    variance, rate = (np.array(facts[name], np.float64) for name in ("unit_variance", "unit_rate"))
+    if variance.ndim != 1 or variance.shape != rate.shape:
+        raise ValueError("the rates of its units are damaged")
+    return RateTerms(
+        unit_variance=variance,
+        unit_rate=rate,
+        mutual_information=float(facts["mutual_information"]),
+        mutual_information_se=float(facts["mutual_information_se"]),
+    )

@@ -16,6 +16,7 @@ _MOST_LISTED = 256  # columns, or groups of rows
 _LARGE = 2**20  # bytes of a file
 _SURELY_LITTLE = 2**16  # bytes of texts that are not worth to be counted
 _WIDTH = 8  # bytes of a number
+_MOST_FIELDS = 16  # of a page's header; Parquet has eight
 _TEXTS = ("string", "binary")
 _ENCODINGS = (0, 2, 3, 8)  # plain, by a dictionary, runs: those that rdvae's files have
 
@@ -139,6 +140,8 @@ def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
             index += step
         else:
             index, at = _whole(data, at)
+        if index in found or not 1 <= index < _MOST_FIELDS:  # readers differ in which one they take
+            raise ValueError("a page whose header repeats a field")
         if 4 <= kind <= 6:
             value = data[at]
             if value < 0x80:  # as nearly all are: quicker than the call

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rdkit_vae.config.grid import grid, pairs
 from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
-from rdkit_vae.config.trial import Option, Trial, bind
+from rdkit_vae.config.trial import Option, Trial, bind, check
 from rdkit_vae.datasets import load_dataset
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
@@ -122,11 +122,18 @@ def plan_sweep(
     """
     if paired and objectives is not None:
         raise BadInput("pairs always have objective constant: leave out the objectives")
+    for name in ("beta", "objective", "seed"):
+        if name in settings:
+            raise BadInput(f"a sweep takes {name}s, not {name}")
+    for name, value in (("jobs", jobs), ("pack", pack)):
+        check(name, value, value is None or (type(value) is int and value >= 1), "at least 1")
     axes: dict[str, Any] = {
-        "betas": _once(parse_betas(betas) if isinstance(betas, str) else betas),
-        "seeds": _once(parse_seeds(str(seeds)) if isinstance(seeds, str | int) else seeds),
+        "betas": _once(parse_betas(betas) if isinstance(betas, str) else _listed(betas)),
+        "seeds": _once(parse_seeds(str(seeds)) if isinstance(seeds, str | int) else _listed(seeds)),
         "options": {name: _values(value) for name, value in (options or {}).items()},
     }
+    if "checkpoints" in settings:
+        settings["checkpoints"] = str(settings["checkpoints"])
     if paired:
         trials = pairs(dataset=dataset, **axes, **settings)
     else:
@@ -170,8 +177,19 @@ def _once(values: Iterable[T]) -> tuple[T, ...]:
     return merge_repeats(values)[0]
 
 
-def _values(value: Option | Sequence[Option]) -> tuple[Option, ...]:
-    return (value,) if isinstance(value, int | float | str) else _once(value)
+def _listed(values: Any) -> list[Any]:
+    """One value or several, those of NumPy as Python's own."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        return [values]
+    return [value.item() if hasattr(value, "item") else value for value in values]
+
+
+def _values(values: Option | Sequence[Option]) -> tuple[Option, ...]:
+    """Values of an option, each once; 1, 1.0 and True are three."""
+    kinds = {(type(value), value): value for value in _listed(values)}
+    return tuple(kinds.values())
 
 
 def _nearest(folder: Path) -> Path:
@@ -191,14 +209,14 @@ def _check_precision(precision: str, device: str) -> None:
 
 
 def _try_out(trials: Sequence[Trial], images: Images) -> None:
-    """Checks the user's own networks and losses by running them once."""
-    own = {
+    """Runs the user's own networks and losses once, and networks with options."""
+    unproven = {
         (trial.architecture, trial.options, trial.objective): trial
         for trial in trials
-        if ":" in trial.architecture or trial.objective not in OBJECTIVES
+        if ":" in trial.architecture or trial.options or trial.objective not in OBJECTIVES
     }
-    if own:
+    if unproven:
         from rdkit_vae.training.networks import try_out
 
-        for trial in own.values():
+        for trial in unproven.values():
             try_out(trial, images.shape)

@@ -87,10 +87,10 @@ class Pool:
                 for ready in wait([interrupts.pipe, *connections], timeout):
                     if ready is not interrupts.pipe:
                         yield from self._receive(ready)
-                    elif interrupts.count() == 1:
-                        yield from self._stop_gently()
-                    else:
+                    elif interrupts.count() > 1:
                         raise KeyboardInterrupt
+                    elif not self._stopping:
+                        yield from self._stop_gently()
         finally:
             end_children((w.process, w.connection) for w in [*self._busy, *self._idle])
 

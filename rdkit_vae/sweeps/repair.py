@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.evaluation.checkpoints import Measuring, evaluate_checkpoint, images_of
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.store.checkpoints import Checkpoint, load_checkpoint
@@ -182,5 +182,7 @@ def _sound(path: Path, rows: list[Row]) -> Checkpoint | None:
     """The checkpoint, if it can be read and has the SHA-256 in its rows."""
     try:
         return load_checkpoint(path) if not rows or is_named(path, rows) else None
+    except Newer:
+        raise
     except BadData:
         return None

@@ -1,5 +1,6 @@
 """Runs the trials of a sweep that are left, in its folder."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ def sweep(
     *,
     betas: str | Sequence[float] = "1e-4..1e3",
     dataset: str = "digits",
-    objectives: str | Sequence[str] = ("constant", "optimal"),
+    objectives: str | Sequence[str] | None = None,
+    paired: bool = False,
     seeds: str | int | Sequence[int] = 1,
     architecture: str = "conv",
     options: Mapping[str, Option | Sequence[Option]] | None = None,
@@ -38,6 +40,7 @@ def sweep(
     jobs: int | None = None,
     pack: int | None = None,
     device: str = "auto",
+    join: bool = False,
     retry_failed: bool = False,
     fail_fast: bool = False,
     progress: Callable[[Event], None] = lambda event: None,
@@ -51,7 +54,9 @@ def sweep(
     Args:
         betas: numbers, or text such as `1e-4..1e3`, `0.01..100:9` or `0.1,1,10`.
         dataset: a name that `rdvae datasets` lists.
-        objectives: names, aliases, or `package.module:loss` for your own.
+        objectives: names, aliases, or `package.module:loss` for your own; None: `constant` and
+            `optimal`.
+        paired: train pairs with the same beta x C instead; see `config.grid.pairs`.
         seeds: how many (5: the seeds 0 to 4), or which.
         architecture: a name, or `package.module:factory` for your own.
         options: of the network, by name; a list of values is swept.
@@ -60,9 +65,10 @@ def sweep(
         jobs: processes; None: one per core, or one on a GPU.
         pack: trials in a pack; None: the fastest number.
         device: `auto`, `cpu` or `cuda`.
+        join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
-        progress: called with each `sweep.messages.Event`.
+        progress: called with each `sweeps.messages.Event`.
         **settings: any other attribute of `Trial`, such as `epochs` or `latents`.
 
     Returns:
@@ -79,6 +85,7 @@ def sweep(
         betas=betas,
         dataset=dataset,
         objectives=objectives,
+        paired=paired,
         seeds=seeds,
         architecture=architecture,
         options=options,
@@ -87,6 +94,7 @@ def sweep(
         jobs=jobs,
         pack=pack,
         device=device,
+        join=join,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         **settings,
@@ -156,7 +164,7 @@ def _run_left(
                 has_failed = event.status is not None and event.status.failed
                 if plan.fail_fast and has_failed and not (failed or interrupted):
                     failed = True
-                    interrupts.interrupt()
+                    interrupts.ask_to_stop()
             log.note("sweep ended", interrupted=interrupted)
         finally:
             events.close()  # type: ignore[attr-defined]
@@ -223,7 +231,7 @@ def check_same(plan: Plan) -> None:
     differing = [
         f"{key} {_short(recorded.get(key))}, not {_short(value)}"
         for key, value in asked.items()
-        if recorded.get(key) != value
+        if json.dumps(recorded.get(key)) != json.dumps(value)  # in which 1, 1.0 and true differ
     ]
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""

@@ -262,13 +262,13 @@ def _resume(training: Training, sweep: Sweep, committed: set[int]) -> None:
     """
     trial = training.trial
     try:
-        later = load_checkpoint(sweep.resume_file(trial.run_id))
+        later = load_checkpoint(sweep.resume_file(trial.run_id), trial=trial)
     except Newer:
         raise
     except BadData:
         return
     passed = {epoch for epoch in trial.checkpoints if epoch <= later.epoch}
-    if later.trial == trial and "moments" in later.state and passed <= committed:
+    if "moments" in later.state and passed <= committed:
         training.restore(later.state)
 
 

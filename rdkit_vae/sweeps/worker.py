@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.trial import Trial, import_code
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import BadInput, CannotWrite, RdvaeError
-from rdkit_vae.models import import_architecture
-from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.store.ledger import state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
@@ -56,11 +54,11 @@ def _carry_out(
     assignment: Assignment, connection: "Connection[Any, Any]", settings: WorkerSettings
 ) -> Message:
     """Trains the assigned trials, sending messages; returns the last one."""
-    for values, _ in assignment.before:  # the parent has checked these names
-        import_architecture(values["architecture"])
-        import_objective(values["objective"])
-    before = {Trial.from_dict(values): status for values, status in assignment.before}
+    before: dict[Trial, Status] = {}
     try:
+        for values, status in assignment.before:  # the parent has imported these names
+            import_code(values["architecture"], values["objective"])
+            before[Trial.from_dict(values)] = status
         for message in _run(before, assignment.measure, connection, settings):
             connection.send(message)
         return Free()

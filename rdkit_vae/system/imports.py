@@ -3,10 +3,12 @@
 import functools
 import importlib
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rdkit_vae.errors import BadInput
+from rdkit_vae.errors import BadInput, NotNamed
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -45,7 +47,7 @@ class Imported(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            raise BadInput(
+            raise NotNamed(
                 f"{self._what} {name} is not part of rdvae; if you trust its code, give "
                 f"--{self._what} {name}"
             )
@@ -72,9 +74,14 @@ def import_name(name: str, what: str) -> Any:
         BadInput: the module cannot be imported or does not define the name.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name in _names_of_the_program():
+        raise BadInput(
+            f"{what} {name}: {module_name} is the program that is running, which workers cannot "
+            "import; put the code into a module of its own"
+        )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a module can raise anything
+    except (Exception, SystemExit) as error:  # a module can raise anything
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
             reason = f"there is no module {error.name}"
             advice = "; set PYTHONPATH to the folder that contains it"
@@ -86,6 +93,12 @@ def import_name(name: str, what: str) -> Any:
         return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
         raise BadInput(f"{what} {name}: {module_name} has no {attribute}") from error
+
+
+def _names_of_the_program() -> set[str]:
+    """The names under which the program that is running could be imported."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return {"__main__"} | ({Path(file).stem} if file else set())
 
 
 def _parents(module: str) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 _SPAWN = multiprocessing.get_context("spawn")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_STARTING = threading.Lock()  # what a child is started with is shared by all threads
 _STOPPING = (signal.SIGINT, signal.SIGTERM)  # sent by a terminal or scheduler to stop a sweep
 
 
@@ -27,7 +28,7 @@ def start_child(
     The target must call `live_as_child` first. The child does not run the main script again, so
     scripts need no `if __name__ == "__main__"`.
     """
-    with _safe_path(), _no_main_module():
+    with _STARTING, _safe_path(), _no_main_module():
         resource_tracker.ensure_running()  # it unblocks signals when it starts its process
         with _signals_blocked():
             here, there = _SPAWN.Pipe()
@@ -80,17 +81,16 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        self.interrupt()
-
-    def interrupt(self) -> None:
-        """Has the effect of a signal."""
         self._write.send_bytes(b".")
+
+    def ask_to_stop(self) -> None:
+        """Makes the pipe readable, as a first signal does, without counting as one."""
+        self._write.send_bytes(b"")
 
     def count(self) -> int:
         """Returns the number of signals so far."""
         while self.pipe.poll():
-            self.pipe.recv_bytes()
-            self._count += 1
+            self._count += len(self.pipe.recv_bytes())
         return self._count
 
 

@@ -170,12 +170,13 @@ class _Losses:
 
 
 def try_out(trial: Trial, shape: Shape) -> None:
-    """Runs a network and a loss of the user's own once, on two grey images of a shape.
+    """Runs the network and the loss of a trial once, on two grey images of a shape.
 
     Raises:
         BadInput: they raise an error, or return something of another shape.
     """
-    what = " with ".join(name for name in (trial.architecture, trial.objective) if ":" in name)
+    own = [trial.objective] if trial.objective not in OBJECTIVES else []
+    what = " with ".join([trial.architecture, *own])
     x, noise = torch.full((2, *shape), 0.5), torch.zeros((2, trial.latents))
     try:
         model = build_model(trial, shape).eval()
@@ -194,7 +195,9 @@ def try_out(trial: Trial, shape: Shape) -> None:
         loss = objective_of(trial.objective).loss(sse, kl, sigma2, setting)
         if loss.shape != sse.shape:
             raise ValueError(f"the loss is of shape {tuple(loss.shape)}, not {tuple(sse.shape)}")
-    except Exception as error:  # code of the user's can raise anything
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         reason = " ".join(str(error).split())[:200]
         named = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise BadInput(f"{what} on images of {shape}: {named}{reason}") from error

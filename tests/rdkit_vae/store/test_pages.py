@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.store import evaluations
+from rdkit_vae.store import evaluations, pages
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store import tables as sealed
 from rdkit_vae.store.pages import read_parquet
@@ -276,3 +276,19 @@ def test_what_is_sound_is_read_as_arrow_reads_it() -> None:
         data = sink.getvalue().to_pybytes()
         assert read_parquet(data).equals(table), options
         assert read_parquet(data, ["whole"]).equals(table.select(["whole"]))
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        b"\x06\x04\x14",  # field 2 once more, as an i64, which Arrow passes over
+        b"\x05\x04\x14",
+        b"\x06\x84\x80\x08\x14",  # field 65538, of which some readers keep 16 bits
+    ],
+)
+def test_a_page_that_gives_its_size_twice_is_refused(again: bytes) -> None:
+    """Readers differ in which of the two they believe."""
+    header = b"\x15\x00" + b"\x15\xc8\x01" + b"\x15\x08"  # its kind, 100 bytes, in 4 bytes
+    assert pages._thrift(header + b"\x00", 0)[0] == {1: 0, 2: 100, 3: 4}
+    with pytest.raises(ValueError, match="repeats a field"):
+        pages._thrift(header + again + b"\x00", 0)

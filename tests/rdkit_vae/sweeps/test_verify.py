@@ -78,6 +78,13 @@ def _lose_a_number(path: Path) -> None:
     write_statistics(path, statistics, about)
 
 
+def _turn_an_error_negative(path: Path) -> None:
+    """What no image and no network give, in a file that is whole."""
+    statistics, about = read_statistics(path)
+    statistics["test"].sse[3] = -1.0
+    write_statistics(path, statistics, about)
+
+
 RESULTS, STATISTICS = "results/*.parquet", "statistics/*/epoch=00002.parquet"
 CHECKPOINT, LAST = "checkpoints/*/epoch=00002.pt", "checkpoints/*/epoch=00003.pt"
 DAMAGES = {
@@ -91,6 +98,7 @@ DAMAGES = {
     "no statistics": (STATISTICS, Path.unlink, "No such file"),
     "other statistics": (STATISTICS, _swap, "measured on another checkpoint"),
     "statistics of no number": (STATISTICS, _lose_a_number, "sse of the test split is not finite"),
+    "a negative error": (STATISTICS, _turn_an_error_negative, "a squared error is negative"),
     "a flipped checkpoint": (CHECKPOINT, _flip, "its SHA-256 is not the one"),
     "a flipped last checkpoint": (LAST, _flip, "its SHA-256 is not the one"),
     "an orphan": (CHECKPOINT, lambda p: shutil.copy(p, p.with_name("epoch=00007.pt")), "no row"),
