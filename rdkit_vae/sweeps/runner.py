@@ -146,7 +146,7 @@ class _Run:
             return
         _resume(self.training, self._sweep, committed)
         # Where training resumes within an epoch, the last state between two epochs is not known.
-        self._entered_half = self.training.within.batches > 0
+        self._entered_half = self.training.epoch_progress.batches > 0
         self._finite = None if self._entered_half else _kept(self.training)
 
     def take_epoch(self, on_epoch: Callable[[Training], None] | None) -> None:
@@ -155,7 +155,7 @@ class _Run:
         if training.diverged:
             self._end_diverged(training.diverged)
             return
-        if training.within.batches:
+        if training.epoch_progress.batches:
             return
         if on_epoch:
             on_epoch(training)

@@ -164,7 +164,7 @@ def test_stopped_within_an_epoch_a_group_goes_on_with_its_warps(
     assert stopped[0].randomness().warps is not None
     asked = iter(range(2))
     assert not Pack(stopped).run_epoch(stop=lambda: next(asked, None) is None)
-    assert [member.within.batches for member in stopped] == 6 * [3]
+    assert [member.epoch_progress.batches for member in stopped] == 6 * [3]
     assert Pack(stopped).run_epoch()
     for one, other in zip(straight, stopped, strict=True):
         assert one.loss == other.loss
@@ -235,7 +235,7 @@ def test_a_group_is_of_one_kind_and_at_one_step(tiny: Images, tiny_trial: Trial)
         Training(replace(tiny_trial, objective="learned"), tiny),
         Training(replace(tiny_trial, batch_size=20), tiny),
     ):
-        with pytest.raises(BadInput, match="of one kind"):
+        with pytest.raises(BadInput, match="same pack_key"):
             Pack([begun, other])
 
 
@@ -356,9 +356,9 @@ def test_groups_are_as_large_as_memory_lets_them_be(
     weights = _weights(Training(trials[0], tiny))
     assert state >= 4 * weights.nbytes
     assert activations > 16 * (36 + 64) * 4  # of a batch, the pixels and a hidden layer at least
-    monkeypatch.setattr("rdkit_vae.sweeps.footprint._HELD_ON_CPU", 4.5 * (state + activations))
+    monkeypatch.setattr("rdkit_vae.sweeps.footprint._MOST_ON_CPU", 4.5 * (state + activations))
     assert sorted(map(len, packs_that_fit(trials, tiny, "cpu"))) == [3, 3]
-    monkeypatch.setattr("rdkit_vae.sweeps.footprint._HELD_ON_CPU", 1)
+    monkeypatch.setattr("rdkit_vae.sweeps.footprint._MOST_ON_CPU", 1)
     assert packs_that_fit(trials, tiny, "cpu") == [[trial] for trial in trials]
 
 
