@@ -149,8 +149,8 @@ def test_standard_errors_are_over_images(statistics: Stats, sigma: str) -> None:
                     log_ratio=statistics["test"].log_ratio[i : i + 1],
                 ),
             },
-            [sigma],
             make_trial(),
+            [sigma],
         )[-1]
         for i in range(15)
     ]
