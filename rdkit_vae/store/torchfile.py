@@ -1,12 +1,11 @@
-"""Reads what `torch.save` writes, without running any of it or trusting what it claims.
+"""Reads files of `torch.save` without running code from them or trusting their claims.
 
-`torch.load(weights_only=True)` runs no foreign code, but it takes what memory a file asks for: for
-a `bytearray` of any length, an inflated record, or a tensor that says it is longer than its record.
-And a zip file can be made such that two readers find different records in it. So nothing of it is
-called: the few operations that plain values and dense tensors need are carried out here on
-descriptions of the tensors, those are compared with the sizes of the records that are there, and
-the numbers come from the very records that were checked. An archive that others might read in
-another way is refused.
+`torch.load(weights_only=True)` runs no foreign code, but allocates as much memory as a file asks
+for: for a `bytearray` of any length, an inflated record, or a tensor that claims to be longer than
+its record. And a zip file can be made so that two readers find different records in it. So this
+module does not use it. It interprets the few pickle operations that plain values and dense tensors
+need, on descriptions of the tensors; compares those with the sizes of the records; and reads the
+numbers from the records it has checked. It refuses an archive that is open to interpretation.
 """
 
 import hashlib
@@ -26,9 +25,9 @@ import torch
 
 from rdkit_vae.store.archive import Foreign, check_layout, check_records
 
-_MOST_AT_ONCE = 2**20  # bytes of the table of records, and of the values beside the tensors
+_MAX_SMALL_BYTES = 2**20  # of the table of records, and of everything except tensors
 
-_MOST_DIMENSIONS = 8
+_MAX_DIMENSIONS = 8
 _STORAGES = {
     "torch FloatStorage": torch.float32,
     "torch DoubleStorage": torch.float64,
@@ -42,13 +41,13 @@ _DICT, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """What a file says of a tensor in it.
+    """The description of a tensor in a file.
 
     Attributes:
-        dtype: of its numbers.
+        dtype: type of its numbers.
         key: name of the record that holds them.
-        count: how many the record holds.
-        offset, shape, stride: which of them are the tensor's, in numbers.
+        count: how many numbers the record holds.
+        offset, shape, stride: which of these numbers belong to the tensor.
     """
 
     dtype: torch.dtype
@@ -60,7 +59,7 @@ class StoredTensor:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is the whole of its record, in the plain order."""
+        """Whether it is its whole record, in contiguous order."""
         steps = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
         plain = all(
             side == 1 or stride == step
@@ -78,15 +77,15 @@ class TorchFile:
     """An open file.
 
     Attributes:
-        content: what was saved, with a `StoredTensor` in the place of each tensor.
+        content: the saved values, with a `StoredTensor` in place of each tensor.
     """
 
-    def __init__(self, file: "_Frugal") -> None:
-        """Reads all but the tensors.
+    def __init__(self, file: "_LimitedFile") -> None:
+        """Reads everything except the tensors.
 
         Raises:
             Foreign: it holds more than plain values and tensors, or was made to do harm.
-            Exception: of whatever type, damaged.
+            Exception: of any type; the file is damaged.
         """
         self._file = file
         self._archive = zipfile.ZipFile(file)
@@ -96,34 +95,38 @@ class TorchFile:
         check_layout(file, records, self._archive.start_dir, size)
         self._records = {record.filename.partition("/")[2]: record for record in records}
         if "data.pkl" not in self._records or len(self._records) != len(records):
-            raise Foreign("a zip file, but not of PyTorch")
+            raise Foreign("a zip file, but not one of PyTorch")
         small = [record for name, record in self._records.items() if not name.startswith("data/")]
-        if sum(record.file_size for record in small) > _MOST_AT_ONCE:
-            raise Foreign("too large beside its tensors")
+        if sum(record.file_size for record in small) > _MAX_SMALL_BYTES:
+            raise Foreign("its parts other than tensors are too large")
         read = {record.filename.partition("/")[2]: self._archive.read(record) for record in small}
         if read.get("byteorder", b"little") != b"little":
-            raise Foreign("saved on a machine of another byte order")
+            raise Foreign("saved on a machine with another byte order")
         self.content = _plain_values(read["data.pkl"])
 
     def check(self) -> None:
-        """Checks that its tensors are dense and are what the records hold, each its own.
+        """Checks that each tensor is dense and has exactly one record, of its size.
 
         Raises:
-            ValueError: they are not.
+            ValueError: a tensor does not.
         """
         tensors = list(_tensors_in(self.content))
-        held = {name.removeprefix("data/"): record.file_size for name, record in self._data()}
+        stored = {
+            name.removeprefix("data/"): record.file_size
+            for name, record in self._records.items()
+            if name.startswith("data/")
+        }
         claimed = {t.key: t.count * t.dtype.itemsize for t in tensors if t.is_dense}
         if len(claimed) != len(tensors):
-            raise ValueError("a tensor is not dense, or shares its numbers with another")
-        if claimed != held:
-            raise ValueError("its tensors are not of the size that the file holds")
+            raise ValueError("a tensor is not dense, or shares its data with another")
+        if claimed != stored:
+            raise ValueError("its tensors do not have the sizes of their records")
 
     def load(self, content: Any) -> Any:
-        """A part of `content` with its tensors, of a file that `check` has passed.
+        """Returns a part of `content` with its tensors; call `check` first.
 
         Raises:
-            ValueError: the checksum of a record is another.
+            ValueError: a record has a wrong checksum.
         """
         if isinstance(content, dict):
             return {name: self.load(value) for name, value in content.items()}
@@ -134,61 +137,58 @@ class TorchFile:
         data = torch.empty(record.file_size, dtype=torch.uint8)
         try:
             with self._archive.open(record) as source:
-                taken = source.readinto(data.numpy())  # type: ignore[attr-defined]
+                count = source.readinto(data.numpy())  # type: ignore[attr-defined]
         except zipfile.BadZipFile as error:
             raise ValueError(f"wrong checksum of {record.filename}") from error
-        if taken != record.file_size:
+        if count != record.file_size:
             raise ValueError(f"{record.filename} is cut short")
         return data.view(stored.dtype).reshape(stored.shape)
 
     def sha256(self) -> str:
-        """Hash of the file's bytes."""
+        """Returns the SHA-256 of the file."""
         self._file.seek(0)
         return hashlib.file_digest(self._file, "sha256").hexdigest()
-
-    def _data(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-        return ((name, r) for name, r in self._records.items() if name.startswith("data/"))
 
 
 @contextmanager
 def open_torch_file(path: Path) -> Iterator[TorchFile]:
-    """Opens a file of `torch.save`; no tensor in it is read yet.
+    """Opens a file of `torch.save` without reading its tensors yet.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         Foreign: it holds more than plain values and tensors, or was made to do harm.
-        ValueError: damaged.
+        ValueError: the file is damaged.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise Foreign("not a file" if not path.is_dir() else "a folder")
-    with _Frugal(path) as file:
+    with _LimitedFile(path) as file:
         try:
             opened = TorchFile(file)
         except Foreign:
             raise
         except zipfile.BadZipFile as error:
-            what = "no PyTorch file, or cut short" if "not a zip" in str(error) else str(error)
+            what = "not a PyTorch file, or cut short" if "not a zip" in str(error) else str(error)
             raise ValueError("it is empty" if not path.stat().st_size else what) from error
-        except Exception as error:  # zip readers raise what they like on damaged files
+        except Exception as error:  # zip readers raise all kinds of errors on damaged files
             raise ValueError(f"{type(error).__name__}: {error}") from error
-        file.at_once = None
+        file.limit = None
         yield opened
 
 
-class _Frugal(io.FileIO):
-    """A file that hands out little at once, as what asks may have been made to ask for all."""
+class _LimitedFile(io.FileIO):
+    """A file that refuses large reads, which a malicious table of records could cause."""
 
-    at_once: int | None = _MOST_AT_ONCE
+    limit: int | None = _MAX_SMALL_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
-        if self.at_once is not None and size is not None and size > self.at_once:
-            raise Foreign(f"its table of records is of {size:,} bytes")
-        wanted = self.at_once if size is None or size < 0 else size
-        return super().read(-1 if wanted is None else wanted) or b""
+        if self.limit is not None and size is not None and size > self.limit:
+            raise Foreign(f"its table of records has {size:,} bytes")
+        count = self.limit if size is None or size < 0 else size
+        return super().read(-1 if count is None else count) or b""
 
 
 def _tensors_in(value: Any) -> Iterator[StoredTensor]:
-    """All tensors in plain values; `_plain_values` sees to it that none is there twice."""
+    """Yields all tensors in plain values; `_plain_values` ensures that there are no duplicates."""
     if isinstance(value, StoredTensor):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -197,10 +197,10 @@ def _tensors_in(value: Any) -> Iterator[StoredTensor]:
 
 
 def _plain_values(pickled: bytes) -> Any:
-    """Carries out a pickle of plain values and tensors. Nothing in it is imported or called.
+    """Interprets a pickle of plain values and tensors, importing and calling nothing.
 
-    Only strings are met twice: a value that holds another one many times over would be small here
-    and endless to whoever walks through it.
+    Only strings can be referenced twice. Otherwise a small file could nest references so that a
+    walk through its values would never end.
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -208,19 +208,19 @@ def _plain_values(pickled: bytes) -> Any:
 
     def since_mark() -> list[Any]:
         start = marks.pop()
-        found = stack[start:]
+        values = stack[start:]
         del stack[start:]
-        return found
+        return values
 
     for code, argument, _ in pickletools.genops(pickled):
         match code.name:
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
             case "BINGET" | "LONG_BINGET":
-                again = memo[argument]
-                if not isinstance(again, str | _Global):
-                    raise Foreign("it holds one value in two places")
-                stack.append(again)
+                value = memo[argument]
+                if not isinstance(value, str | _Global):
+                    raise Foreign("it holds the same value in two places")
+                stack.append(value)
             case "BININT1" | "BININT2" | "BININT" | "LONG1" | "BINUNICODE" | "BINFLOAT":
                 stack.append(argument)
             case "MARK":
@@ -237,8 +237,8 @@ def _plain_values(pickled: bytes) -> Any:
             case "BINPERSID":
                 stack.append(_storage(stack.pop()))
             case "REDUCE":
-                arguments, made = stack.pop(), stack.pop()
-                stack.append(_rebuilt(made, arguments))
+                arguments, function = stack.pop(), stack.pop()
+                stack.append(_rebuilt(function, arguments))
             case "EMPTY_DICT":
                 stack.append({})
             case "EMPTY_LIST":
@@ -269,15 +269,15 @@ def _last(stack: list[Any], count: int) -> list[Any]:
 
 
 def _popped(stack: list[Any], count: int) -> list[Any]:
-    found = _last(stack, count)
+    values = _last(stack, count)
     del stack[-count:]
-    return found
+    return values
 
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     keys = values[::2]
     if not all(type(key) in (str, int) for key in keys):
-        raise Foreign("a key in it is neither a name nor a number")
+        raise Foreign("one of its keys is neither a text nor a whole number")
     return dict(zip(keys, values[1::2], strict=True))
 
 
@@ -295,7 +295,7 @@ def _list_of(stack: list[Any]) -> list[Any]:
 
 def _known(name: str) -> _Global:
     if name not in (*_STORAGES, _DICT, _TENSOR):
-        raise Foreign(f"it names {name.replace(' ', '.', 1)}, and only tensors belong in it")
+        raise Foreign(f"it contains {name.replace(' ', '.', 1)}, but only tensors are allowed")
     return _Global(name=name)
 
 
@@ -306,16 +306,16 @@ def _storage(value: Any) -> StoredTensor:
             return StoredTensor(
                 dtype=dtype, key=key, count=count, offset=0, shape=(count,), stride=(1,)
             )
-    raise ValueError("a record's description is damaged")
+    raise ValueError("the description of a record is damaged")
 
 
-def _rebuilt(made: Any, arguments: Any) -> Any:
-    if made == _Global(name=_DICT) and arguments == ():
+def _rebuilt(function: Any, arguments: Any) -> Any:
+    if function == _Global(name=_DICT) and arguments == ():
         return {}
     match arguments:
         case (StoredTensor() as storage, int(offset), tuple(shape), tuple(stride), bool(), {}):
             whole = all(type(n) is int and n >= 0 for n in (*shape, *stride))
-            fits = len(shape) == len(stride) <= _MOST_DIMENSIONS
-            if made == _Global(name=_TENSOR) and whole and fits:
+            fits = len(shape) == len(stride) <= _MAX_DIMENSIONS
+            if function == _Global(name=_TENSOR) and whole and fits:
                 return replace(storage, offset=offset, shape=shape, stride=stride)
-    raise Foreign("it calls more than tensors need")
+    raise Foreign("it calls functions that tensors do not need")

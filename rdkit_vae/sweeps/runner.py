@@ -147,7 +147,7 @@ class _Run:
             return
         _resume(self.training, self._sweep, committed)
         # If training resumes within an epoch, the state at the start of the epoch is unknown.
-        self._entered_half = self.training.within.batches > 0
+        self._entered_half = self.training.epoch_progress.batches > 0
         self._finite = None if self._entered_half else _kept(self.training)
 
     def take_epoch(self, on_epoch: Callable[[Training], None] | None) -> None:
@@ -156,7 +156,7 @@ class _Run:
         if training.diverged:
             self._end_diverged(training.diverged)
             return
-        if training.within.batches:
+        if training.epoch_progress.batches:
             return
         if on_epoch:
             on_epoch(training)

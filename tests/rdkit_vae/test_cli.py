@@ -370,7 +370,7 @@ def test_bounds_in_parquet_follow_from_the_stored_statistics(
     assert elbos["dequantized"] < elbos["discretized"]
     assert set(frame.loc[frame["sigma"] == "mixture", "likelihood"]) == {"continuous"}
     assert (frame["bits_per_dim"] == -frame["value"] / (64 * np.log(2))).all()
-    assert "Parquet, but not rdvae-results" in rdvae("plot-rd", out).stderr
+    assert "a Parquet file, but not rdvae-results" in rdvae("plot-rd", out).stderr
 
 
 def test_more_draws_are_measured_now(rdvae: Run, sweep_folder: Path, tmp_path: Path) -> None:

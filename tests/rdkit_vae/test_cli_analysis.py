@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_named_and_never_drawn(
     done = main(*command, spoilt, "--out", "spoilt.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name, reason in (
-        ("foreign", "Parquet, but not rdvae-results"),
+        ("foreign", "a Parquet file, but not rdvae-results"),
         ("flipped", ""),
         ("newer", "upgrade rdvae"),
     ):
