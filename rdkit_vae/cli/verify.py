@@ -48,7 +48,6 @@ def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
 
 def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
     """Checks a sweep, and repairs it if `measuring` is given; returns whether anything is wrong."""
-    from rdkit_vae.sweeps.repair import verify_and_repair
     from rdkit_vae.sweeps.verify import Report, verify
 
     wrong, bar = True, partial(terminal.progress_bar, f"checking {sweep.root}")
@@ -58,6 +57,8 @@ def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
                 report = verify(sweep, progress)
             _print(sweep, report, "; --repair: ")
             return bool(report.findings)
+        from rdkit_vae.sweeps.repair import verify_and_repair  # loads torch
+
         for step in verify_and_repair(sweep, measuring, bar):
             if isinstance(step, Report):
                 _print(sweep, step, ": ")
