@@ -180,7 +180,7 @@ def test_help_tells_the_defaults_of_each_dataset(main: Run, tmp_path: Path) -> N
         ("epochs", "epochs"),
         ("batch-size", "batch_size"),
     ):
-        (listed,) = re.findall(rf"--{option} INTEGER RANGE \[default: ([^]]*)\]", said)
+        (listed,) = re.findall(rf"--{option} INTEGER RANGE [^\[]*\[default: ([^]]*)\]", said)
         common, *others = listed.split("; ")
         told = {
             n: v for part in others for names, v in [part.split(": ")] for n in names.split(", ")
@@ -324,7 +324,7 @@ CONTRADICTIONS = {
     "no variance": (["--sigma", "constant:0"], "positive"),
     "a negative variance": (["--sigma", "constant:-1"], "positive"),
     "a variance beyond doubles": (["--sigma", "constant:1e300"], "within 1e-200 and 1e+200"),
-    "pixels of mixtures alone": (["--discretized", "--sigma", "mixture"], "one variance"),
+    "pixels of mixtures alone": (["--discretized", "--sigma", "mixture"], "single variance"),
     "a mixture backwards": (["--sigma", "mixture:1..0.1"], "smaller to the larger"),
     "an unknown bound": (["--bound", "best"], "--bound"),
 }
