@@ -10,6 +10,9 @@ from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
 from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of
 from rdkit_vae.scoring.interpretations import described, interpretation
+from rdkit_vae.store.results import write_bounds, write_results
+from rdkit_vae.store.schema import BOUNDS, COLUMNS
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted, whole
 
 if TYPE_CHECKING:
@@ -216,9 +219,6 @@ def _remarks(frame: Any) -> list[str]:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
-    from rdkit_vae.store.results import write_bounds, write_results
-    from rdkit_vae.store.schema import BOUNDS, COLUMNS
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.tables import to_csv
 
     if path.suffix == ".parquet":
