@@ -397,14 +397,14 @@ def test_describe_says_where_the_rate_goes(rdvae: Run, sweep_folder: Path) -> No
     assert row["checkpoint_sha256"] in done.stdout
 
 
-def test_decode_loss_names_the_beta_and_the_reading(rdvae: Run) -> None:
+def test_decode_loss_names_the_beta_and_the_variance(rdvae: Run) -> None:
     done = rdvae("decode-loss", "--kl", "weight:0.00025", "--dims", "12288")
     assert done.returncode == 0, done.stderr
     assert "beta x s2 = 1.536" in done.stdout
     assert "beta = 3.072" in done.stdout
     assert "another objective than the one trained" in done.stdout
     plain = rdvae("decode-loss", "--reconstruction", "sum", "--dims", "784")
-    assert "it is already -ELBO" in plain.stdout
+    assert "the loss is already -ELBO" in plain.stdout
     listed = rdvae("decode-loss", "--list").stdout
     for name in CONVENTIONS:
         assert f"\n{name} " in f"\n{listed}"
@@ -425,7 +425,7 @@ def test_lint_of_a_runs_folder_and_of_a_table(
     assert done.returncode == 1
     for rule in ("different-split", "not-a-density", "variance-follows-beta", "different-readings"):
         assert f"{rule} [" in done.stdout
-    # Both splits of one reading: within each, all of it compares.
+    # Under one interpretation, all claims on a split are comparable.
     one = rdvae("lint", sweep_folder, "--sigma", "shared")
     assert one.returncode == 0, one.stdout
     assert "different-split [24 claims]" in one.stdout.partition("to keep in mind")[2]
@@ -462,7 +462,7 @@ def test_pairs_and_their_consistency(rdvae: Run, sweep_folder: Path, tmp_path: P
     assert len(line) == 3
     assert (line["distance"] < 0.02).all()
     assert line["distance"].max() > 0
-    # The weights agree, and so does every fitted reading; what each claims for itself does not.
+    # The weights agree, and so does every fitted interpretation; what each claims for itself does not.
     assert np.ptp(line["shared"]) < 0.1
     assert np.ptp(line["own"]) > 100
     nothing = rdvae("consistency", tmp_path / "figures")
