@@ -84,7 +84,8 @@ def _text(loss: DecodedLoss) -> str:
         lines.append("the loss is already -ELBO: likelihoods with its own s2 are what was trained")
     else:
         lines.append(
-            f"likelihoods with s2 = {loss.sigma2:.6g} belong to another objective than the one trained"
+            f"likelihoods with s2 = {loss.sigma2:.6g} belong to another objective than the one "
+            "trained"
         )
     if loss.product > 0.25:
         lines.append(

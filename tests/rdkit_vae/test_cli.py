@@ -462,7 +462,7 @@ def test_pairs_and_their_consistency(rdvae: Run, sweep_folder: Path, tmp_path: P
     assert len(line) == 3
     assert (line["distance"] < 0.02).all()
     assert line["distance"].max() > 0
-    # The weights agree, and so does every fitted interpretation; what each claims for itself does not.
+    # The weights agree, and so do fitted interpretations; what each model claims does not.
     assert np.ptp(line["shared"]) < 0.1
     assert np.ptp(line["own"]) > 100
     nothing = rdvae("consistency", tmp_path / "figures")
