@@ -356,9 +356,9 @@ def test_groups_are_as_large_as_memory_lets_them_be(
     weights = _weights(Training(trials[0], tiny))
     assert state >= 4 * weights.nbytes
     assert activations > 16 * (36 + 64) * 4  # of a batch, the pixels and a hidden layer at least
-    monkeypatch.setattr("rdkit_vae.sweeps.footprint._HELD_ON_CPU", 4.5 * (state + activations))
+    monkeypatch.setattr("rdkit_vae.sweeps.footprint._MOST_ON_CPU", 4.5 * (state + activations))
     assert sorted(map(len, packs_that_fit(trials, tiny, "cpu"))) == [3, 3]
-    monkeypatch.setattr("rdkit_vae.sweeps.footprint._HELD_ON_CPU", 1)
+    monkeypatch.setattr("rdkit_vae.sweeps.footprint._MOST_ON_CPU", 1)
     assert packs_that_fit(trials, tiny, "cpu") == [[trial] for trial in trials]
 
 
