@@ -8,6 +8,7 @@ import click
 from rdkit_vae.cli.options import split_option
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.errors import BadData
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
@@ -94,7 +95,6 @@ class _Writer:
         self._written: list[str] = []
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
-        from rdkit_vae.system.files import write_output
         from rdvae_analysis.figures.style import save
         from rdvae_analysis.tables import to_csv
 

@@ -72,23 +72,24 @@ def _text(loss: DecodedLoss) -> str:
     lines = [
         "up to its scale, the loss is  E[sse]/(2 s2) + beta KL  with",
         f"  beta      = {loss.beta:.6g}",
-        f"  s2        = {loss.sigma2:.6g} squared pixels, of [0, 1] (of [-1, 1]: a quarter of it)",
+        f"  s2        = {loss.sigma2:.6g} squared pixels of [0, 1] (of [-1, 1]: a quarter of it)",
         f"  beta x s2 = {loss.product:.6g}, the only number that training sees",
-        "the same training, read otherwise:",
-        f"  C = 1/2:    beta = {loss.beta_at_half:.6g}, the paper's way to name it "
+        "the same training in other terms:",
+        f"  C = 1/2:    beta = {loss.beta_at_half:.6g}, as in the paper "
         "(rdvae sweep --objectives constant)",
-        f"  beta = 1:   s2 = {loss.product:.6g}, the variance under which the loss is -ELBO "
+        f"  beta = 1:   s2 = {loss.product:.6g}, the variance with which the loss is -ELBO "
         "(sigma beta-half)",
     ]
     if loss.is_elbo:
-        lines.append("as written it is already -ELBO: claims with its own s2 are what was trained")
+        lines.append("the loss is already -ELBO: likelihoods with its own s2 are what was trained")
     else:
         lines.append(
-            f"claims with s2 = {loss.sigma2:.6g} are for another objective than the one trained"
+            f"likelihoods with s2 = {loss.sigma2:.6g} belong to another objective than the one "
+            "trained"
         )
     if loss.product > 0.25:
         lines.append(
-            f"s2 = {loss.product:.4g} is more than the variance of any image in [0, 1] (1/4): "
+            f"s2 = {loss.product:.4g} is more than any image in [0, 1] can have (1/4): "
             "report shared or mixture"
         )
     return "\n".join(lines)

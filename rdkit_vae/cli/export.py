@@ -6,6 +6,8 @@ import click
 
 from rdkit_vae.cli.options import check_suffixes
 from rdkit_vae.cli.terminal import print_notes
+from rdkit_vae.store.results import encode_results
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted
 
 
@@ -30,8 +32,6 @@ def command(folders: tuple[Path, ...], out: tuple[str, ...]) -> None:
     rdvae export runs/mnist runs/celeba --out all.parquet --out all.csv
     """
     check_suffixes(out, (".parquet", ".csv"))
-    from rdkit_vae.store.results import encode_results
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.load import scan
     from rdvae_analysis.tables import to_csv
 

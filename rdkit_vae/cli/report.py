@@ -6,6 +6,7 @@ import click
 
 from rdkit_vae.cli.options import check_extra, check_suffixes, split_option
 from rdkit_vae.cli.terminal import print_notes
+from rdkit_vae.system.files import write_output
 
 _NEEDED = ("altair", "vl_convert", "jinja2")
 
@@ -29,7 +30,6 @@ def command(folder: Path, split: str, out: str) -> None:
     """
     check_suffixes([out], (".html",))
     check_extra(_NEEDED, "report", "rdvae report")
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.report.page import report
 
     page, notes = report(folder, split=split)

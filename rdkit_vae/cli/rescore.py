@@ -10,10 +10,12 @@ from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
 from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of
 from rdkit_vae.scoring.interpretations import described, interpretation
+from rdkit_vae.store.results import write_bounds, write_results
+from rdkit_vae.store.schema import BOUNDS, COLUMNS
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted, whole
 
 if TYPE_CHECKING:
-    from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.evaluations import Evaluation, Row
 
 _SUFFIXES = (".parquet", ".csv", ".json")
@@ -95,7 +97,7 @@ def command(
         raise click.UsageError("--discretized needs an interpretation with a single variance")
     only = None if ks is None else sorted({whole(k, "--k", least=1) for k in ks.split(",")})
 
-    from rdkit_vae.evaluation.checkpoints import evaluation_of
+    from rdkit_vae.evaluation.checkpoints import discretized_masses, evaluation_of
 
     measuring = measuring_of(**options)
     scored: list[tuple[Path, Evaluation, list[Row]]] = []
@@ -105,9 +107,8 @@ def command(
             if bounds:
                 every = range(1, evaluation.draws + 1)
                 k_of_iwae = (only or every) if bound == "iwae" else None
-                rows = _bound_rows(
-                    path, evaluation, chosen, k_of_iwae, measuring if pixels else None
-                )
+                masses = discretized_masses(path, evaluation, chosen, measuring) if pixels else {}
+                rows = evaluation.bound_rows(chosen, k_of_iwae, masses)
             else:
                 rows = evaluation.rows(chosen)
         scored.append((path, evaluation, rows))
@@ -115,6 +116,11 @@ def command(
         f"left out {sigma}: it is not a density, so it gives no bound"
         for sigma in asked
         if sigma not in chosen
+    )
+    terminal.print_notes(
+        f"{sigma} has no single variance, so the mass of grey levels is not defined"
+        for sigma in chosen
+        if pixels and interpretation(sigma).scales
     )
     # The files are written first, as printing can fail when a pipe is closed.
     all_rows = [row for _, _, rows in scored for row in rows]
@@ -136,29 +142,6 @@ def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
             "--bound iwae or --discretized"
         )
     return tuple(sigma for sigma in sigmas if sigma not in others)
-
-
-def _bound_rows(
-    path: Path,
-    evaluation: "Evaluation",
-    sigmas: Sequence[str],
-    ks: Sequence[int] | None,
-    measuring: "Measuring | None",
-) -> "list[Row]":
-    """The bounds of a checkpoint; with those of grey levels if `measuring` says how."""
-    if measuring is None:
-        return evaluation.bound_rows(sigmas, ks, {})
-    from rdkit_vae.evaluation.checkpoints import discretized_masses
-    from rdkit_vae.scoring.scores import interpret
-
-    terminal.print_notes(
-        f"{sigma} has no single variance, so the mass of grey levels is not defined"
-        for sigma in sigmas
-        if interpretation(sigma).scales
-    )
-    interpreted = interpret(evaluation.statistics, evaluation.trial, sigmas)
-    masses = discretized_masses(path, evaluation, interpreted, measuring)
-    return evaluation.bound_rows(sigmas, ks, masses)
 
 
 def _print(evaluation: "Evaluation", rows: "list[Row]", bounds: bool) -> None:
@@ -216,9 +199,6 @@ def _remarks(frame: Any) -> list[str]:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
-    from rdkit_vae.store.results import write_bounds, write_results
-    from rdkit_vae.store.schema import BOUNDS, COLUMNS
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.tables import to_csv
 
     if path.suffix == ".parquet":

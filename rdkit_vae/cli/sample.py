@@ -11,6 +11,8 @@ from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
 from rdkit_vae.cli.options import split_option
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.store.paths import sweep_around
+from rdkit_vae.system.devices import choose_device
 from rdkit_vae.text import counted
 
 _MOST = 100  # pictures of a kind
@@ -71,8 +73,6 @@ def command(
     from rich.progress import track
 
     from rdkit_vae.evaluation.pictures import last_checkpoints, sample_checkpoint
-    from rdkit_vae.store.paths import sweep_around
-    from rdkit_vae.system.devices import choose_device
 
     checkpoints = list(dict.fromkeys(each for path in paths for each in last_checkpoints(path)))
     for path in checkpoints if out is None else ():

@@ -11,6 +11,10 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.errors import BadData
+from rdkit_vae.store.paths import Sweep, find_sweeps
+from rdkit_vae.store.schema import Status
+from rdkit_vae.sweeps.forecast import duration
+from rdkit_vae.system.locks import is_claimed, is_locked
 from rdkit_vae.text import megabytes
 
 if TYPE_CHECKING:
@@ -33,8 +37,6 @@ def command(folder: Path, follow: bool) -> None:
     rdvae status runs/
     rdvae status --follow runs/
     """
-    from rdkit_vae.store.paths import find_sweeps
-    from rdkit_vae.system.locks import is_locked
 
     sweeps = {root: _Watched(root) for root in find_sweeps(folder)}
     if not sweeps:
@@ -70,7 +72,6 @@ class _Watched:
     """A sweep folder and what was last read of it."""
 
     def __init__(self, root: Path) -> None:
-        from rdkit_vae.store.paths import Sweep
         from rdkit_vae.sweeps.log import LogReader
 
         self.sweep = Sweep(root)
@@ -79,7 +80,6 @@ class _Watched:
 
     def lines(self) -> Iterator[str]:
         """Its state, in lines of text."""
-        from rdkit_vae.store.schema import Status
 
         try:
             run_ids = self.sweep.run_ids()
@@ -108,21 +108,19 @@ class _Watched:
 
     def _state(self, run_id: str) -> "State":
         from rdkit_vae.store.ledger import State, state_of
-        from rdkit_vae.store.schema import Status
 
-        if run_id not in self._done:
-            try:
-                state = state_of(self.sweep, run_id)
-            except BadData as error:
-                return State(Status.DAMAGED, str(error))
-            if state.status is not Status.OK:
-                return state
+        if run_id in self._done:
+            return self._done[run_id]
+        try:
+            state = state_of(self.sweep, run_id)
+        except BadData as error:
+            return State(Status.DAMAGED, str(error))
+        if state.status is Status.OK:
             self._done[run_id] = state
-        return self._done[run_id]
+        return state
 
     def _running(self) -> "dict[str, Running]":
         """The trials that a process is running now."""
-        from rdkit_vae.system.locks import is_claimed
 
         return {
             run_id: facts
@@ -132,7 +130,6 @@ class _Watched:
 
 
 def _in_words(facts: "Running") -> str:
-    from rdkit_vae.sweeps.forecast import duration
 
     if not facts.epoch:
         return f"in its first epoch, by process {facts.process}"

@@ -7,6 +7,7 @@ import click
 from rdkit_vae.cli.options import sigma_option
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.scoring.interpretations import parse_sigma
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted
 
 _NOT_A_DENSITY = (
@@ -43,7 +44,6 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     rdvae table runs/mnist --sigma shared --format latex --out table1.tex
     """
     sigma = parse_sigma(sigma)
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.load import scan
     from rdvae_analysis.paper_table import table1
     from rdvae_analysis.points import setups_in_words

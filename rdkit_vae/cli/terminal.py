@@ -98,10 +98,12 @@ def busy(what: str) -> contextlib.AbstractContextManager[object]:
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Shows a bar meanwhile, if standard error is a terminal; yields `progress(done, total)`."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     from rich.progress import Progress
 
-    target = console(stderr=True)
-    with Progress(console=target, transient=True, disable=not target.is_terminal) as bar:
+    with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

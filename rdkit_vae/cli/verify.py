@@ -10,11 +10,11 @@ import click
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.text import counted, few
 
 if TYPE_CHECKING:
     from rdkit_vae.evaluation.checkpoints import Measuring
-    from rdkit_vae.store.paths import Sweep
     from rdkit_vae.sweeps.verify import Report
 
 
@@ -36,7 +36,6 @@ def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
     rdvae verify runs/
     rdvae verify --repair runs/digits-conv
     """
-    from rdkit_vae.store.paths import Sweep, find_sweeps
 
     roots = [root for folder in folders for root in find_sweeps(folder)]
     if not roots:
@@ -46,9 +45,8 @@ def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
     sys.exit(BadData.exit_code if any(wrong) else 0)
 
 
-def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
+def _verify(sweep: Sweep, measuring: "Measuring | None") -> bool:
     """Checks a sweep, and repairs it if `measuring` is given; returns whether anything is wrong."""
-    from rdkit_vae.sweeps.repair import verify_and_repair
     from rdkit_vae.sweeps.verify import Report, verify
 
     wrong, bar = True, partial(terminal.progress_bar, f"checking {sweep.root}")
@@ -58,6 +56,8 @@ def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
                 report = verify(sweep, progress)
             _print(sweep, report, "; --repair: ")
             return bool(report.findings)
+        from rdkit_vae.sweeps.repair import verify_and_repair  # loads torch
+
         for step in verify_and_repair(sweep, measuring, bar):
             if isinstance(step, Report):
                 _print(sweep, step, ": ")
@@ -70,7 +70,7 @@ def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
     return wrong
 
 
-def _print(sweep: "Sweep", report: "Report", before_remedy: str) -> None:
+def _print(sweep: Sweep, report: "Report", before_remedy: str) -> None:
     for finding in report.findings:
         remedy = finding.remedy and f"{before_remedy}{finding.remedy}"
         click.echo(f"{finding.path}: {finding.what}{remedy}")
@@ -81,4 +81,5 @@ def _print(sweep: "Sweep", report: "Report", before_remedy: str) -> None:
     if report.at_work:
         click.echo(f"{sweep.root}: a sweep is running, so files without rows were not checked")
     count = counted(len(report.findings), "problem") if report.findings else "no problems"
-    click.echo(f"{sweep.root}: {report.in_words}: {count}")
+    checked = f"{counted(report.n_checkpoints, 'checkpoint')}, {counted(report.n_rows, 'row')}"
+    click.echo(f"{sweep.root}: {checked}: {count}")

@@ -11,6 +11,7 @@ from rdkit_vae.config.trial import MOST_DRAWS, Trial, bind, import_code
 from rdkit_vae.datasets import load_dataset, request_for, source_of
 from rdkit_vae.errors import BadData, NotFinite, RdvaeError
 from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.scoring.scores import interpret
 from rdkit_vae.store.evaluations import Evaluation, read_evaluation
 from rdkit_vae.store.paths import statistics_beside, sweep_around
 from rdkit_vae.store.results import results_frame
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rdkit_vae.datasets.images import Images
-    from rdkit_vae.scoring.scores import Interpreted
     from rdkit_vae.store.checkpoints import Checkpoint
 
 _EXAMPLE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
@@ -181,7 +181,7 @@ def evaluate_checkpoint(
 def discretized_masses(
     path: Path,
     evaluation: Evaluation,
-    interpreted: "Sequence[Interpreted]",
+    sigmas: Sequence[str],
     measuring: Measuring,
 ) -> Mapping[str, Mapping[str, Any]]:
     """-log of the mass of the grey levels, by split and interpretation with a single variance.
@@ -200,7 +200,7 @@ def discretized_masses(
             "levels; evaluate it now with --evaluate"
         )
     sigma2: dict[str, dict[str, Any]] = {split: {} for split in evaluation.statistics}
-    for each in interpreted:
+    for each in interpret(evaluation.statistics, evaluation.trial, sigmas):
         if not each.interpretation.scales:
             sigma2[each.split][each.sigma] = each.sigma2
     checkpoint, device = load_checkpoint(path), choose_device(measuring.device)

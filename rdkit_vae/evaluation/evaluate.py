@@ -138,12 +138,12 @@ def _evaluate_split(
     model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
 ) -> Statistics:
     parts, posteriors, variances = [], [], []
-    for done in _passes(model, images, split, trial, device, batch_size):
-        parts.append(_measure(done))
-        posteriors.append((done.mean, done.log_var, done.z[:, 0]))
-        variance = variance_of(model, done.z.flatten(0, 1))
+    for batch in _passes(model, images, split, trial, device, batch_size):
+        parts.append(_measure(batch))
+        posteriors.append((batch.mean, batch.log_var, batch.z[:, 0]))
+        variance = variance_of(model, batch.z.flatten(0, 1))
         if variance is not None:
-            variances.append(torch.unflatten(variance.double(), 0, done.z.shape[:2]).cpu())
+            variances.append(torch.unflatten(variance.double(), 0, batch.z.shape[:2]).cpu())
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
     statistics = Statistics(
@@ -167,13 +167,13 @@ def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
     return trained if objective_of(trial.objective).per_image else float(trained.flat[0])
 
 
-def _measure(done: _Pass) -> tuple[Tensor, Tensor, Tensor]:
+def _measure(batch: _Pass) -> tuple[Tensor, Tensor, Tensor]:
     """kl (B,), sse (B, K) and log p(z) - log q(z|x) (B, K), float64."""
-    sse = (done.x[:, None] - done.decoded).double().square().flatten(2).sum(dim=2)
-    noise, z, log_var = done.noise.double(), done.z.double(), done.log_var.double()
+    sse = (batch.x[:, None] - batch.decoded).double().square().flatten(2).sum(dim=2)
+    noise, z, log_var = batch.noise.double(), batch.z.double(), batch.log_var.double()
     # The 2 pi of the two densities cancel.
     log_ratio = (noise.square() + log_var[:, None] - z.square()).sum(dim=2) / 2
-    return kl_divergence(done.mean.double(), log_var), sse, log_ratio
+    return kl_divergence(batch.mean.double(), log_var), sse, log_ratio
 
 
 def evaluate_discretized(

@@ -1,6 +1,7 @@
 """Pictures of a model: reconstructions of the first images, and samples from the prior."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,11 +86,7 @@ def sample_checkpoint(
     path: Path,
     measuring: Measuring,
     folder: Path | None = None,
-    *,
-    n_images: int = 8,
-    n_prior: int = 8,
-    split: str = "test",
-    seed: int = 0,
+    **asked: Any,
 ) -> Path:
     """Makes the pictures of a checkpoint as `sample` does; returns the file that holds them.
 
@@ -99,6 +96,7 @@ def sample_checkpoint(
         path: the checkpoint.
         measuring: where its images are, and the device (not `auto`).
         folder: for the file; None: the samples of the sweep around the checkpoint.
+        asked: `n_images`, `n_prior`, `split` and `seed` for `sample`.
 
     Raises:
         BadData: the checkpoint or its images are missing or damaged, the model has diverged, or
@@ -115,11 +113,8 @@ def sample_checkpoint(
             checkpoint.model().to(device),
             images,
             latents=trial.latents,
-            n_images=n_images,
-            n_prior=n_prior,
-            split=split,
-            seed=seed,
             device=device,
+            **asked,
         )
     name = f"{trial.run_id}-epoch={checkpoint.epoch:05d}.parquet"
     target = folder / name if folder else samples_beside(path)

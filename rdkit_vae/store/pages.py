@@ -140,7 +140,9 @@ def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
             index += step
         else:
             index, at = _whole(data, at)
-        if index in found or not 1 <= index < _MOST_FIELDS:  # readers differ in which one they take
+        if (
+            index in fields or not 1 <= index < _MOST_FIELDS
+        ):  # readers differ in which one they take
             raise ValueError("a page whose header repeats a field")
         if 4 <= kind <= 6:
             value = data[at]

@@ -6,20 +6,22 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rdkit_vae.config.grid import grid, pairs
 from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
 from rdkit_vae.config.trial import Option, Trial, bind, check
 from rdkit_vae.datasets import load_dataset
-from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import architecture_of
 from rdkit_vae.objectives.losses import OBJECTIVES, objective_name
-from rdkit_vae.store.ledger import State, state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
 from rdkit_vae.system.devices import choose_device, choose_jobs
+
+if TYPE_CHECKING:
+    from rdkit_vae.datasets.images import Images
+    from rdkit_vae.store.ledger import State
 
 DEFAULT_OBJECTIVES = ("constant", "optimal")
 _MOST_STACKED = 16  # larger packs gain little, and lose more if a process dies
@@ -44,7 +46,7 @@ class Plan:
     """
 
     trials: tuple[Trial, ...]
-    images: Images
+    images: "Images"
     sweep: Sweep
     data_dir: str | None
     jobs: int
@@ -54,15 +56,17 @@ class Plan:
     retry_failed: bool
     fail_fast: bool
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> "dict[str, State]":
         """The state of each trial, by run_id.
 
         Raises:
             BadData: results cannot be read.
         """
+        from rdkit_vae.store.ledger import state_of  # loads NumPy, which usage errors do not need
+
         return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
 
-    def left(self, states: Mapping[str, State]) -> list[Trial]:
+    def left(self, states: "Mapping[str, State]") -> list[Trial]:
         """The trials to run: those that have not ended, and with `retry_failed` the failed ones."""
 
         def is_left(status: Status) -> bool:
@@ -208,7 +212,7 @@ def _check_precision(precision: str, device: str) -> None:
         raise BadInput("precision tf32 needs a GPU; use float32 or bf16")
 
 
-def _try_out(trials: Sequence[Trial], images: Images) -> None:
+def _try_out(trials: Sequence[Trial], images: "Images") -> None:
     """Runs the user's own networks and losses once, and networks with options."""
     unproven = {
         (trial.architecture, trial.options, trial.objective): trial

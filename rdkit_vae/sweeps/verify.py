@@ -64,11 +64,6 @@ class Report:
     n_rows: int = 0
     at_work: bool = False
 
-    @property
-    def in_words(self) -> str:
-        """What was checked, in one line."""
-        return f"{counted(self.n_checkpoints, 'checkpoint')}, {counted(self.n_rows, 'row')}"
-
 
 def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = False) -> Report:
     """Checks a sweep folder.
