@@ -76,7 +76,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "newer": (_saved(lambda c: {**c, "version": 99}), "version 99", "upgrade rdvae"),
     "many draws": (
         _saved(lambda c: {**c, "trial": {**c["trial"], "draws": 10**12}}),
-        "asks for 1000000000000 draws",
+        "asks for 1000000000000 posterior samples",
         "give --draws",
     ),
     "armed": (_saved(lambda c: {**c, "epoch": _Payload()}), "it contains posix.system", "give one"),
