@@ -140,7 +140,7 @@ def test_a_received_checkpoint_chooses_no_code(own: Path, tmp_path: Path) -> Non
     (own / "sprung").unlink()
     from rdkit_vae import models
 
-    models._IMPORTED.clear()
+    models._IMPORTED._entries.clear()
     sys.modules.pop("trap")
     (path,) = (tmp_path / "runs").glob("checkpoints/*/epoch=00001.pt")
     with pytest.raises(BadData, match="--architecture trap:Small"):
