@@ -50,7 +50,7 @@ def read_parquet(
     }
     most = max(MOST_UNPACKED, _MAX_RATIO * len(data))
     # For small files, threads cost more than they save.
-    reading = {"columns": columns and list(columns), "use_threads": len(data) > _LARGE}
+    read_options = {"columns": columns and list(columns), "use_threads": len(data) > _LARGE}
     with pq.ParquetFile(pa.BufferReader(data), **options) as file:
         facts, schema = file.metadata, file.schema_arrow
         check(schema.metadata)
@@ -58,14 +58,14 @@ def read_parquet(
         _check_rows(facts, len(data), most)
         unpacked = _check_pages(facts, data, most)
         if facts.num_rows * unpacked <= most:  # even if every row repeats the longest text
-            table = file.read(**reading)
+            table = file.read(**read_options)
             table.validate(full=True)
             return table
     texts = [field.name for field in schema if _is_text(field.type)]
     with pq.ParquetFile(
         pa.BufferReader(data), metadata=facts, read_dictionary=texts, **options
     ) as file:
-        return _with_texts(file.read(**reading), schema, most)
+        return _with_texts(file.read(**read_options), schema, most)
 
 
 def _check_types(schema: Any) -> None:

@@ -53,10 +53,6 @@ class Imported(Generic[T]):
             )
         return self._entries[name]
 
-    def clear(self) -> None:
-        """Forgets all entries."""
-        self._entries.clear()
-
 
 def is_import_name(name: str) -> bool:
     """Whether a name has the form `package.module:name`."""

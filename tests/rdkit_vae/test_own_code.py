@@ -146,7 +146,7 @@ def test_a_received_checkpoint_chooses_no_code(own: Path, tmp_path: Path) -> Non
         **{"epochs": 1, "latents": 2, "draws": 1, "jobs": 1, "out": tmp_path / "runs"},
     )
     (own / "sprung").unlink()
-    models._IMPORTED.clear()
+    models._IMPORTED._entries.clear()
     sys.modules.pop("trap")
     (path,) = (tmp_path / "runs").glob("checkpoints/*/epoch=00001.pt")
     with pytest.raises(NotNamed, match="--architecture trap:Small"):
