@@ -323,7 +323,7 @@ CONTRADICTIONS = {
     "pixels of no density": (["--discretized", "--sigma", "optimal"], "not a density"),
     "no variance": (["--sigma", "constant:0"], "positive"),
     "a negative variance": (["--sigma", "constant:-1"], "positive"),
-    "a variance beyond doubles": (["--sigma", "constant:1e300"], "within 1e-200 and 1e+200"),
+    "a variance beyond doubles": (["--sigma", "constant:1e300"], "between 1e-200 and 1e+200"),
     "pixels of mixtures alone": (["--discretized", "--sigma", "mixture"], "single variance"),
     "a mixture backwards": (["--sigma", "mixture:1..0.1"], "smaller to the larger"),
     "an unknown bound": (["--bound", "best"], "--bound"),
@@ -489,7 +489,7 @@ def test_selftest_fails_where_a_number_is_off(monkeypatch: pytest.MonkeyPatch) -
     entry = OBJECTIVES["optimal-batch"]
     wrong = replace(entry, loss=lambda sse, kl, s2, how: entry.loss(sse, 1.1 * kl, s2, how))
     monkeypatch.setattr(
-        "rdkit_vae.training.networks.OBJECTIVES", {**OBJECTIVES, "optimal-batch": wrong}
+        "rdkit_vae.objectives.losses.OBJECTIVES", {**OBJECTIVES, "optimal-batch": wrong}
     )
     monkeypatch.setattr("rdkit_vae.selftest.CLOSED_FORMS", {"optimal-batch": ((0.25,), "shared")})
     monkeypatch.setattr("rdkit_vae.selftest.NO_CLOSED_FORM", {})

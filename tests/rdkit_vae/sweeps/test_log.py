@@ -143,6 +143,6 @@ def test_a_log_that_is_a_fifo_or_a_link_is_neither_waited_for_nor_written(tmp_pa
         Log(tmp_path / "fifo")
     (tmp_path / "other").write_text("mine")
     (tmp_path / "log.jsonl").symlink_to("other")
-    with pytest.raises(CannotWrite, match="a link, which is not followed"):
+    with pytest.raises(CannotWrite, match="a link, and links are not followed"):
         Log(tmp_path / "log.jsonl")
     assert (tmp_path / "other").read_text() == "mine"
