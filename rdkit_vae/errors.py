@@ -1,8 +1,8 @@
-"""The errors that a user can cause; the command line prints them as one line."""
+"""The errors that a user can cause; the command line prints each on one line."""
 
 
 class RdvaeError(Exception):
-    """Something that the user can put right, said in one line: what, which value, what to do."""
+    """An error the user can fix. The message is one line: what, which value, what to do."""
 
     exit_code = 2
 
@@ -11,8 +11,12 @@ class BadInput(RdvaeError):
     """An option, name or argument that cannot be used as given."""
 
 
+class NotNamed(BadInput):
+    """Code of the user's own that a file names and the user did not."""
+
+
 class NotFinite(BadInput):
-    """Numbers of a model, or measured on one, that are NaN or infinite: it has diverged."""
+    """A weight of a model, or a number measured on it, is NaN or infinite: it has diverged."""
 
 
 class BadData(RdvaeError):
@@ -22,17 +26,17 @@ class BadData(RdvaeError):
 
 
 class Newer(BadData):
-    """A sound file, written by a later release."""
+    """An intact file that a later release wrote."""
 
 
 class OtherKind(BadData):
-    """A sound file of rdvae, but not of the kind that was asked for."""
+    """An intact file of rdvae, but not of the requested kind."""
 
 
 class CannotWrite(BadData):
-    """A file that cannot be written: no room on the disk, or no permission."""
+    """A file that cannot be written, for example because the disk is full."""
 
 
 def cause_of(error: OSError) -> str:
-    """Why the system refused, in words; an error that a library raised has them elsewhere."""
+    """Returns the reason in words, also for errors that libraries raised without `strerror`."""
     return error.strerror or str(error) or type(error).__name__

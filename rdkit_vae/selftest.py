@@ -1,7 +1,7 @@
-"""Linear VAEs trained on Gaussian data, against what mathematics says that they must reach.
+"""Trains linear VAEs on Gaussian data and compares them with their known optimum.
 
-The whole chain is under test: data, loss, optimiser, draws, evaluation, interpretations. What is
-optimal for a linear VAE depends on the covariance of its training images alone, and is exact.
+This tests the whole chain: data, loss, optimiser, posterior samples, evaluation, interpretations.
+The optimum of a linear VAE is exact and depends only on the covariance of its training images.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from rdkit_vae.training.steps import train_pack
 from rdvae_analysis.theory import Floats, Optimum, linear_optimum, shared_optimum
 
 TOLERANCE = 0.01
-# Objectives with a closed form: the betas they are tried at, and the reading of their variance.
+# Objectives with a closed form: the betas to test, and the interpretation to score under.
 CLOSED_FORMS = {
     "constant": ((0.006, 0.03, 0.2), "own"),
     "learned": ((0.25, 1.0, 5.0), "own"),
@@ -35,7 +35,7 @@ _EPOCHS, _LEARNING_RATE, _DRAWS = 2400, 0.1, 200
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """One number of a trained model beside the exact one; `unit` is `nats` or `squared pixel`."""
+    """A number of a trained model and its exact value; `unit` is `nats` or `squared pixel`."""
 
     name: str
     trained: float
@@ -44,7 +44,7 @@ class Quantity:
 
     @property
     def error(self) -> float:
-        """Relative to the exact value; where that is less than a nat, relative to a nat."""
+        """Relative to the exact value, or to one nat if that is larger."""
         least = 1.0 if self.unit == "nats" else 0.0
         return (self.trained - self.exact) / max(abs(self.exact), least)
 
@@ -54,10 +54,10 @@ class Check:
     """A trained linear VAE against its optimum.
 
     Attributes:
-        objective, beta: what was trained.
-        has_closed_form: the objective's own optimum is known; else it is measured against the one
-            of a shared variance, from which it may differ.
-        active: latents that the optimum uses.
+        objective, beta: the training objective and its weight of the rate.
+        has_closed_form: whether the optimum of this objective is known. Otherwise the model is
+            compared with the optimum for a shared variance, from which it may differ.
+        active: number of latents that the optimum uses.
         quantities: rate, distortion, elbo and s2.
     """
 
@@ -69,7 +69,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether every quantity is within the tolerance, or none is owed."""
+        """Whether every quantity is within the tolerance; always true without a closed form."""
         return not self.has_closed_form or all(abs(q.error) <= TOLERANCE for q in self.quantities)
 
 
@@ -85,7 +85,7 @@ def gaussian_images() -> tuple[Images, Floats]:
 
 
 def selftest() -> Iterator[Check]:
-    """Trains and checks every model, on one thread; those of one kind in lockstep."""
+    """Trains and checks every model on one thread, packing the models that can share a pack."""
     images, eigenvalues = gaussian_images()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -95,8 +95,8 @@ def selftest() -> Iterator[Check]:
         models: dict[Trial, nn.Module] = {}
         for trial in trials:
             if trial not in models:
-                alike = [other for other in trials if other.pack_key == trial.pack_key]
-                models.update(zip(alike, train_pack(alike, images), strict=True))
+                pack = [other for other in trials if other.pack_key == trial.pack_key]
+                models.update(zip(pack, train_pack(pack, images), strict=True))
             _, sigma = objectives[trial.objective]
             yield _check(trial, models[trial], images, eigenvalues, sigma)
     finally:
@@ -104,7 +104,7 @@ def selftest() -> Iterator[Check]:
 
 
 def _trial(objective: str, beta: float) -> Trial:
-    # Full batches: the variance of `optimal-batch` is then that of the whole data.
+    # With full batches, `optimal-batch` uses the variance of the whole training set.
     return make_trial(
         "npz:gaussian",
         architecture="linear",
@@ -124,17 +124,17 @@ def _check(
     trial: Trial, model: nn.Module, images: Images, eigenvalues: Floats, sigma: str
 ) -> Check:
     statistics = {"train": evaluate(model, images, trial)["train"]}
-    found = score(statistics, trial, sigmas=[sigma])[0]
+    scored = score(statistics, trial, sigmas=[sigma])[0]
     exact = _optimum(trial, eigenvalues)
     pairs = {
-        "rate": (found.rate, exact.rate, "nats"),
-        "distortion": (found.distortion, exact.distortion, "nats"),
-        "elbo": (found.elbo, exact.elbo, "nats"),
-        # With a constant variance there is no s2 to find: what is left to get right is mse.
-        "s2": (found.mse, exact.sse / images.dims, "squared pixel"),
+        "rate": (scored.rate, exact.rate, "nats"),
+        "distortion": (scored.distortion, exact.distortion, "nats"),
+        "elbo": (scored.elbo, exact.elbo, "nats"),
+        # With a constant variance there is no s2 to fit, so mse is checked instead.
+        "s2": (scored.mse, exact.sse / images.dims, "squared pixel"),
     }
     if trial.train_sigma2 is None:
-        pairs["s2"] = (found.sigma2, exact.sigma2, "squared pixel")
+        pairs["s2"] = (scored.sigma2, exact.sigma2, "squared pixel")
     return Check(
         objective=trial.objective,
         beta=trial.beta,

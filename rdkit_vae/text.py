@@ -1,4 +1,4 @@
-"""Names, numbers and lists as users type and read them. Nothing heavy is imported."""
+"""Names, numbers and lists as users type and read them. Imports nothing heavy."""
 
 import difflib
 import math
@@ -12,10 +12,11 @@ _MOST_POINTS = 10_000
 
 
 def positive(text: str, what: str) -> float:
-    """A positive finite number in plain or scientific notation.
+    """Reads a positive finite number in plain or scientific notation.
 
     Raises:
-        BadInput: anything else, among it `nan`, `inf`, `1_0` and what rounds to 0 or infinity.
+        BadInput: anything else, including `nan`, `inf`, `1_0` and numbers that round to 0 or
+            infinity.
     """
     text = text.strip()
     if not text:
@@ -24,12 +25,14 @@ def positive(text: str, what: str) -> float:
         raise BadInput(f"{what}: {shown(text)} is not a number such as 0.1 or 1e-4")
     value = float(text)
     if not 0 < value < math.inf:
-        raise BadInput(f"{what}: must be positive and finite as a double, got {shown(text)}")
+        raise BadInput(
+            f"{what}: must be positive and finite in double precision, got {shown(text)}"
+        )
     return value
 
 
 def whole(text: str, what: str, *, least: int, most: int = _MOST_POINTS) -> int:
-    """A whole number in `least..most`.
+    """Reads a whole number from `least` to `most`.
 
     Raises:
         BadInput: anything else.
@@ -44,7 +47,7 @@ def one_of(name: str, known: Iterable[str], what: str) -> str:
     """Returns `name` if it is among `known`.
 
     Raises:
-        BadInput: it is not; the message lists the known ones, after the one that may be meant.
+        BadInput: it is not; the message lists the known names and suggests the closest.
     """
     known = list(known)
     if name not in known:
@@ -53,7 +56,7 @@ def one_of(name: str, known: Iterable[str], what: str) -> str:
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """Says that a name is not known, which one may be meant, and those that are known."""
+    """Returns the message for an unknown name; it suggests the closest and lists all known."""
     known = list(known)
     close = difflib.get_close_matches(name[:100].lower(), known, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
@@ -61,7 +64,7 @@ def unknown(name: str, known: Iterable[str], what: str) -> str:
 
 
 def few(names: Iterable[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Joins the first names and says how many more there are."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -73,7 +76,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def are(count: int) -> str:
-    """`is` of one, `are` of others."""
+    """`is` for one, otherwise `are`."""
     return "is" if count == 1 else "are"
 
 
@@ -85,37 +88,37 @@ def megabytes(count: float) -> str:
 
 
 def shown(text: str) -> str:
-    """The text quoted on one line, cut where it is long."""
+    """Returns the text quoted on one line, shortened if it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but for tab and newline, DEL, C1
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line ends; what turns the direction of text
-    "\ud800-\udfff]"  # halves of characters; Python's stand-ins for bytes that are not UTF-8
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 except tab and newline, DEL, C1
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line separators, marks of text direction
+    "\ud800-\udfff]"  # surrogates, with which Python also represents bytes that are not UTF-8
 )
 
 
 def printable(text: str) -> str:
-    """The text with control characters as visible escapes, so that it moves no terminal.
+    """Replaces control characters with visible escapes, so that no text can control a terminal.
 
-    Tabs and newlines stay.
+    Tabs and newlines are kept.
     """
     return _CONTROL.sub(_escape, text)
 
 
-def _escape(found: "re.Match[str]") -> str:
-    code = ord(found[0])
+def _escape(match: "re.Match[str]") -> str:
+    code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:
         code -= 0xDC00  # the byte that could not be decoded
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-_LONGEST_NAME = 200  # bytes; file systems take 255, and it gets a suffix
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and a suffix is added
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether this can be the name of a run: one folder's or file's, and of plain characters."""
+    """Whether this can name a run: printable, and usable as the name of a file or folder."""
     if not isinstance(name, str) or not name.isprintable():
         return False
     return "/" not in name and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME

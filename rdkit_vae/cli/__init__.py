@@ -1,4 +1,4 @@
-"""The `rdvae` commands: parse, call, print. A command's module loads when it is asked for."""
+"""The `rdvae` commands: parse, call, print. Each command's module loads when it is called."""
 
 import importlib
 import sys
@@ -11,21 +11,21 @@ from rdkit_vae.errors import BadData, CannotWrite, RdvaeError
 from rdkit_vae.text import unknown
 
 COMMANDS = {
-    "datasets": "list the datasets, where they were found, and how to get those that were not",
+    "datasets": "list the datasets, and where their files are or how to get them",
     "sweep": "train a grid of VAEs and score every checkpoint",
-    "status": "what of a sweep is done, running, failed, left",
+    "status": "show which trials are done, running, failed or left to run",
     "verify": "check every file and number of a sweep, and repair what is damaged",
-    "export": "all results below a folder in one Parquet or CSV file",
+    "export": "write all results below a folder into one Parquet or CSV file",
     "rescore": "score checkpoints under any interpretation of the variance",
-    "describe": "all that is known of one checkpoint: readings, bounds, where the rate goes",
-    "sample": "make pictures: reconstructions, and samples of the prior",
+    "describe": "show one checkpoint in detail: interpretations, bounds, where the rate goes",
+    "sample": "make pictures: reconstructions and samples from the prior",
     "plot": "draw any figure of the paper: rd, elbo-vs-beta, concept, samples, training, units",
     "plot-rd": "draw rate-distortion curves",
-    "table": "the paper's Table 1: test and train bounds by model and beta, over seeds",
-    "report": "one self-contained page: interactive curves, tables, pictures, provenance",
-    "consistency": "what the readings claim for the same weights, and BS-VAE at matched rate",
-    "lint": "which reported likelihoods are comparable, which are not, and why",
-    "decode-loss": "the beta and the variance that a loss really sets",
+    "table": "print the paper's Table 1: test and train bounds by model and beta",
+    "report": "write one self-contained page with interactive curves, tables and pictures",
+    "consistency": "compare interpretations of the same weights, and models at the same rate",
+    "lint": "tell which reported likelihoods are comparable, which are not, and why",
+    "decode-loss": "show the beta and the variance that a loss really sets",
     "selftest": "train linear VAEs and compare them with their closed forms",
 }
 INTERRUPTED = 130
@@ -62,7 +62,7 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="rdvae")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Rate-distortion of Gaussian VAEs: every checkpoint scored under every decoder variance.
+    """Train Gaussian VAEs and score every checkpoint under every decoder variance.
 
     \b
     rdvae sweep --betas 1e-4..1e3
@@ -74,18 +74,18 @@ def cli(ctx: click.Context) -> None:
 
 
 def main() -> None:
-    """The console command. Errors that a user can cause become one line.
+    """The console command. Errors that a user can cause are printed as one line.
 
-    Exit codes: 0 done, 1 a check found something (lint, selftest), 2 a command that cannot be
-    carried out as given, 3 some trials diverged or crashed, 4 files that are missing, damaged or
-    not to be written, 130 interrupted.
+    Exit codes: 0 done, 1 a check failed (lint, selftest), 2 the command cannot be carried out as
+    given, 3 some trials diverged or crashed, 4 files are missing, damaged or cannot be written,
+    130 interrupted.
     """
     try:
         with escaped():
             code = _run()
     except CannotWrite as error:  # standard output is closed
         code = _complain(str(error), error.exit_code)
-    except BrokenPipeError:  # the reader of the errors has left, too
+    except BrokenPipeError:  # nobody reads standard error either
         code = 1
     discard_unwritten()
     sys.exit(code)
@@ -96,8 +96,8 @@ def _run() -> int:
     try:
         try:
             code = cli.main(prog_name="rdvae", standalone_mode=False)
-        except SystemExit as ended:
-            code = ended.code
+        except SystemExit as error:
+            code = error.code
         sys.stdout.flush()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "rdvae"
@@ -110,7 +110,7 @@ def _run() -> int:
         return _complain("; ".join([str(error), *advice]), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe has left
+    except BrokenPipeError:  # whoever read our output has stopped
         return 1
     except OSError as error:
         return _complain(str(error), BadData.exit_code)

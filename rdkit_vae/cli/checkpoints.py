@@ -1,12 +1,12 @@
 """Options that the commands on checkpoints share."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rdkit_vae.cli.options import data_dir_option
-from rdkit_vae.config.trial import MOST_DRAWS
+from rdkit_vae.cli.options import data_dir_option, device_option, with_options
+from rdkit_vae.config.trial import MOST_DRAWS, import_code
 
 if TYPE_CHECKING:
     from rdkit_vae.evaluation.checkpoints import Measuring
@@ -16,51 +16,52 @@ _PLACE_OPTIONS = (
     click.option(
         "--dataset",
         metavar="NAME",
-        help="Where the images are now, if not where the sweep found them.",
+        help="Where the images are now, if they have moved since the sweep.",
     ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    device_option,
     click.option(
         "--architecture",
+        "architectures",
         metavar="MODULE:NAME",
-        help="A network of your own that the checkpoints name; their files alone run no code.",
+        multiple=True,
+        help="Your own network, if the checkpoints name one. Code is imported only if you name "
+        "it here; repeatable.",
     ),
     click.option(
-        "--objective", metavar="MODULE:NAME", help="A loss of your own that the checkpoints name."
+        "--objective",
+        "objectives",
+        metavar="MODULE:NAME",
+        multiple=True,
+        help="Your own loss, if the checkpoints name one; repeatable.",
     ),
 )
 _MEASURING_OPTIONS = (
     click.option(
-        "--evaluate", "again", is_flag=True, help="Measure now, even if statistics are stored."
+        "--evaluate", "again", is_flag=True, help="Evaluate now, even if statistics are stored."
     ),
     click.option(
         "--draws",
         type=click.IntRange(1, MOST_DRAWS),
-        help="Measure now, with so many posterior samples per image.",
+        help="Evaluate now, with this many posterior samples per image.",
     ),
 )
+# Where a model runs and its images are; and in `with_measuring_options` also how to measure it.
+with_place_options = with_options(_PLACE_OPTIONS)
+with_measuring_options = with_options((*_PLACE_OPTIONS, *_MEASURING_OPTIONS))
 
 
-def with_place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say where a model runs and its images are, for `measuring_of`."""
-    for option in reversed(_PLACE_OPTIONS):
-        command = option(command)
-    return command
-
-
-def with_measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds all options that `measuring_of` takes."""
-    for option in reversed(_MEASURING_OPTIONS):
-        command = option(command)
-    return with_place_options(command)
-
-
-def measuring_of(*, architecture: str | None, objective: str | None, **options: Any) -> "Measuring":
-    """What the options ask for, with the user's own code imported.
+def measuring_of(
+    *, architectures: Sequence[str], objectives: Sequence[str], **options: Any
+) -> "Measuring":
+    """What the options ask for; imports the user's own code.
 
     Raises:
-        BadInput: that code cannot be imported.
+        BadInput: the code cannot be imported.
     """
-    from rdkit_vae.evaluation.checkpoints import Measuring, import_code
+    from rdkit_vae.evaluation.checkpoints import Measuring
 
-    import_code(architecture, objective)
+    for name in architectures:
+        import_code(name, None)
+    for name in objectives:
+        import_code(None, name)
     return Measuring(**options)

@@ -1,45 +1,47 @@
 """`rdvae consistency`."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.cli.options import split_option
+from rdkit_vae.cli.terminal import print_notes
+from rdkit_vae.errors import BadData
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from rdkit_vae.store.paths import Sweep
-
-_MISS = 0.5  # nats; from there it pays to train constant variance at beta_const itself
-_HIDDEN = ["dataset", "setup", "run_id"]  # columns that the heading says, or the file
+_MISS = 0.5  # nats; above it, constant variance should be trained at beta_const itself
+_HIDDEN = ["dataset", "setup", "run_id"]  # columns that are in the heading, or only in the file
 _SECTIONS = ("spread", "pairs", "matched", "overlay")
 
 
 @click.command("consistency")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@split_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("figures"),
     show_default=True,
-    help="Folder for the figures (.png) and the whole tables (.csv).",
+    help="Folder for the figures (.png) and the full tables (.csv).",
 )
 def command(folder: Path, split: str, out: Path) -> None:
-    """What the readings of the variance claim for the sweeps below FOLDER, and what is left.
+    """Compare interpretations of the variance, and models at the same rate.
+
+    Prints and draws, for the sweeps below FOLDER:
 
     \b
-    1. the ELBO of the same weights under every interpretation, and their spread
-    2. pairs (beta, C) on lines of constant beta x C: same weights, other claims
-       (rdvae sweep --pairs trains them)
-    3. BS-VAE against constant variance at the same rate, read alike, with intervals
-       over seeds; and at beta_const = 2 beta s2, where a shared variance has the
-       gradients of a constant one: what is not the per-image variance
+    1. the ELBO of the same weights under every interpretation, and its spread
+    2. pairs (beta, C) with the same beta x C, which reach the same weights but
+       claim different likelihoods (train them with rdvae sweep --pairs)
+    3. BS-VAE against constant variance at the same rate and under the same
+       interpretation, with intervals over seeds; also at beta_const = 2 beta s2,
+       which shows what is left without the per-image variance
 
     \b
     rdvae consistency runs/
@@ -54,8 +56,7 @@ def command(folder: Path, split: str, out: Path) -> None:
     frame, notes = scan(folder)
     rows, left_out = final_rows(frame)
     rows, loose = comparable(rows)
-    for note in [*notes, *left_out, *loose]:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes([*notes, *left_out, *loose])
     rows = rows[rows["split"] == split]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to compare")
@@ -69,13 +70,15 @@ def command(folder: Path, split: str, out: Path) -> None:
         write = _Writer(out, name, split)
         for section in (_spread, _pairs, _matched, _overlay):
             section(part, write, split, folder)
-        for old in write.not_written():
-            click.echo(f"rdvae: {old} is of an earlier run, there is nothing to draw now", err=True)
+        print_notes(
+            f"{old} is from an earlier run; there was nothing to draw this time"
+            for old in write.not_written()
+        )
         click.echo()
 
 
 def _name(folder: Path, dataset: str, architecture: str, setup: str, split: str) -> str:
-    """What the files of a setup begin with: no two experiments write into the same ones."""
+    """The start of the names of a setup's files, which no other experiment shares."""
     from rdvae_analysis.names import dataset_name, file_part
 
     place = folder.resolve()
@@ -85,14 +88,13 @@ def _name(folder: Path, dataset: str, architecture: str, setup: str, split: str)
 
 
 class _Writer:
-    """Saves what a section shows beside what the others do."""
+    """Saves the table and figure of each section under one name."""
 
     def __init__(self, folder: Path, name: str, split: str) -> None:
         self._stem, self._split = str(folder / name), split
         self._written: list[str] = []
 
     def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
-        from rdkit_vae.system.files import write_output
         from rdvae_analysis.figures.style import save
         from rdvae_analysis.tables import to_csv
 
@@ -103,7 +105,7 @@ class _Writer:
         click.echo(f"drew {picture}, wrote {rows}")
 
     def not_written(self) -> list[Path]:
-        """Files of the same names from earlier, of sections that had nothing to write now."""
+        """Files that an earlier run left for sections that had nothing to write this time."""
         others = [what for what in _SECTIONS if what not in self._written]
         return [file for what in others for file in self._files(what) if file.exists()]
 
@@ -117,61 +119,34 @@ def _spread(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> N
 
     table = spread(rows)
     _show("\n1. The same weights under every interpretation", by_beta(table))
-    click.echo("  spread: highest less lowest; spread_bits: the same in bits per dimension")
+    click.echo("  spread: highest minus lowest; spread_bits: the same in bits per dimension")
     write("spread", table, elbo_vs_beta(rows, split=split))
 
 
 def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
+    from rdkit_vae.evaluation.distances import weight_distances
     from rdvae_analysis.consistency import on_lines, pairs
     from rdvae_analysis.figures.pairs import pairs as figure
 
-    title = "\n2. Pairs (beta, C) of one product: the same weights, other claims"
-    wanted = on_lines(rows)
-    if not wanted:
-        click.echo(f"{title}\nnone here: rdvae sweep --pairs trains them")
+    title = "\n2. Pairs (beta, C) with the same product: the same weights, different claims"
+    on_a_line = on_lines(rows)
+    if not on_a_line:
+        click.echo(f"{title}\nnone here: train them with rdvae sweep --pairs")
         return
-    table = pairs(rows, dict(_distances(wanted, rows, folder)))
-    # With several seeds there are several lines of one product.
+    distances, notes = weight_distances(folder, on_a_line, rows)
+    print_notes(notes)
+    table = pairs(rows, distances)
+    # Each seed has its own line.
     _show(title, table if table["seed"].nunique() > 1 else table.drop(columns="seed"))
-    click.echo("  distance: of the weights from those of the line's first model, |a - b| / |a|")
+    click.echo("  distance: between the weights and those of the first model, |a - b| / |a|")
     write("pairs", table, figure(table, split=split))
-
-
-def _distances(
-    wanted: list[tuple[str, str]], rows: "pd.DataFrame", folder: Path
-) -> Iterator[tuple[tuple[str, str], float]]:
-    """Relative distances of the last checkpoints of pairs of runs, where both are there."""
-    from rdkit_vae.store.checkpoints import load_checkpoint, relative_distance
-    from rdkit_vae.store.paths import Sweep, find_sweeps
-
-    epochs = rows.groupby("run_id")["epoch"].first()
-    hashes = rows.groupby("run_id")["checkpoint_sha256"].first()
-    above = folder.parent if folder.name == "results" else folder
-    sweeps = [Sweep(root) for root in find_sweeps(above)]
-    for pair in wanted:
-        try:
-            ends = [load_checkpoint(_find(sweeps, run, epochs[run])) for run in pair]
-            for run, end in zip(pair, ends, strict=True):
-                if end.sha256 != hashes[run]:
-                    raise BadData(f"the checkpoint of {run} is not the one its results are of")
-            yield pair, relative_distance(*ends)
-        except RdvaeError as error:
-            click.echo(f"rdvae: no distance of weights: {error}", err=True)
-
-
-def _find(sweeps: "list[Sweep]", run_id: str, epoch: int) -> Path:
-    for sweep in sweeps:
-        path = sweep.checkpoint(run_id, epoch)
-        if path.exists():
-            return path
-    raise BadData(f"the checkpoint of {run_id} is not there")
 
 
 def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
     from rdvae_analysis.figures.matched import matched as figure
     from rdvae_analysis.matched import best, matched_rate
 
-    title = "\n3. ELBO less that of constant variance at the same rate"
+    title = "\n3. ELBO minus that of constant variance at the same rate"
     if missing := _missing(rows):
         click.echo(f"{title}\nnot here: no rows of {missing}")
         return
@@ -183,16 +158,15 @@ def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     wide = table.assign(gain=[_interval(row) for row in table.itertuples()]).pivot(
         index=["objective", "seeds", "rate"], columns="sigma", values="gain"
     )
-    # Rates of a reading are those of its own curves; all readings of a model have the same.
     _show(title, wide.reset_index())
     for note in notes:
         click.echo(f"  {note}")
-    _show("\n   The best ELBO over beta, and where", best(rows))
+    _show("\n   The best ELBO over beta, and its beta", best(rows))
     write("matched", table, figure(table, split=split))
 
 
 def _missing(rows: "pd.DataFrame") -> str:
-    """The readings that models are compared under and that are not there."""
+    """The interpretations that the comparison needs and the results lack."""
     from rdvae_analysis.matched import COMPARED_SIGMAS
 
     return ", ".join(sorted(set(COMPARED_SIGMAS) - set(rows["sigma"])))
@@ -211,19 +185,20 @@ def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     if _missing(rows):
         return
     table = overlay(rows)
-    title = "\n   Less constant variance at beta_const = 2 beta s2, the same weighting of the rate"
+    title = "\n   ELBO minus that of constant variance at beta_const = 2 beta s2"
     if table.empty:
-        click.echo(f"{title}\nnot here: no model lies within a curve of constant variance")
+        click.echo(
+            f"{title}\nnot here: no model is within the range of the curve of constant variance"
+        )
         return
     shown = table.drop(columns=[c for c in table if c.startswith(("low_", "high_"))])
     _show(title, shown)
     click.echo(
-        "  gain_*: ELBO less that of constant variance there; per_image: gain_optimal less "
-        "gain_shared;\n  miss: of the constant curve where a point is left out, nats; 0 where it "
-        "was trained at beta_const"
+        "  gain_*: ELBO minus that of constant variance; per_image: gain_optimal minus "
+        "gain_shared;\n  miss: interpolation error of the constant curve in nats; 0 if it was "
+        "trained at beta_const"
     )
-    far = table["miss"] > _MISS
-    missed = sorted({float(f"{beta:.4g}") for beta in table.loc[far, "beta_const"]})
+    missed = sorted({float(f"{b:.4g}") for b in table.loc[table["miss"] > _MISS, "beta_const"]})
     if missed:
         betas = ",".join(f"{beta:g}" for beta in missed)
         click.echo(f"  to train it there: rdvae sweep --objectives constant --betas {betas} ...")

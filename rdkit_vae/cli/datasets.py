@@ -9,7 +9,7 @@ from rdkit_vae.datasets import DATASETS, Request, request_for
 @click.command("datasets")
 @data_dir_option
 def command(data_dir: str | None) -> None:
-    """List the datasets, where they were found, and how to get those that were not.
+    """List the datasets, and where their files are or how to get them.
 
     \b
     rdvae datasets
@@ -17,10 +17,10 @@ def command(data_dir: str | None) -> None:
     """
     for name, source in DATASETS.items():
         request = Request(name=name) if source.takes_path else request_for(name, data_dir=data_dir)
-        found = source.find(request)
+        path = source.find(request)
         click.echo(f"{name:14} {source.about}")
-        if found is not None:
-            click.echo(f"{'':14} found: {found}")
+        if path is not None:
+            click.echo(f"{'':14} found: {path}")
         elif source.takes_path:
             click.echo(f"{'':14} use: {source.get}")
         else:

@@ -25,20 +25,22 @@ _SIZES = ("dims", "latents")
     "--factor",
     metavar="F",
     callback=positive_option,
-    help="Factor of the reconstruction, such as 0.5.  [default: 1]",
+    help="Factor before the reconstruction, such as 0.5.  [default: 1]",
 )
-@click.option("--dims", type=_WHOLE, help="D, values in an image: 12288 for 3x64x64.")
-@click.option("--latents", type=_WHOLE, help="Dimensions of z; needed by --kl mean.")
+@click.option("--dims", type=_WHOLE, help="D, the number of values in an image: 12288 for 3x64x64.")
+@click.option("--latents", type=_WHOLE, help="Number of latents, which --kl mean needs.")
 @click.option(
     "--batch",
     type=_WHOLE,
-    help="Images in a batch, where mean and sum run over the whole batch as in mse_loss(x, y); "
-    "else both terms are taken per image.",
+    help="Images in a batch, if mean and sum run over the whole batch as in mse_loss(x, y).  "
+    "[default: both terms are per image]",
 )
-@click.option("--convention", metavar="NAME", help="One of those that --list shows.")
-@click.option("--list", "listed", is_flag=True, help="Show well-known conventions, decoded.")
+@click.option("--convention", metavar="NAME", help="A well-known convention that --list shows.")
+@click.option("--list", "listed", is_flag=True, help="Decode well-known conventions.")
 def command(convention: str | None, listed: bool, **given: object) -> None:
-    """Decode the beta and the variance that a VAE's loss sets: FACTOR x RECONSTRUCTION + KL.
+    """Show the beta and the variance that a VAE's loss really sets.
+
+    The loss is FACTOR x RECONSTRUCTION + KL.
 
     \b
     rdvae decode-loss --reconstruction mean --kl weight:0.00025 --dims 12288
@@ -62,7 +64,7 @@ def _check_only_sizes(given: dict[str, object]) -> None:
     others = [f"--{name}" for name in given if name not in _SIZES]
     if others:
         raise click.UsageError(
-            f"a convention says how the loss is written: {', '.join(others)} does not go with it"
+            f"a convention already defines the loss: leave out {', '.join(others)}"
         )
 
 
@@ -70,23 +72,24 @@ def _text(loss: DecodedLoss) -> str:
     lines = [
         "up to its scale, the loss is  E[sse]/(2 s2) + beta KL  with",
         f"  beta      = {loss.beta:.6g}",
-        f"  s2        = {loss.sigma2:.6g} squared pixels, of [0, 1] (of [-1, 1]: a quarter of it)",
+        f"  s2        = {loss.sigma2:.6g} squared pixels of [0, 1] (of [-1, 1]: a quarter of it)",
         f"  beta x s2 = {loss.product:.6g}, the only number that training sees",
-        "the same training, read otherwise:",
-        f"  C = 1/2:    beta = {loss.beta_at_half:.6g}, the paper's way to name it "
+        "the same training in other terms:",
+        f"  C = 1/2:    beta = {loss.beta_at_half:.6g}, as in the paper "
         "(rdvae sweep --objectives constant)",
-        f"  beta = 1:   s2 = {loss.product:.6g}, the variance under which the loss is -ELBO "
+        f"  beta = 1:   s2 = {loss.product:.6g}, the variance with which the loss is -ELBO "
         "(sigma beta-half)",
     ]
     if loss.is_elbo:
-        lines.append("as written it is already -ELBO: claims with its own s2 are what was trained")
+        lines.append("the loss is already -ELBO: likelihoods with its own s2 are what was trained")
     else:
         lines.append(
-            f"claims with s2 = {loss.sigma2:.6g} are for another objective than the one trained"
+            f"likelihoods with s2 = {loss.sigma2:.6g} belong to another objective than the one "
+            "trained"
         )
     if loss.product > 0.25:
         lines.append(
-            f"s2 = {loss.product:.4g} is more than the variance of any image in [0, 1] (1/4): "
+            f"s2 = {loss.product:.4g} is more than any image in [0, 1] can have (1/4): "
             "report shared or mixture"
         )
     return "\n".join(lines)
@@ -94,7 +97,7 @@ def _text(loss: DecodedLoss) -> str:
 
 def _list(sizes: dict[str, object]) -> None:
     for name, convention in CONVENTIONS.items():
-        click.echo(f"{name:11} {convention.about}\n{'':11} found: {convention.found}")
+        click.echo(f"{name:11} {convention.about}\n{'':11} used in: {convention.origin}")
         arguments = {**sizes, **convention.arguments}
         needed = {"dims"} if arguments["reconstruction"] == "mean" else set()
         needed |= {"latents"} if arguments["kl"] == "mean" else set()
@@ -106,4 +109,4 @@ def _list(sizes: dict[str, object]) -> None:
                 f"beta x s2 {loss.product:.6g}; at C = 1/2: beta {loss.beta_at_half:.6g}"
             )
     if sizes.keys() < set(_SIZES):
-        click.echo("give --dims and --latents to decode those that depend on them")
+        click.echo("use --dims and --latents to decode the conventions that depend on them")

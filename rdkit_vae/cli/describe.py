@@ -14,17 +14,17 @@ from rdkit_vae.text import are, counted
 if TYPE_CHECKING:
     from rdkit_vae.store.evaluations import Evaluation
 
-_SATURATED = 0.9  # share of the ceiling log n from which the information is said to be near it
+_SATURATED = 0.9  # share of the upper limit log n above which information is called near it
 
 
 @click.command("describe")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @with_measuring_options
 def command(checkpoint: Path, **options: Any) -> None:
-    """Show all that is known of one CHECKPOINT.
+    """Show one CHECKPOINT in detail.
 
-    Its likelihood under every interpretation of the decoder variance, its tightest bounds, and
-    where its rate goes.
+    Shows its likelihood under every interpretation of the decoder variance, its tightest bounds,
+    and where its rate goes.
 
     \b
     rdvae describe runs/NAME/checkpoints/RUN/epoch=00025.pt

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from rdkit_vae.cli.options import sigmas_of
+from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.text import counted, few
 
 NOT_COMPARABLE = 1
-_MOST, _SHORT = 6, 24  # models that are named on a line, and letters of one
+_MOST, _SHORT = 6, 24  # models to name on a line, and letters of a short name
 
 
 @click.command("lint")
@@ -17,19 +18,26 @@ _MOST, _SHORT = 6, 24  # models that are named on a line, and letters of one
 @click.option(
     "--split",
     type=click.Choice(["test", "train"]),
-    help="Only claims on this split.  [default: all]",
+    help="Only claims on this data split.  [default: all]",
 )
 @click.option(
-    "--sigma", "sigmas", metavar="NAME", multiple=True, help="Only these readings; repeatable."
+    "--sigma",
+    "sigmas",
+    metavar="NAME",
+    multiple=True,
+    help="Only claims under this interpretation of the variance. Repeatable.  [default: all]",
 )
 def command(table: Path, split: str | None, sigmas: tuple[str, ...]) -> int:
-    """Say which likelihoods in TABLE are comparable, which are not, and why.
+    """Tell which likelihoods in TABLE are comparable, which are not, and why.
 
-    TABLE is a folder of runs, or any .parquet or .csv that has a model (or run_id), a claim (elbo,
-    log_likelihood, nll or bits_per_dim) and, if it is worth anything, beta and the decoder variance
-    (sigma2 or variance; a reading by name in sigma) or, of claims on pixels, `discretized` in
-    likelihood. Where every model has claims on both splits, they compare within each. Exit code 1:
-    some claims do not compare; --split and --sigma choose those that are to be published.
+    TABLE is a folder of runs, or a .parquet or .csv file with a column for the model (model or
+    run_id) and one for the claimed likelihood (elbo, log_likelihood, nll or bits_per_dim). To judge
+    the claims, it also needs beta and the decoder variance: a number in sigma2 or variance, or the
+    name of an interpretation in sigma. Likelihoods of grey levels have `discretized` in the column
+    likelihood. If every model has claims on both data splits, each split is compared separately.
+
+    The exit code is 1 if some claims are not comparable. Use --split and --sigma to select the
+    claims that you want to publish.
 
     \b
     rdvae lint runs/
@@ -41,8 +49,7 @@ def command(table: Path, split: str | None, sigmas: tuple[str, ...]) -> int:
 
     claims, notes = read_claims(table)
     claims = chosen_claims(claims, split, chosen)
-    for note in notes:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes(notes)
     report = lint(claims)
     models = counted(claims["model"].nunique(), "model")
     click.echo(f"{table}: {counted(len(claims), 'claim')} of {models}")
@@ -55,8 +62,8 @@ def command(table: Path, split: str | None, sigmas: tuple[str, ...]) -> int:
         click.echo("\nall claims are comparable")
         return 0
     hindering = [finding for finding in report.findings if finding.hinders]
-    known = [finding for finding in report.findings if not finding.hinders]
-    for title, findings in (("not comparable", hindering), ("to keep in mind", known)):
+    harmless = [finding for finding in report.findings if not finding.hinders]
+    for title, findings in (("not comparable", hindering), ("to keep in mind", harmless)):
         if findings:
             click.echo(f"\n{title}:")
         for finding in findings:
@@ -65,5 +72,5 @@ def command(table: Path, split: str | None, sigmas: tuple[str, ...]) -> int:
 
 
 def _models(names: Sequence[str]) -> str:
-    """The names if they are short, else one of them."""
+    """A few names if they are short, else one of them."""
     return few(names, _MOST if max(map(len, names)) <= _SHORT else 1)

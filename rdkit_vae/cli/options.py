@@ -1,9 +1,9 @@
-"""Options and their parsing that several commands share."""
+"""Options that several commands share, and how they are parsed."""
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,21 +15,77 @@ from rdkit_vae.text import counted, positive
 if TYPE_CHECKING:
     from rdkit_vae.store.evaluations import Evaluation
 
+Function = Callable[..., Any]
+
 data_dir_option = click.option(
     "--data-dir",
     metavar="DIR",
-    help="Folder that holds the files of mnist, fashion-mnist or celeba; else $RDVAE_DATA.",
+    help="Folder with the files of mnist, fashion-mnist or celeba.  [default: $RDVAE_DATA]",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the networks run.",
 )
 split_option = click.option(
-    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True
-)
-columns_option = click.option(
-    "--columns",
-    type=click.Choice(["1", "2"]),
-    default="2",
+    "--split",
+    type=click.Choice(["test", "train"]),
+    default="test",
     show_default=True,
-    help="Columns of a paper that the figure is as wide as: 3.4 or 7 inches.",
+    help="Which data split to use.",
 )
+
+
+def sigma_option(default: str) -> Callable[[Function], Function]:
+    """Adds --sigma, which names one interpretation."""
+    return click.option(
+        "--sigma",
+        metavar="NAME",
+        default=default,
+        show_default=True,
+        help="Interpretation of the decoder variance.",
+    )
+
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def figure_options(name: str) -> Callable[[Function], Function]:
+    """Adds FOLDER, --columns and --out, which every figure takes."""
+    options = (
+        click.argument("folder", type=click.Path(path_type=Path)),
+        click.option(
+            "--columns",
+            type=click.Choice(["1", "2"]),
+            default="2",
+            show_default=True,
+            help="Width in columns of a paper: 1 (3.4 inches) or 2 (7 inches).",
+        ),
+        click.option(
+            "--out",
+            metavar="FILE",
+            multiple=True,
+            default=(f"figures/{name}.png",),
+            show_default=True,
+            help="File to write: .png, .pdf or .svg. Repeatable.",
+        ),
+    )
+    return with_options(options)
+
+
+def with_options(
+    options: Sequence[Callable[[Function], Function]],
+) -> Callable[[Function], Function]:
+    """A decorator that adds several options, which the help lists in this order."""
+
+    def add(command: Function) -> Function:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def positive_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -38,10 +94,10 @@ def positive_option(ctx: click.Context, param: click.Parameter, value: str | Non
 
 
 def sigmas_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Canonical names, each once; `all` stands for every interpretation.
+    """Canonical names of interpretations, without repeats; `all` stands for every one.
 
     Raises:
-        BadInput: an unknown name, or a V that is not positive.
+        BadInput: a name is unknown, or the V of `constant:V` is not positive.
     """
     named = [sigma for name in names for sigma in (SIGMAS if name == "all" else [name])]
     merged, _ = merge_repeats(parse_sigma(name) for name in named)
@@ -58,21 +114,21 @@ def measured_in_words(evaluation: "Evaluation") -> str:
 
 
 def check_extra(modules: Sequence[str], extra: str, what: str) -> None:
-    """Refuses what needs an extra that is not installed.
+    """Checks that the modules of an optional extra are installed.
 
     Raises:
-        BadInput: one of its modules is not there.
+        BadInput: one of them is missing.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(
-            f"{what} needs {', '.join(missing)}: pip install 'rdkit-vae[{extra}]' (here: pip "
+            f"{what} needs {', '.join(missing)}: pip install 'rdkit-vae[{extra}]' (in a clone: pip "
             f"install '.[{extra}]')"
         )
 
 
 def bounds_of(text: str | None, option: str) -> tuple[float, float] | None:
-    """Reads `LOW,HIGH` of an axis."""
+    """Parses the `LOW,HIGH` of an axis."""
     if text is None:
         return None
     try:
@@ -86,10 +142,10 @@ def bounds_of(text: str | None, option: str) -> tuple[float, float] | None:
 
 
 def check_suffixes(files: Iterable[str], suffixes: Sequence[str], option: str = "--out") -> None:
-    """Refuses a file to write whose format is not known.
+    """Checks that the names of files to write end in one of the suffixes.
 
     Raises:
-        BadParameter: its name ends otherwise.
+        BadParameter: one does not.
     """
     for name in files:
         if Path(name).suffix not in suffixes:

@@ -1,14 +1,21 @@
 """`rdvae plot`: any figure of the analysis layer. Never imports torch."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdkit_vae.cli import plot_rd
-from rdkit_vae.cli.options import check_suffixes, columns_option, split_option
+from rdkit_vae.cli.options import (
+    FIGURE_SUFFIXES,
+    check_suffixes,
+    figure_options,
+    sigma_option,
+    split_option,
+)
+from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.scoring.interpretations import parse_sigma
 from rdkit_vae.text import counted, few, unknown
@@ -27,7 +34,7 @@ class _Figures(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the figures, each with the whole first paragraph of its help."""
+        """Lists the figures, each with the first paragraph of its help."""
         about = {
             name: inspect.cleandoc(figure.help or "").partition("\n\n")[0].replace("\n", " ")
             for name, figure in self.commands.items()
@@ -41,9 +48,9 @@ class _Figures(click.Group):
 def command(ctx: click.Context) -> None:
     """Draw a figure of the sweeps below a folder.
 
-    Sweeps of several setups (datasets, networks, ...) make a file each, but rd draws them together.
-    Colours are told apart by the colour-blind; .pdf embeds its fonts; --columns is the width in
-    print.
+    Each setup (dataset, network, ...) gets a file of its own; only rd draws them all in one. The
+    palette is colour-blind-safe, .pdf files embed their fonts, and --columns sets the width in
+    print. `rdvae plot NAME --help` lists the options of a figure.
 
     \b
     rdvae plot rd runs/ --out rd.pdf
@@ -58,95 +65,59 @@ def command(ctx: click.Context) -> None:
 command.add_command(plot_rd.command, "rd")
 
 
-def _figure_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    def add(function: Callable[..., None]) -> Callable[..., None]:
-        options = [
-            click.argument("folder", type=click.Path(path_type=Path)),
-            columns_option,
-            click.option(
-                "--out",
-                metavar="FILE",
-                multiple=True,
-                default=(f"figures/{name}.png",),
-                show_default=True,
-                help=".png, .pdf or .svg; repeatable.",
-            ),
-        ]
-        for option in reversed(options):
-            function = option(function)
-        return function
+def _add_figure(name: str, about: str, example: str) -> None:
+    """Adds the command for a figure of `FIGURES` that draws the last checkpoint of each run."""
 
-    return add
+    @figure_options(name)
+    @split_option
+    def draw_figure(folder: Path, **options: Any) -> None:
+        _of_last_checkpoints(name, folder, **options)
+
+    help_text = f"{about}\n\n\b\nrdvae plot {name} {example}"
+    command.add_command(click.command(name, help=help_text)(draw_figure))
 
 
-@command.command("elbo-vs-beta")
-@_figure_options("elbo-vs-beta")
-@split_option
-def elbo_vs_beta(folder: Path, **options: Any) -> None:
-    """The ELBO of the same models under every interpretation against beta.
-
-    \b
-    rdvae plot elbo-vs-beta runs/ --split train --out elbo.pdf
-    """
-    _of_last_checkpoints("elbo-vs-beta", folder, **options)
-
-
-@command.command("concept")
-@_figure_options("concept")
-@split_option
-def concept(folder: Path, **options: Any) -> None:
-    """The plane of beta and the decoder variance, drawn from real sweeps (the paper's Fig. 2).
-
-    \b
-    rdvae plot concept runs/ --columns 1 --out concept.pdf
-    """
-    from rdvae_analysis.figures.concept import MARKERS
-
-    _of_last_checkpoints("concept", folder, **options, only=tuple(MARKERS))
-
-
-@command.command("units")
-@_figure_options("units")
-@split_option
-def units(folder: Path, **options: Any) -> None:
-    """Where the rate goes: information, marginal KL, and the units in use.
-
-    \b
-    rdvae plot units runs/ --out units.pdf
-    """
-    _of_last_checkpoints("units", folder, **options)
+_add_figure(
+    "elbo-vs-beta",
+    "Draw the ELBO of the same models under every interpretation, against beta.",
+    "runs/ --split train --out elbo.pdf",
+)
+_add_figure(
+    "concept",
+    "Draw the plane of beta and the decoder variance from real sweeps (the paper's Fig. 2).",
+    "runs/ --columns 1 --out concept.pdf",
+)
+_add_figure(
+    "units",
+    "Draw where the rate goes: information, marginal KL, and active units.",
+    "runs/ --out units.pdf",
+)
 
 
 @command.command("training")
-@_figure_options("training")
+@figure_options("training")
 @split_option
 @click.option(
     "--run",
     "runs",
     metavar="TEXT",
     multiple=True,
-    help="Only runs whose name holds this text; repeatable.  [default: all]",
+    help="Only runs whose name contains TEXT. Repeatable.  [default: all]",
 )
-@click.option(
-    "--sigma",
-    metavar="NAME",
-    default="shared",
-    show_default=True,
-    help="Interpretation of distortion, ELBO and variance.",
-)
+@sigma_option("shared")
 def training(
     folder: Path, columns: str, out: tuple[str, ...], split: str, runs: tuple[str, ...], sigma: str
 ) -> None:
-    """Rate, distortion, ELBO and variance over epochs: a point is a checkpoint.
+    """Draw rate, distortion, ELBO and variance over epochs.
 
-    Runs that diverged or crashed are marked as such. A sweep with --checkpoints last has one point
-    a run.
+    Each checkpoint is a point, so a sweep with --checkpoints last has one point per run. Runs that
+    diverged or crashed are marked.
 
     \b
     rdvae plot training runs/mnist --run seed=0 --sigma optimal
     """
     sigma = parse_sigma(sigma)
-    check_suffixes(out, plot_rd.SUFFIXES)
+    check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures import draw
 
     frame = _results(folder)
@@ -157,7 +128,7 @@ def training(
         named = frame["run_id"].map(lambda name: any(text in name for text in runs))
         if not named.any():
             some = few(sorted(frame["run_id"].unique()))
-            raise BadInput(f"no run is named with {' or '.join(runs)}; there are {some}")
+            raise BadInput(f"no run has {' or '.join(runs)} in its name; the runs are {some}")
         frame = frame[named]
     for end, rows in _setups(frame):
         figure = draw("training", rows, split=split, columns=int(columns), sigma=sigma)
@@ -165,54 +136,47 @@ def training(
 
 
 @command.command("samples")
-@_figure_options("samples")
+@figure_options("samples")
 def samples(folder: Path, columns: str, out: tuple[str, ...]) -> None:
-    """Originals, reconstructions and prior samples of every model (the paper's Fig. 1 and 4).
+    """Draw originals, reconstructions and prior samples (the paper's Fig. 1 and 4).
 
-    FOLDER holds sweeps for which `rdvae sample` made pictures. All models are shown the same
-    images, the first of the split, and the same latents.
+    FOLDER contains sweeps for which `rdvae sample` has made pictures. All models get the same
+    images and the same latents.
 
     \b
     rdvae sample runs/mnist
     rdvae plot samples runs/mnist --out samples.pdf
     """
-    check_suffixes(out, plot_rd.SUFFIXES)
+    check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures.samples import samples as figure_of
     from rdvae_analysis.pictures import alike, load_pictures
 
     pictures, notes = load_pictures(folder)
-    for note in notes:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes(notes)
     if pictures.empty:
-        raise BadData(f"{folder}: no pictures below it; 'rdvae sample {folder}' makes them")
+        raise BadData(f"{folder}: no pictures in it; make them with 'rdvae sample {folder}'")
     for end, part in _setups(pictures):
         shown, left_out = alike(part)
-        for note in left_out:
-            click.echo(f"rdvae: {note}", err=True)
+        print_notes(left_out)
         _save(figure_of(shown, columns=int(columns)), out, end, len(shown))
 
 
 def _of_last_checkpoints(
-    name: str,
-    folder: Path,
-    columns: str,
-    out: tuple[str, ...],
-    split: str,
-    only: Sequence[str] = (),
+    name: str, folder: Path, columns: str, out: tuple[str, ...], split: str
 ) -> None:
-    """Draws a figure of `FIGURES`, for each setup; `only` of some objectives, if it names any."""
-    check_suffixes(out, plot_rd.SUFFIXES)
+    """Draws a figure of `FIGURES` for each setup."""
+    check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures import draw
+    from rdvae_analysis.figures.concept import MARKERS
     from rdvae_analysis.points import final_rows
 
     rows, left_out = final_rows(_results(folder))
-    for note in left_out:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes(left_out)
     rows = rows[rows["split"] == split]
-    others = sorted(set(rows["objective"]) - set(only)) if only else []
-    if others:
-        click.echo(f"rdvae: {name} has no place for {', '.join(others)}: left out", err=True)
-        rows = rows[rows["objective"].isin(only)]
+    others = sorted(set(rows["objective"]) - set(MARKERS))
+    if name == "concept" and others:
+        click.echo(f"rdvae: left out {', '.join(others)}: not part of the {name} figure", err=True)
+        rows = rows[rows["objective"].isin(MARKERS)]
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to draw")
     for end, part in _setups(rows):
@@ -221,19 +185,18 @@ def _of_last_checkpoints(
 
 
 def _results(folder: Path) -> "pd.DataFrame":
-    """All results below a folder; what cannot be compared or read is said."""
+    """All results below a folder; prints notes on what cannot be read or compared."""
     from rdvae_analysis.load import scan
     from rdvae_analysis.points import comparable, setups_in_words
 
     frame, notes = scan(folder)
     frame, loose = comparable(frame)
-    for note in [*notes, *loose, *setups_in_words(frame)]:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes([*notes, *loose, *setups_in_words(frame)])
     return frame
 
 
 def _setups(frame: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":
-    """The rows of each setup, with what is put into its file's name where there are several."""
+    """The rows of each setup, with an ending for its file's name if there are several."""
     from rdvae_analysis.names import file_part
 
     groups = list(frame.groupby(["dataset", "setup"], sort=False))

@@ -4,41 +4,47 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import bounds_of, check_suffixes, columns_option, sigmas_of, split_option
+from rdkit_vae.cli.options import (
+    FIGURE_SUFFIXES,
+    bounds_of,
+    check_suffixes,
+    figure_options,
+    sigmas_of,
+    split_option,
+)
+from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.text import counted, one_of
 
-SUFFIXES = (".png", ".pdf", ".svg")
-
 
 @click.command("plot-rd")
-@click.argument("folder", type=click.Path(path_type=Path))
+@figure_options("rd")
 @click.option(
     "--distortion",
     type=click.Choice(["nll", "mse", "psnr"]),
     default="nll",
     show_default=True,
-    help="nll: -log p(x|z) in nats, by interpretation. mse and psnr: no variance changes them; "
-    "rates are in bits per pixel then.",
+    help="nll: -log p(x|z) in nats, for each interpretation. mse and psnr do not depend on the "
+    "variance; rates are then in bits per pixel.",
 )
 @split_option
 @click.option(
-    "--sigma", "sigmas", metavar="NAME", multiple=True, help="Interpretations to draw; repeatable."
-)
-@click.option(
-    "--objective", "objectives", metavar="NAME", multiple=True, help="Objectives; repeatable."
-)
-@click.option("--xlim", metavar="LOW,HIGH", help="Rates to show, in the unit of the axis.")
-@click.option("--ylim", metavar="LOW,HIGH", help="Distortions to show.")
-@columns_option
-@click.option(
-    "--out",
-    metavar="FILE",
+    "--sigma",
+    "sigmas",
+    metavar="NAME",
     multiple=True,
-    default=("figures/rd.png",),
-    show_default=True,
-    help=".png, .pdf or .svg; repeatable.",
+    help="Interpretation of the variance to draw. Repeatable.  [default: the main ones of each "
+    "objective]",
 )
+@click.option(
+    "--objective",
+    "objectives",
+    metavar="NAME",
+    multiple=True,
+    help="Only this objective. Repeatable.  [default: all]",
+)
+@click.option("--xlim", metavar="LOW,HIGH", help="Range of rates to show, in the unit of the axis.")
+@click.option("--ylim", metavar="LOW,HIGH", help="Range of distortions to show.")
 def command(
     folder: Path,
     distortion: str,
@@ -52,9 +58,10 @@ def command(
 ) -> None:
     """Draw the rate-distortion curves of all sweeps below FOLDER (the paper's Fig. 3).
 
-    The last checkpoint of each run is a point: rate across, distortion up, beta along the curve.
-    Seeds are averaged, and whiskers span them; verticals join the readings of the same weights.
-    Runs that are not finished are left out and named.
+    The last checkpoint of each run is a point, with the rate on the horizontal axis and the
+    distortion on the vertical one; beta varies along each curve. Points are means over seeds, and
+    whiskers show their range. Vertical lines join interpretations of the same weights. Unfinished
+    runs are skipped, and their names are printed.
 
     \b
     rdvae plot-rd runs/
@@ -64,7 +71,7 @@ def command(
     chosen_sigmas = sigmas_of(sigmas)
     chosen_objectives = [one_of(name, OBJECTIVES, "objective") for name in objectives]
     x, y = bounds_of(xlim, "--xlim"), bounds_of(ylim, "--ylim")
-    check_suffixes(out, SUFFIXES)
+    check_suffixes(out, FIGURE_SUFFIXES)
 
     from rdvae_analysis.figures.rd import rd
     from rdvae_analysis.figures.style import save
@@ -79,8 +86,7 @@ def command(
         sigmas=chosen_sigmas,
         objectives=chosen_objectives,
     )
-    for note in [*notes, *left_out]:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes([*notes, *left_out])
     figure = rd(points, distortion=distortion, split=split, columns=int(columns), xlim=x, ylim=y)
     for path in out:
         save(figure, Path(path))

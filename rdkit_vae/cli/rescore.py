@@ -10,10 +10,12 @@ from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
 from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of
 from rdkit_vae.scoring.interpretations import described, interpretation
+from rdkit_vae.store.results import write_bounds, write_results
+from rdkit_vae.store.schema import BOUNDS, COLUMNS
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted, whole
 
 if TYPE_CHECKING:
-    from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.evaluations import Evaluation, Row
 
 _SUFFIXES = (".parquet", ".csv", ".json")
@@ -35,34 +37,35 @@ _MOST_SHOWN = 6  # K of IWAE-K that fit on a screen
     multiple=True,
     default=("all",),
     show_default=True,
-    help="An interpretation of those below, or all of the first six; repeatable.",
+    help="An interpretation from the list below, or all (the first six). Repeatable.",
 )
 @click.option(
     "--bound",
     type=click.Choice(["elbo", "iwae"]),
     default="elbo",
     show_default=True,
-    help="iwae: also the tighter IWAE-K, for the interpretations that are densities.",
+    help="iwae: also the tighter bound IWAE-K, for interpretations that are densities.",
 )
 @click.option(
     "--k",
     "ks",
     metavar="K,K,..",
-    help="K of --bound iwae.  [default: every K up to the posterior samples]",
+    help="Values of K for --bound iwae.  [default: 1 to the number of posterior samples]",
 )
 @click.option(
     "--discretized",
     "pixels",
     is_flag=True,
-    help="Also the likelihood of the pixels' grey levels, by the mass of their bins and under "
-    "uniform noise: bits per dimension that compare with other papers. Needs model and images.",
+    help="Also compute the likelihood of the grey levels of the pixels, from the mass of their "
+    "bins and under uniform noise. Its bits per dimension are comparable with other papers. Needs "
+    "the model and the images.",
 )
 @with_measuring_options
 @click.option(
     "--out",
     metavar="FILE",
     multiple=True,
-    help="Also write the rows: .parquet, .csv or .json; repeatable.",
+    help="File to write the rows to as well: .parquet, .csv or .json. Repeatable.",
 )
 def command(
     checkpoints: tuple[Path, ...],
@@ -75,8 +78,9 @@ def command(
 ) -> None:
     """Score CHECKPOINTS under any interpretation of the decoder variance.
 
-    Uses the statistics that the sweep stored, without the model; a checkpoint that was moved away
-    from its sweep is evaluated now. Only the bounds of a density bound a log-likelihood.
+    Uses the statistics that the sweep has stored, without loading the model. A checkpoint outside a
+    sweep folder is evaluated now. The ELBO bounds a log-likelihood only if the interpretation is a
+    density.
 
     \b
     rdvae rescore --sigma optimal --sigma shared runs/NAME/checkpoints/RUN/epoch=00025.pt
@@ -93,7 +97,7 @@ def command(
         raise click.UsageError("--discretized needs an interpretation with a single variance")
     only = None if ks is None else sorted({whole(k, "--k", least=1) for k in ks.split(",")})
 
-    from rdkit_vae.evaluation.checkpoints import evaluation_of
+    from rdkit_vae.evaluation.checkpoints import discretized_masses, evaluation_of
 
     measuring = measuring_of(**options)
     scored: list[tuple[Path, Evaluation, list[Row]]] = []
@@ -103,14 +107,22 @@ def command(
             if bounds:
                 every = range(1, evaluation.draws + 1)
                 k_of_iwae = (only or every) if bound == "iwae" else None
-                passing = measuring if pixels else None
-                rows = _bound_rows(path, evaluation, chosen, k_of_iwae, passing)
+                masses = discretized_masses(path, evaluation, chosen, measuring) if pixels else {}
+                rows = evaluation.bound_rows(chosen, k_of_iwae, masses)
             else:
                 rows = evaluation.rows(chosen)
         scored.append((path, evaluation, rows))
-    for sigma in (name for name in asked if name not in chosen):
-        click.echo(f"rdvae: left out {sigma}: it is not a density, so it bounds nothing", err=True)
-    # The files come before the tables: they do not depend on who reads the screen.
+    terminal.print_notes(
+        f"left out {sigma}: it is not a density, so it gives no bound"
+        for sigma in asked
+        if sigma not in chosen
+    )
+    terminal.print_notes(
+        f"{sigma} has no single variance, so the mass of grey levels is not defined"
+        for sigma in chosen
+        if pixels and interpretation(sigma).scales
+    )
+    # The files are written first, as printing can fail when a pipe is closed.
     all_rows = [row for _, _, rows in scored for row in rows]
     for name in out:
         _write(Path(name), all_rows, chosen, bounds)
@@ -122,38 +134,14 @@ def command(
 
 
 def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
-    """The densities among interpretations.
-
-    Raises:
-        UsageError: one was named that is none.
-    """
+    """The densities among interpretations; the others may only come from `all`."""
     others = [sigma for sigma in sigmas if not interpretation(sigma).is_density]
     if others and not from_all:
         raise click.UsageError(
-            f"sigma {others[0]} is not a density: it bounds no likelihood, so it cannot be used "
-            "with --bound iwae or --discretized"
+            f"sigma {others[0]} is not a density, so it gives no bound and cannot be used with "
+            "--bound iwae or --discretized"
         )
     return tuple(sigma for sigma in sigmas if sigma not in others)
-
-
-def _bound_rows(
-    path: Path,
-    evaluation: "Evaluation",
-    sigmas: Sequence[str],
-    ks: Sequence[int] | None,
-    passing: "Measuring | None",
-) -> "list[Row]":
-    """The bounds of a checkpoint; with a pass over its pixels where `passing` says how."""
-    if passing is None:
-        return evaluation.bound_rows(sigmas, ks, {})
-    from rdkit_vae.evaluation.checkpoints import discretized_masses
-    from rdkit_vae.scoring.scores import interpret
-
-    for sigma in (name for name in sigmas if interpretation(name).scales):
-        click.echo(f"rdvae: {sigma} has no single variance, so no mass of grey levels", err=True)
-    interpreted = interpret(evaluation.statistics, evaluation.trial, sigmas)
-    masses = discretized_masses(path, evaluation, interpreted, passing)
-    return evaluation.bound_rows(sigmas, ks, masses)
 
 
 def _print(evaluation: "Evaluation", rows: "list[Row]", bounds: bool) -> None:
@@ -175,7 +163,7 @@ def _print(evaluation: "Evaluation", rows: "list[Row]", bounds: bool) -> None:
 
 
 def _bounds_shown(frame: Any) -> Any:
-    """A row per split, interpretation and likelihood; the ELBO, then IWAE for some K, across."""
+    """A row per split, interpretation and likelihood; columns for the ELBO and IWAE-K."""
     keys = ["split", "sigma", "likelihood"]
     firsts = frame.groupby(keys, sort=False)
     shown = firsts.agg(sigma2=("sigma2", "first"))
@@ -191,7 +179,7 @@ def _bounds_shown(frame: Any) -> Any:
 
 
 def _remarks(frame: Any) -> list[str]:
-    """What a reader of the table must know: caveats, and the range of a mixture."""
+    """Notes below the table: caveats, and the range of a mixture."""
     splits = set(frame["split"])
     remarks = []
     for (sigma, caveat), rows in frame.groupby(["sigma", "caveat"], sort=False):
@@ -200,8 +188,8 @@ def _remarks(frame: Any) -> list[str]:
     mixed = frame[frame["s_min"].notna()].drop_duplicates("sigma")
     if "likelihood" in frame and (frame["likelihood"] == "discretized").any():
         remarks.append(
-            f"  discretized: mass of the {frame['levels'].iloc[0]} grey levels of a pixel, "
-            "with open end bins; dequantized: a bound of it, by uniform noise over the bins"
+            f"  discretized: mass of the {frame['levels'].iloc[0]} grey levels of a pixel, whose "
+            "outer bins are open; dequantized: a bound on it with uniform noise over the bins"
         )
     return remarks + [
         f"  {row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
@@ -211,9 +199,6 @@ def _remarks(frame: Any) -> list[str]:
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:
     import pandas as pd
 
-    from rdkit_vae.store.results import write_bounds, write_results
-    from rdkit_vae.store.schema import BOUNDS, COLUMNS
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.tables import to_csv
 
     if path.suffix == ".parquet":

@@ -17,21 +17,21 @@ _NAMES = ("rate", "distortion", "elbo", "s2")
 @click.command("selftest")
 @click.pass_context
 def command(ctx: click.Context) -> int:
-    """Train linear VAEs on Gaussian data and compare them with what mathematics demands.
+    """Train linear VAEs on Gaussian data and compare them with their closed forms.
 
-    Under every objective with a closed form, rate, distortion, ELBO and variance must be within 1%
-    of the exact values (of one nat, where the exact value is less). Takes a minute on one core; the
-    exit code is 1 where one is not.
+    For every objective with a closed form, rate, distortion, ELBO and variance must be within 1% of
+    the exact values (within 0.01 nats if the exact value is below one nat). Takes about a minute on
+    one core. The exit code is 1 if a value is not within these bounds.
 
     \b
     rdvae selftest
     """
     from rdkit_vae.selftest import TOLERANCE, selftest
 
-    start, failed, apart = time.monotonic(), 0, []
+    start, failed, without_closed_form = time.monotonic(), 0, []
     click.echo(
         "Linear VAEs, 4 latents, 512 images of 8 Gaussian pixels: trained/exact, and the error.\n"
-        "Nats per image; s2 in squared pixels (constant: mse in its place).\n"
+        "Nats per image; s2 in squared pixels (for constant, it is the mse).\n"
     )
     click.echo(f"{'objective':13} {'beta':>5} {'active':>6}  " + "".join(map(_heading, _NAMES)))
     for check in selftest():
@@ -39,9 +39,11 @@ def command(ctx: click.Context) -> int:
             failed += not check.passed
             click.echo(_line(check))
         else:
-            apart.append(check)
-    click.echo("\nPer-image variance has no closed form; against the optimum of a shared one:\n")
-    for check in apart:
+            without_closed_form.append(check)
+    click.echo(
+        "\nA variance per image has no closed form; compared with the optimum of a shared one:\n"
+    )
+    for check in without_closed_form:
         click.echo(_departure(check))
     seconds = time.monotonic() - start
     verdict = (
@@ -59,16 +61,16 @@ def _heading(name: str) -> str:
 
 def _line(check: "Check") -> str:
     text = f"{check.objective:13} {check.beta:5g} {check.active:6d}  "
-    for found in check.quantities:
-        digits = 6 if found.name == "s2" else 3
-        pair = f"{found.trained:.{digits}f}/{found.exact:.{digits}f}"
-        text += f"{pair:>18} {found.error:+7.2%}  "
+    for quantity in check.quantities:
+        digits = 6 if quantity.name == "s2" else 3
+        pair = f"{quantity.trained:.{digits}f}/{quantity.exact:.{digits}f}"
+        text += f"{pair:>18} {quantity.error:+7.2%}  "
     return text + ("" if check.passed else "  OFF")
 
 
 def _departure(check: "Check") -> str:
-    told = {found.name: found for found in check.quantities}
-    rate, s2, elbo = told["rate"], told["s2"], told["elbo"]
+    by_name = {quantity.name: quantity for quantity in check.quantities}
+    rate, s2, elbo = (by_name[name] for name in ("rate", "s2", "elbo"))
     return (
         f"{check.objective:13} {check.beta:5g}  "
         f"{_more(rate.trained - rate.exact)} rate ({rate.trained:.3f}, not {rate.exact:.3f}: "

@@ -11,30 +11,32 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.errors import BadData
+from rdkit_vae.store.paths import Sweep, find_sweeps
+from rdkit_vae.store.schema import Status
+from rdkit_vae.sweeps.forecast import duration
+from rdkit_vae.system.locks import is_claimed, is_locked
 from rdkit_vae.text import megabytes
 
 if TYPE_CHECKING:
     from rdkit_vae.store.ledger import State
     from rdkit_vae.sweeps.log import Running
 
-_EVERY = 2.0  # seconds between two looks
+_EVERY = 2.0  # seconds between updates
 
 
 @click.command("status")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--follow", is_flag=True, help="Keep reporting until no sweep is running there.")
+@click.option("--follow", is_flag=True, help="Keep updating until no sweep is running any more.")
 def command(folder: Path, follow: bool) -> None:
-    """Show how many trials of the sweeps below FOLDER are done, running, failed and left.
+    """Show how many trials below FOLDER are done, running, failed or left to run.
 
-    Running trials are listed with their epoch, loss and time left, failed ones with the reason. The
-    file log.jsonl of each sweep says what happened when.
+    Lists running trials with their epoch, loss and time left, and failed trials with the reason.
+    The file log.jsonl in each sweep folder records what happened when.
 
     \b
     rdvae status runs/
     rdvae status --follow runs/
     """
-    from rdkit_vae.store.paths import find_sweeps
-    from rdkit_vae.system.files import is_locked
 
     sweeps = {root: _Watched(root) for root in find_sweeps(folder)}
     if not sweeps:
@@ -47,7 +49,7 @@ def command(folder: Path, follow: bool) -> None:
 
 
 def _follow(sweeps: "list[_Watched]", at_work: Callable[[], bool]) -> None:
-    """Shows the sweeps until none is at work: in place on a terminal, else where they changed."""
+    """Shows the sweeps until none is running: in place on a terminal, else after each change."""
     from rich.live import Live
     from rich.text import Text
 
@@ -67,19 +69,17 @@ def _follow(sweeps: "list[_Watched]", at_work: Callable[[], bool]) -> None:
 
 
 class _Watched:
-    """A sweep that is looked at, perhaps again and again."""
+    """A sweep folder and what was last read of it."""
 
     def __init__(self, root: Path) -> None:
-        from rdkit_vae.store.paths import Sweep
         from rdkit_vae.sweeps.log import LogReader
 
         self.sweep = Sweep(root)
         self._log: LogReader = LogReader(self.sweep.log)
-        self._done: dict[str, State] = {}  # these no longer change
+        self._done: dict[str, State] = {}  # final
 
     def lines(self) -> Iterator[str]:
-        """How it stands, in lines of text."""
-        from rdkit_vae.store.schema import Status
+        """Its state, in lines of text."""
 
         try:
             run_ids = self.sweep.run_ids()
@@ -89,7 +89,7 @@ class _Watched:
         running = self._running()
         states = {run_id: self._state(run_id) for run_id in run_ids}
         for run_id in states.keys() & running.keys():
-            if states[run_id].status is Status.OK:  # its last line is still to come
+            if states[run_id].status is Status.OK:  # done, but not logged yet
                 del running[run_id]
         count = Counter(state.status for name, state in states.items() if name not in running)
         damaged = count[Status.DAMAGED]
@@ -104,25 +104,23 @@ class _Watched:
         for run_id, state in states.items():
             bad = state.status.failed or state.status is Status.DAMAGED
             if bad and run_id not in running:
-                yield f"  {state.status:9} {run_id}: {state.reason or 'the reason is not known'}"
+                yield f"  {state.status:9} {run_id}: {state.reason or 'for an unknown reason'}"
 
     def _state(self, run_id: str) -> "State":
         from rdkit_vae.store.ledger import State, state_of
-        from rdkit_vae.store.schema import Status
 
-        if run_id not in self._done:
-            try:
-                state = state_of(self.sweep, run_id)
-            except BadData as error:
-                return State(Status.DAMAGED, str(error))
-            if state.status is not Status.OK:
-                return state
+        if run_id in self._done:
+            return self._done[run_id]
+        try:
+            state = state_of(self.sweep, run_id)
+        except BadData as error:
+            return State(Status.DAMAGED, str(error))
+        if state.status is Status.OK:
             self._done[run_id] = state
-        return self._done[run_id]
+        return state
 
     def _running(self) -> "dict[str, Running]":
-        """The trials that a living process has claimed."""
-        from rdkit_vae.system.files import is_claimed
+        """The trials that a process is running now."""
 
         return {
             run_id: facts
@@ -132,7 +130,6 @@ class _Watched:
 
 
 def _in_words(facts: "Running") -> str:
-    from rdkit_vae.sweeps.progress import duration
 
     if not facts.epoch:
         return f"in its first epoch, by process {facts.process}"
@@ -144,7 +141,7 @@ def _in_words(facts: "Running") -> str:
 
 
 def _bytes_below(folder: Path) -> int:
-    """Size of all files below a folder; those that vanish meanwhile count nothing."""
+    """Size of all files below a folder; files that vanish meanwhile are not counted."""
     total = 0
     for where, _, names in os.walk(folder):
         for name in names:

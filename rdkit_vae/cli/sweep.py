@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rdkit_vae.cli import terminal
-from rdkit_vae.cli.options import check_extra, data_dir_option, positive_option
+from rdkit_vae.cli.options import check_extra, data_dir_option, device_option, positive_option
 from rdkit_vae.cli.sweep_run import print_estimate, train
 from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS
 from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_options, parse_seeds
@@ -36,7 +36,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str) -> int | None
 
 
 def _by_dataset(name: str, paper: int | None = None) -> str:
-    """Help that lists a setting's defaults: the commonest one, and where it is another."""
+    """Help on the defaults of a setting: the most common one, and the datasets with another."""
     values = {key.partition(":")[0]: getattr(source, name) for key, source in DATASETS.items()}
     ((common, _),) = Counter(values.values()).most_common(1)
     others: dict[int, list[str]] = {}
@@ -54,30 +54,34 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     metavar="BETAS",
     default="1e-4..1e3",
     show_default=True,
-    help="A..B (a point a decade), A..B:N (N points, log-spaced), or a list 0.1,1,10.",
+    help="A..B (one per decade), A..B:N (N values, log-spaced), or a list such as 0.1,1,10.",
 )
 @click.option(
     "--dataset",
     metavar="NAME",
     default="digits",
     show_default=True,
-    help="As `rdvae datasets` lists them; also folder:PATH and npz:PATH.",
+    help="A dataset that `rdvae datasets` lists, folder:PATH or npz:PATH.",
 )
 @data_dir_option
-@click.option("--image-size", type=click.IntRange(4, 1024), help="Resize images of folder:PATH.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(4, 1024),
+    help="Size to which images of folder:PATH are resized.",
+)
 @click.option(
     "--objectives",
     metavar="NAMES",
     help="; ".join(f"{name}: {entry.about}" for name, entry in OBJECTIVES.items())
-    + f"; or MODULE:NAME, a loss of your own. Aliases: {', '.join(ALIASES)}.  "
+    + f"; or MODULE:NAME for your own loss. Aliases: {', '.join(ALIASES)}.  "
     "[default: constant,optimal]",
 )
 @click.option(
     "--pairs",
     "paired",
     is_flag=True,
-    help="Train pairs of equal beta x C instead: each beta with C, beta/10 with 10 C, 10 beta with "
-    "C/10, all with objective constant; rdvae consistency compares them.",
+    help="Train models with the same beta x C for rdvae consistency to compare: beta with C, "
+    "beta/10 with 10 C, and 10 beta with C/10, all with objective constant.",
 )
 @click.option(
     "--train-sigma2",
@@ -89,13 +93,13 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     "--sigma2-floor",
     metavar="F",
     callback=positive_option,
-    help="Least value of a fitted variance.  [default: 1e-6]",
+    help="Lower bound of fitted variances.  [default: 1e-6]",
 )
 @click.option(
     "--seeds",
     default="1",
     show_default=True,
-    help="A number of seeds (5 is 0 to 4) or a list 0,3,7 ('7,' is seed 7 alone).",
+    help="How many seeds (5: the seeds 0 to 4), or a list such as 0,3,7 ('7,' for seed 7 alone).",
 )
 @click.option(
     "--architecture",
@@ -103,16 +107,20 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     default="conv",
     show_default=True,
     help="; ".join(f"{name}: {entry.about}" for name, entry in ARCHITECTURES.items())
-    + "; or MODULE:NAME, a network of your own.",
+    + "; or MODULE:NAME for your own network.",
 )
 @click.option(
     "--option",
     "options",
     metavar="NAME=VALUE,..",
     multiple=True,
-    help="Option of the network, such as width=64; several values are swept. Repeatable.",
+    help="Option of the network, such as width=64; width=32,64 sweeps over both. Repeatable.",
 )
-@click.option("--latents", type=click.IntRange(1, 65536), help=_by_dataset("latents"))
+@click.option(
+    "--latents",
+    type=click.IntRange(1, 65536),
+    help="Dimensions of the latent space.  " + _by_dataset("latents"),
+)
 @click.option(
     "--protocol",
     metavar="NAME",
@@ -120,9 +128,15 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     show_default=True,
     help="; ".join(f"{name}: {entry.about}" for name, entry in PROTOCOLS.items()),
 )
-@click.option("--epochs", type=click.IntRange(1, 10**6), help=_by_dataset("epochs", PAPER_EPOCHS))
 @click.option(
-    "--batch-size", type=click.IntRange(1, 10**6), help=_by_dataset("batch_size", PAPER_BATCH)
+    "--epochs",
+    type=click.IntRange(1, 10**6),
+    help="Epochs of training.  " + _by_dataset("epochs", PAPER_EPOCHS),
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 10**6),
+    help="Images in a training batch.  " + _by_dataset("batch_size", PAPER_BATCH),
 )
 @click.option(
     "--lr",
@@ -136,59 +150,72 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     metavar="WHEN",
     default="log",
     show_default=True,
-    help="After epochs 1, 2, 4, ... (log), the last only (last), or every K (a number).",
+    help="Epochs to keep a checkpoint of: 1, 2, 4, ... (log), the last one (last), or every K-th "
+    "(a number).",
 )
 @click.option(
     "--draws",
     type=click.IntRange(1, MOST_DRAWS),
-    help="Posterior samples per image in evaluation.  [default: 8; paper: 1]",
+    help="Posterior samples per image for evaluation.  [default: 8; protocol paper: 1]",
 )
 @click.option(
     "--train-images",
     type=click.Choice(TRAIN_IMAGES),
     default="matched",
     show_default=True,
-    help="Evaluate as many training images as there are test images, or all.",
-)
-@click.option("--jobs", default="auto", show_default=True, callback=_count, help="Processes.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    help="Training images to evaluate: as many as there are test images (matched), or all.",
 )
 @click.option(
-    "--pack",
+    "--jobs",
+    metavar="N",
     default="auto",
     show_default=True,
     callback=_count,
-    help="Trials in a pack, which a process trains at once; auto: small dense networks are packed "
-    "on a CPU, all that fit on a GPU. Changes no number beyond rounding.",
+    help="Processes to train with; auto: one per core, or one on a GPU.",
+)
+@device_option
+@click.option(
+    "--pack",
+    metavar="N",
+    default="auto",
+    show_default=True,
+    callback=_count,
+    help="Trials in a pack, which one process trains step by step; auto: several on a CPU if the "
+    "networks are small and dense, and all that fit on a GPU. Results differ only by rounding.",
 )
 @click.option(
     "--precision",
     metavar="NAME",
     default=DEFAULT_PRECISION,
     show_default=True,
-    help="Of training; evaluation is float32. "
+    help="Precision of training; evaluation always uses float32. "
     + "; ".join(f"{name}: {about}" for name, about in PRECISIONS.items())
     + ".",
 )
-@click.option("--out", metavar="DIR", help="Sweep folder.  [default: runs/DATASET-ARCHITECTURE]")
+@click.option(
+    "--out", metavar="DIR", help="Folder of the sweep.  [default: runs/DATASET-ARCHITECTURE]"
+)
 @click.option(
     "--join",
     is_flag=True,
-    help="Share the trials with a sweep that is running in the folder; --pack sets how many each "
-    "process takes at once.",
+    help="Join a sweep that is already running in the folder and share its trials; each process "
+    "takes one pack at a time (see --pack).",
 )
-@click.option("--retry-failed", is_flag=True, help="Run trials that diverged or crashed again.")
+@click.option("--retry-failed", is_flag=True, help="Run diverged and crashed trials again.")
 @click.option(
     "--fail-fast/--keep-going",
     default=False,
-    help="Stop when a trial has failed, or run the others.  [default: keep going]",
+    help="Stop as soon as a trial fails, or run the others.  [default: keep going]",
 )
 @click.option(
-    "--tensorboard", is_flag=True, help="Also write scalars for TensorBoard; needs its extra."
+    "--tensorboard",
+    is_flag=True,
+    help="Also write scalars for TensorBoard. Needs the extra `tensorboard`.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="List the trials and estimate time and disk; train nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Only list the trials, and estimate how much time and disk space they take.",
 )
 def command(
     betas: str,
@@ -203,9 +230,9 @@ def command(
 ) -> None:
     """Train a grid of VAEs (betas x objectives x seeds) and score every checkpoint.
 
-    Each checkpoint is scored under every interpretation of the decoder variance as it is written.
-    The same command again runs what is left, from where it stopped, whatever stopped it. Ctrl-C
-    once lets every trial write where it is; twice stops at once.
+    Every checkpoint is scored under all interpretations of the decoder variance as soon as it is
+    written. If a sweep was interrupted for any reason, run the same command again to continue where
+    it stopped. Press Ctrl-C once to save all trials and stop, twice to stop immediately.
 
     \b
     rdvae sweep --betas 1e-4..1e3
@@ -228,17 +255,9 @@ def command(
     one_of(settings["protocol"], PROTOCOLS, "protocol")
     one_of(settings["precision"], PRECISIONS, "precision")
 
-    from rich.progress import Progress
-
     from rdkit_vae.sweeps.plan import plan_sweep
 
-    console = terminal.console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"decoding {dataset}", total=None)
-
-        def decoding(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with terminal.progress_bar(f"decoding {dataset}") as decoding:
         plan = plan_sweep(
             dataset=dataset, architecture=architecture, decoding=decoding, **asked, **settings
         )
@@ -263,6 +282,6 @@ def _warn_of_slow_bf16(precision: str, device: str) -> None:
         return
     if "amx_bf16" not in processor:
         click.echo(
-            "rdvae: this processor has no fast bf16 (AMX); float32 is about as fast, or faster",
+            "rdvae: bf16 is not fast on this processor (no AMX); float32 is as fast or faster",
             err=True,
         )

@@ -1,4 +1,4 @@
-"""What `rdvae sweep` prints: an estimate, or how the sweep goes and what came out."""
+"""What `rdvae sweep` prints: an estimate, or the progress and the results of the sweep."""
 
 import shlex
 import sys
@@ -23,9 +23,9 @@ _RETRY = "retry with --retry-failed"
 
 
 def print_estimate(plan: "Plan") -> int:
-    """Lists the trials, and the time and disk that those which are left will take."""
+    """Lists the trials, and estimates the time and disk space of those that are left."""
     from rdkit_vae.sweeps.estimate import estimate
-    from rdkit_vae.sweeps.progress import duration
+    from rdkit_vae.sweeps.forecast import duration
     from rdkit_vae.sweeps.run import check_same
 
     check_same(plan)
@@ -48,15 +48,15 @@ def print_estimate(plan: "Plan") -> int:
     )
     free = plan.free_bytes()
     if about.bytes > free:
-        click.echo(f"rdvae: only {megabytes(free)} are free there", err=True)
+        click.echo(f"rdvae: only {megabytes(free)} of disk space are free", err=True)
     return 0
 
 
 def train(plan: "Plan", *, tensorboard: bool) -> int:
-    """Runs what is left, shows how it goes and what came out; returns the exit code.
+    """Runs what is left, prints the progress and the results, and returns the exit code.
 
     Raises:
-        BadInput: the folder holds another sweep, or is used by another process.
+        BadInput: the folder belongs to another sweep, or another process is using it.
         CannotWrite: a file cannot be written.
     """
     from rdkit_vae.sweeps.run import run
@@ -65,21 +65,21 @@ def train(plan: "Plan", *, tensorboard: bool) -> int:
         with _Display(plan, tensorboard) as display:
             interrupted = run(plan, display)
     except KeyboardInterrupt:
-        click.echo(f"rdvae: stopped at once; to go on: {_this_command()}", err=True)
+        click.echo(f"rdvae: stopped at once; to continue: {_this_command()}", err=True)
         return INTERRUPTED
     except CannotWrite as error:
-        error.add_note("finished checkpoints are whole; the same command goes on")
+        error.add_note("finished checkpoints are safe; run the same command to continue")
         raise
     if not interrupted:
         return _conclude(plan)
     states = plan.states()
     click.echo(f"rdvae: stopped; {_standing(plan, states, plan.left(states))}", err=True)
-    click.echo(f"rdvae: to go on: {_this_command()}", err=True)
+    click.echo(f"rdvae: to continue: {_this_command()}", err=True)
     return INTERRUPTED
 
 
 class _Display(ExitStack):
-    """Shows the events of a sweep: a greeting first, then progress; called with each of them."""
+    """Shows the events of a sweep, with each of which it is called: a greeting, then progress."""
 
     def __init__(self, plan: "Plan", tensorboard: bool) -> None:
         super().__init__()
@@ -123,12 +123,12 @@ def _greeting(plan: "Plan", left: Sequence[Trial]) -> str:
 
 
 def _warp_in_words(plan: "Plan") -> str:
-    """The line that says what the protocol does to the images; "" if nothing."""
+    """A line about how the protocol warps the images; empty if it does not."""
     first = plan.trials[0]
     warp = first.warp(plan.images.shape)
     if warp is None:
         return ""
-    return f"protocol {first.protocol}: in training and in test, images are {warp.about}\n"
+    return f"protocol {first.protocol}: for training and test, images are {warp.about}\n"
 
 
 def _standing(plan: "Plan", states: "dict[str, State]", left: Sequence[Trial]) -> str:
@@ -139,12 +139,12 @@ def _standing(plan: "Plan", states: "dict[str, State]", left: Sequence[Trial]) -
     words = [f"{statuses.count(Status.OK)} of {len(statuses)} done"]
     failed = sum(status.failed for status in statuses)
     if failed:
-        words.append(f"{failed} failed ({'to be tried again' if plan.retry_failed else _RETRY})")
+        words.append(f"{failed} failed ({'to be run again' if plan.retry_failed else _RETRY})")
     return f"{', '.join(words)}, {len(left)} to go"
 
 
 def _conclude(plan: "Plan") -> int:
-    """Says what came out of the sweep; returns the exit code."""
+    """Prints the results of the sweep and returns the exit code."""
     from rdkit_vae.store.schema import Status
 
     states = plan.states()
@@ -152,7 +152,7 @@ def _conclude(plan: "Plan") -> int:
     statuses = [state.status for state in states.values()]
     left = statuses.count(Status.LEFT)
     if left:
-        click.echo(f"rdvae: a trial failed, {counted(left, 'trial')} not run", err=True)
+        click.echo(f"rdvae: a trial failed; {counted(left, 'trial')} not run", err=True)
     return TRIALS_FAILED if any(status.failed for status in statuses) else 0
 
 
@@ -161,19 +161,18 @@ def _this_command() -> str:
 
 
 def _print_elbos(plan: "Plan") -> None:
-    """Prints the table of ELBOs, and what is not in it."""
+    """Prints the table of ELBOs, and notes on what is missing from it."""
     from rdvae_analysis.load import scan
     from rdvae_analysis.tables import elbo_table, to_text
 
     folder = plan.sweep.root
     frame, notes = scan(folder)
     table, left_out = elbo_table(frame)
-    for note in [*notes, *left_out]:
-        click.echo(f"rdvae: {note}", err=True)
+    terminal.print_notes([*notes, *left_out])
     if table.empty:
         count = len(plan.trials)
-        what = "the trial was not" if count == 1 else f"no trial of {count:,} was"
-        click.echo(f"{what} finished; why: rdvae status {folder}")
+        what = "the trial has not" if count == 1 else f"none of {count:,} trials has"
+        click.echo(f"{what} finished; to see why: rdvae status {folder}")
         return
     click.echo("\nELBO in nats per image on the test split, by interpretation of the variance:\n")
     click.echo(to_text(table))

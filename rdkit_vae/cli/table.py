@@ -4,11 +4,15 @@ from pathlib import Path
 
 import click
 
+from rdkit_vae.cli.options import sigma_option
+from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.scoring.interpretations import parse_sigma
+from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted
 
 _NOT_A_DENSITY = (
-    "sigma optimal looks at x, so these bound no likelihood; --sigma shared or mixture does"
+    "sigma optimal depends on x, so these are not bounds on a likelihood; use --sigma shared or "
+    "mixture for bounds"
 )
 
 
@@ -20,29 +24,26 @@ _NOT_A_DENSITY = (
     type=click.Choice(["text", "markdown", "latex", "csv"]),
     default="text",
     show_default=True,
-    help="csv has every column and digit, with intervals over seeds; latex has a caption.",
+    help="csv has all columns and digits, and intervals over seeds; latex has a caption.",
 )
+@sigma_option("optimal")
 @click.option(
-    "--sigma",
-    metavar="NAME",
-    default="optimal",
-    show_default=True,
-    help="Interpretation of the decoder variance.",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table to a file instead of printing it.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
 def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
-    """The paper's Table 1 of the sweeps below FOLDER: test and train bounds by model and beta.
+    """Print the paper's Table 1 for the sweeps below FOLDER.
 
-    Mean and standard deviation over seeds (of the sample: it divides by seeds - 1), nats per image;
-    the best of each column is marked. Where dataset and protocol are the paper's, its printed
-    values stand beside.
+    It lists test and train bounds by model and beta, in nats per image: mean and sample standard
+    deviation over seeds. The best value of each column is marked. If dataset and protocol are those
+    of the paper, its published values are shown as well.
 
     \b
     rdvae table runs/
     rdvae table runs/mnist --sigma shared --format latex --out table1.tex
     """
     sigma = parse_sigma(sigma)
-    from rdkit_vae.system.files import write_output
     from rdvae_analysis.load import scan
     from rdvae_analysis.paper_table import table1
     from rdvae_analysis.points import setups_in_words
@@ -51,8 +52,7 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     frame, notes = scan(folder)
     table, left_out = table1(frame, sigma=sigma)
     remarks = [_NOT_A_DENSITY] if sigma == "optimal" else []
-    for note in [*notes, *left_out, *setups_in_words(frame), *remarks]:
-        click.echo(f"rdvae: {note}", err=True)
+    print_notes([*notes, *left_out, *setups_in_words(frame), *remarks])
     text = render(table, kind)
     if out is None:
         click.echo(text, nl=False)

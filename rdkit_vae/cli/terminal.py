@@ -1,11 +1,13 @@
-"""The edge at which text leaves for a terminal: no control character of a file passes it."""
+"""Printing to the terminal, where control characters from files are always escaped."""
 
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
+
+import click
 
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.text import printable
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Escaping(io.TextIOBase):
-    """A stream on which control characters become visible escapes."""
+    """A stream that writes control characters as visible escapes."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -41,7 +43,7 @@ class _Escaping(io.TextIOBase):
 
 @contextlib.contextmanager
 def escaped() -> Iterator[None]:
-    """Whatever is printed meanwhile, to standard output or error, is printed without controls.
+    """Escapes control characters in everything printed to standard output or error meanwhile.
 
     Raises:
         CannotWrite: standard output is closed.
@@ -54,7 +56,7 @@ def escaped() -> Iterator[None]:
     sys.stderr = _Escaping(error)
     try:
         if out is None:
-            raise CannotWrite("standard output is closed; > /dev/null discards what is printed")
+            raise CannotWrite("standard output is closed; use > /dev/null to discard the output")
         sys.stdout = _Escaping(out)
         yield
     finally:
@@ -62,7 +64,7 @@ def escaped() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Keeps the numbers of closed streams from files that are opened later."""
+    """Opens closed standard streams, so that no file opened later gets their numbers."""
     with contextlib.suppress(OSError):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(descriptor, True)
@@ -70,7 +72,7 @@ def _open_closed() -> None:
 
 
 def discard_unwritten() -> None:
-    """Lets go of what standard output or error could not take, which Python would try again."""
+    """Discards output that could not be written, which Python would try to write at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -80,15 +82,34 @@ def discard_unwritten() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints remarks to standard error, one per line."""
+    for note in notes:
+        click.echo(f"rdvae: {note}", err=True)
+
+
 def busy(what: str) -> contextlib.AbstractContextManager[object]:
-    """Shows on a terminal, meanwhile, that something long is under way."""
+    """Shows a spinner meanwhile, if standard error is a terminal."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext()
     return console(stderr=True).status(what)
 
 
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar meanwhile, if standard error is a terminal; yields `progress(done, total)`."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def console(*, stderr: bool = False) -> "Console":
-    """A console of rich, whose own controls reach the terminal and those of its texts do not."""
+    """A rich console. Its own control sequences reach the terminal; those in texts do not."""
     from rich.console import Console
     from rich.segment import Segment
 

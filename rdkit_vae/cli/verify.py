@@ -1,6 +1,7 @@
 """`rdvae verify`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,34 +10,32 @@ import click
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.text import counted, few
 
 if TYPE_CHECKING:
     from rdkit_vae.evaluation.checkpoints import Measuring
-    from rdkit_vae.store.paths import Sweep
     from rdkit_vae.sweeps.verify import Report
-
-_ROUNDS = 3  # of checking and repairing: a repair can uncover what the next one mends
 
 
 @click.command("verify")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Repair each finding as it says.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @with_place_options
 def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
-    """Check all that can be checked of the sweeps below FOLDERS.
+    """Check every file and number of the sweeps below FOLDERS.
 
-    Hashes of checkpoints, checksums of files, every row against its statistics by computing it
-    again, files that are missing or that no row names. Reports what is wrong and what --repair
-    would do about it; the exit code is 4 if anything is wrong. A repair deletes nothing: it moves
-    damaged files into the folder damaged of their sweep. It needs the images only where statistics
-    are lost.
+    Checks the hashes of checkpoints and the checksums of files, computes every row again from its
+    statistics, and looks for files that are missing or that no row refers to. Reports what is wrong
+    and how --repair would fix it; the exit code is 4 if anything is wrong.
+
+    A repair deletes nothing: damaged files are moved into the folder damaged/ of their sweep. It
+    needs the images only if statistics are lost.
 
     \b
     rdvae verify runs/
     rdvae verify --repair runs/digits-conv
     """
-    from rdkit_vae.store.paths import Sweep, find_sweeps
 
     roots = [root for folder in folders for root in find_sweeps(folder)]
     if not roots:
@@ -46,51 +45,32 @@ def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
     sys.exit(BadData.exit_code if any(wrong) else 0)
 
 
-def _verify(sweep: "Sweep", measuring: "Measuring | None") -> bool:
-    """Checks a sweep, and repairs it if told how to measure; returns whether anything is wrong."""
+def _verify(sweep: Sweep, measuring: "Measuring | None") -> bool:
+    """Checks a sweep, and repairs it if `measuring` is given; returns whether anything is wrong."""
+    from rdkit_vae.sweeps.verify import Report, verify
+
+    wrong, bar = True, partial(terminal.progress_bar, f"checking {sweep.root}")
     try:
-        if measuring:
-            return _repair_all(sweep, measuring)
-        report = _checked(sweep)
-        _print(sweep, report, "; --repair: ")
-        return bool(report.findings)
+        if measuring is None:
+            with bar() as progress:
+                report = verify(sweep, progress)
+            _print(sweep, report, "; --repair: ")
+            return bool(report.findings)
+        from rdkit_vae.sweeps.repair import verify_and_repair  # loads torch
+
+        for step in verify_and_repair(sweep, measuring, bar):
+            if isinstance(step, Report):
+                _print(sweep, step, ": ")
+                wrong = bool(step.findings)
+            else:
+                click.echo(f"  {step}")
     except RdvaeError as error:
         click.echo(str(error))
         return True
+    return wrong
 
 
-def _repair_all(sweep: "Sweep", measuring: "Measuring") -> bool:
-    """Repairs until nothing changes any more; returns whether anything is still wrong."""
-    from rdkit_vae.sweeps.repair import repair
-    from rdkit_vae.system.files import locked
-
-    with locked(sweep.root, alone=True):
-        for _ in range(_ROUNDS):
-            report = _checked(sweep, alone=True)
-            _print(sweep, report, ": ")
-            if not any(finding.remedy for finding in report.findings):
-                break
-            for line in repair(sweep, report.findings, measuring):
-                click.echo(f"  {line}")
-    return bool(report.findings)
-
-
-def _checked(sweep: "Sweep", *, alone: bool = False) -> "Report":
-    from rich.progress import Progress
-
-    from rdkit_vae.sweeps.verify import verify
-
-    console = terminal.console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"checking {sweep.root}", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        return verify(sweep, progress, alone=alone)
-
-
-def _print(sweep: "Sweep", report: "Report", before_remedy: str) -> None:
+def _print(sweep: Sweep, report: "Report", before_remedy: str) -> None:
     for finding in report.findings:
         remedy = finding.remedy and f"{before_remedy}{finding.remedy}"
         click.echo(f"{finding.path}: {finding.what}{remedy}")
@@ -99,6 +79,7 @@ def _print(sweep: "Sweep", report: "Report", before_remedy: str) -> None:
         foreign = counted(len(report.foreign), "file")
         click.echo(f"{sweep.root}: {foreign} that rdvae did not write: {names}")
     if report.at_work:
-        click.echo(f"{sweep.root}: a sweep is running; files that no row names were not judged")
-    count = counted(len(report.findings), "finding") if report.findings else "all agree"
-    click.echo(f"{sweep.root}: {report.in_words}: {count}")
+        click.echo(f"{sweep.root}: a sweep is running, so files without rows were not checked")
+    count = counted(len(report.findings), "problem") if report.findings else "no problems"
+    checked = f"{counted(report.n_checkpoints, 'checkpoint')}, {counted(report.n_rows, 'row')}"
+    click.echo(f"{sweep.root}: {checked}: {count}")

@@ -1,4 +1,4 @@
-"""Trials by the name of a dataset, and grids of them: what is not given takes what suits it."""
+"""Makes trials and grids of trials, with defaults for each dataset."""
 
 import itertools
 import math
@@ -20,12 +20,12 @@ PAPER_EPOCHS, PAPER_BATCH = 50, 512
 
 
 def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings: Any) -> Trial:
-    """Makes a trial; what is not given takes the value that suits the dataset and the protocol.
+    """Makes a trial; settings that are not given get the default of the dataset and protocol.
 
     Args:
         dataset: a name that `rdvae datasets` lists.
-        checkpoints: `log`, `last` or a number of epochs as text.
-        **settings: any other attribute of `Trial`. None means not given.
+        checkpoints: `log`, `last`, or a number k as text for every k epochs.
+        **settings: any other attribute of `Trial`; None stands for the default.
 
     Raises:
         BadInput: as `Trial`.
@@ -64,16 +64,16 @@ def grid(
     options: Mapping[str, Sequence[Option]] | None = None,
     **settings: Any,
 ) -> list[Trial]:
-    """Every beta x objective x seed; the whole curve of one seed comes before the next seed.
+    """Makes every combination of beta, objective and seed; all of one seed come before the next.
 
     Args:
         betas, objectives, seeds: the axes.
-        train_sigma2: constant variance of the objectives that have one.
-        options: of the network, each with the values to try; every combination is an axis more.
-        **settings: as `make_trial`.
+        train_sigma2: constant variance, for the objectives that take one.
+        options: options of the network, each with the values to try in every combination.
+        **settings: as for `make_trial`.
 
     Raises:
-        BadInput: as `make_trial`, too many trials, or a variance that no objective takes.
+        BadInput: as for `make_trial`; too many trials; or no objective takes `train_sigma2`.
     """
     names, values = [*(options or {})], [*(options or {}).values()]
     _check_count(math.prod(map(len, [betas, objectives, seeds, *values])))
@@ -82,7 +82,8 @@ def grid(
     takes = [name for name in objectives if objective_of(name).has_sigma2]
     if train_sigma2 is not None and not takes:
         raise BadInput(
-            f"train_sigma2 is of no use here: {', '.join(objectives)} has no constant variance"
+            f"train_sigma2 is not used by {', '.join(objectives)}; only objectives with a constant "
+            "variance take it"
         )
     return [
         make_trial(
@@ -108,25 +109,24 @@ def pairs(
     options: Mapping[str, Sequence[Option]] | None = None,
     **settings: Any,
 ) -> list[Trial]:
-    """Lines of constant beta x C: for every beta and seed the pair (beta, C), then (beta/10, 10 C)
-    and (10 beta, C/10).
+    """Makes trials with equal beta x C: (beta, C), (beta/10, 10 C) and (10 beta, C/10).
 
-    All of a line have the objective `constant` and reach the same weights (Beta-Sigma VAE, Eq. 5
-    and Fig. 2A), while each claims another likelihood.
+    The three use the objective `constant` and reach the same weights (Beta-Sigma VAE, Eq. 5 and
+    Fig. 2A), but claim different likelihoods.
 
     Args:
         betas, seeds: the axes.
         train_sigma2: C.
-        options: of the network, one value each.
-        **settings: as `make_trial`, without an objective.
+        options: options of the network, one value each.
+        **settings: as for `make_trial`, without an objective.
 
     Raises:
-        BadInput: as `make_trial`, or too many trials.
+        BadInput: as for `make_trial`; or too many trials.
     """
     _check_count(3 * len(betas) * len(seeds))
     swept = [name for name, values in (options or {}).items() if len(values) > 1]
     if swept:
-        raise BadInput(f"pairs take one value of option {swept[0]}")
+        raise BadInput(f"--pairs takes a single value of option {swept[0]}")
     c = DEFAULT_SIGMA2 if train_sigma2 is None else train_sigma2
     return [
         make_trial(
@@ -144,10 +144,10 @@ def pairs(
 
 
 def _shifted(value: float, decades: int) -> float:
-    # As decimals: 0.1 x 0.1 is then the 0.01 that a user would type.
+    # In decimals, so that 0.1 x 0.1 is exactly the 0.01 that a user would type.
     return float(Decimal(repr(value)).scaleb(decades))
 
 
 def _check_count(count: int) -> None:
     if count > MOST_TRIALS:
-        raise BadInput(f"{count:,} trials are more than the {MOST_TRIALS:,} that a sweep takes")
+        raise BadInput(f"a sweep can have at most {MOST_TRIALS:,} trials, not {count:,}")

@@ -1,8 +1,9 @@
-"""What a user types: betas, seeds, checkpoints, options. Nothing heavy is imported."""
+"""Parsers of what a user types: betas, seeds, checkpoints, options. Imports nothing heavy."""
 
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import TypeVar
@@ -14,10 +15,12 @@ T = TypeVar("T")
 
 
 def parse_betas(text: str) -> tuple[float, ...]:
-    """Reads `A..B` (a point a decade), `A..B:N` (N log-spaced points) or `a,b,c`; repeats are kept.
+    """Reads `A..B` (one point per decade), `A..B:N` (N log-spaced points) or `a,b,c`.
+
+    Repeated values are kept.
 
     Raises:
-        BadInput: a part is empty, not a number, not positive and finite, or a range runs backwards.
+        BadInput: a part is empty or not a positive finite number, or a range is reversed.
     """
     return tuple(beta for part in text.split(",") for beta in _betas_of_part(part.strip()))
 
@@ -37,7 +40,7 @@ def _betas_of_part(part: str) -> list[float]:
 
 
 def _decades(first: Decimal, high: float) -> list[float]:
-    # Decimal shifts keep 1e-4, 1e-3, ... the very numbers that a user would type.
+    # In decimals, so that 1e-4, 1e-3, ... are exactly the numbers that a user would type.
     values = (float(first.scaleb(step)) for step in itertools.count())
     return list(itertools.takewhile(lambda value: value <= high, values))
 
@@ -49,10 +52,10 @@ def _spaced(low: float, high: float, count: int) -> list[float]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Reads `5` (the five seeds 0 to 4) or a list `0,3,7` (`7,` is the seed 7 alone).
+    """Reads `5` (the five seeds 0 to 4) or a list `0,3,7`; `7,` is the single seed 7.
 
     Raises:
-        BadInput: not whole numbers in 0..2^32-1, or no seed at all.
+        BadInput: a seed is not a whole number in 0..2^32-1, or there is none.
     """
     if "," not in text:
         return tuple(range(whole(text, "seeds: the number of seeds", least=1)))
@@ -61,32 +64,32 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:
-    """The epochs after which a checkpoint is written; the last epoch is always one.
+    """Returns the epochs after which to write a checkpoint, always including the last.
 
     Args:
-        text: `log` (1, 2, 4, ... epochs), `last`, or a number k (every k epochs).
+        text: `log` (epochs 1, 2, 4, ...), `last`, or a number k (every k epochs).
         epochs: epochs of the whole training.
 
     Raises:
-        BadInput: none of the three forms.
+        BadInput: the text has none of these forms.
     """
     if text == "log":
         chosen = {2**i for i in range(epochs.bit_length())}
     elif text == "last":
         chosen = set()
     else:
-        step = whole(text, "checkpoints: 'log', 'last', or every how many epochs", least=1)
+        step = whole(text, "checkpoints: 'log', 'last' or a number of epochs", least=1)
         chosen = set(range(step, epochs, step))
     return tuple(sorted({epoch for epoch in chosen if epoch < epochs} | {epochs}))
 
 
 def parse_options(texts: Iterable[str]) -> dict[str, tuple[int | float | bool | str, ...]]:
-    """Reads options of a network, each `NAME=VALUE` or `NAME=VALUE,VALUE,...`, by name.
+    """Reads options of a network, each `NAME=VALUE` or `NAME=VALUE,VALUE,...`.
 
-    A value is a number, `true` or `false`, or else a text.
+    A value is a number, `true`, `false` or any other text.
 
     Raises:
-        BadInput: one of another form, or a name that is given twice.
+        BadInput: an option has another form, or a name is given twice.
     """
     options: dict[str, tuple[int | float | bool | str, ...]] = {}
     for text in texts:
@@ -94,8 +97,10 @@ def parse_options(texts: Iterable[str]) -> dict[str, tuple[int | float | bool | 
         if not (equals and name.isidentifier() and values):
             raise BadInput(f"option {shown(text)}: must be NAME=VALUE, such as width=64")
         if name in options:
-            raise BadInput(f"option {name} is given twice; several values are NAME=VALUE,VALUE")
-        options[name] = merge_repeats(map(_option_value, values.split(",")))[0]
+            raise BadInput(
+                f"option {name} is given twice; for several values use {name}=VALUE,VALUE"
+            )
+        options[name] = tuple(map(_option_value, values.split(",")))
     return options
 
 
@@ -108,8 +113,6 @@ def _option_value(text: str) -> int | float | bool | str:
 
 
 def merge_repeats(values: Iterable[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
-    """The values once each, in their order, and those that came more than once."""
-    kept: dict[T, int] = {}
-    for value in values:
-        kept[value] = kept.get(value, 0) + 1
-    return tuple(kept), tuple(value for value, count in kept.items() if count > 1)
+    """Returns each value once, in order, and the values that were repeated."""
+    counts = Counter(values)
+    return tuple(counts), tuple(value for value, count in counts.items() if count > 1)

@@ -1,4 +1,4 @@
-"""One training, fully described: every number in it is part of its name."""
+"""The full configuration of one training, all of which is part of its name."""
 
 import hashlib
 import json
@@ -11,8 +11,20 @@ from typing import Any
 
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
-from rdkit_vae.models import ARCHITECTURES, Shape, architecture_of, check_architecture
-from rdkit_vae.objectives.losses import OBJECTIVES, Setting, objective_name, objective_of
+from rdkit_vae.models import (
+    ARCHITECTURES,
+    Shape,
+    architecture_of,
+    check_architecture,
+    import_architecture,
+)
+from rdkit_vae.objectives.losses import (
+    OBJECTIVES,
+    Setting,
+    import_objective,
+    objective_name,
+    objective_of,
+)
 from rdkit_vae.text import one_of
 
 SIGMA2_FLOOR = 1e-6
@@ -20,34 +32,35 @@ DEFAULT_SIGMA2 = 0.5
 DEFAULT_PRECISION = "float32"
 TRAIN_IMAGES = ("matched", "all")
 MOST_DRAWS = 127
+_LONGEST_NAME = 160  # characters of a run's name before its hash
 Option = int | float | bool | str
-# Fields that older releases did not have, with the value that every trial then had. A trial with
-# this value has the same name in old and new releases, so the field is left out of its values.
+# Fields that older releases did not have, with the value that all their trials had. `to_dict` omits
+# a field with this value, so that such a trial has the same name in all releases.
 BEFORE_THE_FIELD: Mapping[str, Any] = {
     "precision": "float32",
     "protocol_revision": 1,
     "options": {},
 }
 PRECISIONS: Mapping[str, str] = {
-    "float32": "float32 throughout",
-    "tf32": "float32 whose products are of 10 bits; CUDA only",
-    "bf16": "bfloat16 in the layers of the network, float32 weights and loss",
+    "float32": "float32 everywhere",
+    "tf32": "float32 with TF32 products (10-bit mantissa); CUDA only",
+    "bf16": "bfloat16 in the layers of the network, float32 for weights and loss",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How training and evaluation are run, beyond what the trial itself names.
+    """How training and evaluation are run, apart from the fields of the trial itself.
 
     Attributes:
         about: one line for the user.
         weight_decay: of AdamW.
-        annealings: cosine cycles of the learning rate over the training.
-        drop_last: leave out the images that do not fill a last batch of an epoch.
+        annealings: cosine cycles of the learning rate during the training.
+        drop_last: leave out the images of an incomplete last batch.
         augments: warp the images, in training and in evaluation.
-        draws: posterior draws per image unless the user asks for others.
-        as_reference: from revision 2 on, networks start with weights as the reference's do.
-        revised: releases have changed what it does, so its trials say their revision.
+        draws: default number of posterior samples per image.
+        as_reference: from revision 2 on, use the initial weights of the paper's reference code.
+        revised: a release changed the protocol, so its trials record the revision.
     """
 
     about: str
@@ -60,12 +73,12 @@ class Protocol:
     revised: bool
 
 
-# What protocols do now. 1: `paper` warped by the name of the dataset (`mnist`, `celeba`) and left
-# others as they are; all networks started with PyTorch's weights for their own layers.
+# The current revision. In revision 1, `paper` warped only the datasets named `mnist` and `celeba`,
+# and all networks used PyTorch's default initial weights.
 PROTOCOL_REVISION = 2
 PROTOCOLS: Mapping[str, Protocol] = {
     "clean": Protocol(
-        about="whole splits, no augmentation, every epoch sees every image",
+        about="complete splits, no augmentation, every epoch uses every image",
         weight_decay=1e-5,
         annealings=1,
         drop_last=False,
@@ -75,8 +88,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
         revised=False,
     ),
     "paper": Protocol(
-        about="the reference set-up of BS-VAE, for grey 28x28 and colour 64x64 images: 50 epochs, "
-        "batch 512, two cosine cycles, augmentation in training and test, one draw",
+        about="the set-up of the BS-VAE paper, for grey 28x28 and colour 64x64 images: 50 epochs, "
+        "batch 512, two cosine cycles, augmentation in training and test, one posterior sample",
         weight_decay=1e-5,
         annealings=2,
         drop_last=True,
@@ -90,12 +103,12 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Warp:
-    """What a protocol that augments does to images of a shape.
+    """The augmentation for images of one shape.
 
     Attributes:
-        dataset: for which the paper names it.
-        images: those that it is for, in words.
-        about: what it does, in words.
+        dataset: the dataset for which the paper uses it.
+        images: the images it applies to, in words.
+        about: what it does to an image, in words.
     """
 
     dataset: str
@@ -106,14 +119,14 @@ class Warp:
 WARPS: Mapping[Shape, Warp] = {
     (1, 28, 28): Warp(
         dataset="mnist",
-        images="grey 28x28 images (as MNIST's)",
-        about="rotated by up to 10 degrees and cropped to 90-100% of the area, as MNIST's in "
-        "the paper",
+        images="grey 28x28 images (like MNIST)",
+        about="rotated by up to 10 degrees and cropped to 90-100% of the area, as the paper does "
+        "with MNIST",
     ),
     (3, 64, 64): Warp(
         dataset="celeba",
-        images="colour 64x64 ones (as CelebA's)",
-        about="mirrored left to right with probability 1/2, as CelebA's in the paper",
+        images="colour 64x64 images (like CelebA)",
+        about="mirrored left to right with probability 1/2, as the paper does with CelebA",
     ),
 }
 
@@ -122,31 +135,31 @@ WARPS: Mapping[Shape, Warp] = {
 class Trial:
     """The full configuration of one training and of its evaluation.
 
-    `grid.make_trial` fills in what suits a dataset; this class takes every value as it is.
+    `grid.make_trial` fills in defaults for a dataset; this class takes every value as it is.
 
     Attributes:
         dataset: name of a dataset, with its PATH where it takes one.
-        data_sha256: fingerprint of its images; "" until the trial meets them.
-        image_size: side that the images of a folder are resized to; None keeps theirs.
-        architecture: name of a network, or `package.module:factory` of your own.
-        options: of that network, by name; given as a mapping, held as sorted pairs.
+        data_sha256: hash of its images; "" until `bind` sets it.
+        image_size: side to which the images of a folder are resized; None: no resizing.
+        architecture: name of a network, or `package.module:factory` for your own.
+        options: options of the network; a mapping is converted to sorted pairs.
         latents: L, dimensions of z.
-        objective: name or alias of a training objective, or `package.module:loss` of your own.
+        objective: name or alias of a training objective, or `package.module:loss` for your own.
         beta: weight of the rate, dimensionless.
-        train_sigma2: the constant variance C in squared pixels; None where the objective has none.
-        sigma2_floor: least value that a fitted variance takes, in squared pixels.
-        seed: of weights, data order, noise and draws.
+        train_sigma2: the constant variance C in squared pixels; None if the objective has none.
+        sigma2_floor: least value of a fitted variance, in squared pixels.
+        seed: for weights, data order, noise and posterior samples.
         protocol: name of a protocol.
-        protocol_revision: what that protocol does, as of which release; see `PROTOCOL_REVISION`.
-        epochs, batch_size, learning_rate: of the optimiser AdamW.
-        precision: arithmetic of training; evaluation is in float32 or better whatever it is.
+        protocol_revision: version of the protocol; see `PROTOCOL_REVISION`.
+        epochs, batch_size, learning_rate: settings of AdamW.
+        precision: arithmetic of training; evaluation always uses float32 or better.
         checkpoints: epochs after which a checkpoint is written and evaluated.
-        draws: K, posterior draws per image in evaluation.
+        draws: K, posterior samples per image in evaluation.
         train_images: `matched`: evaluate at most as many training images as there are test images;
-            `all`: every one.
+            `all`: evaluate all training images.
 
     Raises:
-        BadInput: a value outside its range, an unknown name, or options that contradict.
+        BadInput: a value is out of range, a name is unknown, or two values contradict each other.
     """
 
     dataset: str
@@ -180,6 +193,10 @@ class Trial:
             object.__setattr__(self, "protocol_revision", PROTOCOL_REVISION)
         one_of(self.precision, PRECISIONS, "precision")
         one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
+        self._check_numbers()
+        self._check_combinations()
+
+    def _check_numbers(self) -> None:
         for name in ("latents", "epochs", "batch_size", "draws", "seed", "protocol_revision"):
             check(name, getattr(self, name), type(getattr(self, name)) is int, "a whole number")
         for name in ("latents", "epochs", "batch_size", "draws"):
@@ -194,32 +211,36 @@ class Trial:
             number = isinstance(value, int | float) and 0 < value < math.inf
             check(name, value, number, "positive")
             object.__setattr__(self, name, float(value))  # 1 and 1.0 are the same trial
+
+    def _check_combinations(self) -> None:
         network, objective = ARCHITECTURES.get(self.architecture), OBJECTIVES.get(self.objective)
         if network and network.normalises_batches and self.batch_size < 2:
-            raise BadInput(f"{self.architecture} normalises over batches: batch_size must be >= 2")
+            raise BadInput(
+                f"{self.architecture} normalises over batches: batch_size must be at least 2"
+            )
         if objective and (self.train_sigma2 is not None) != objective.has_sigma2:
-            wants = "needs a" if self.train_sigma2 is None else "has no constant"
-            raise BadInput(f"objective {self.objective} {wants} train_sigma2")
+            takes = "requires" if self.train_sigma2 is None else "does not take"
+            raise BadInput(f"objective {self.objective} {takes} train_sigma2")
         if self.checkpoints != tuple(sorted({*self.checkpoints, self.epochs})):
             raise BadInput(
-                "checkpoints must be increasing epochs, the last of them "
-                f"{self.epochs}, got {self.checkpoints}"
+                f"checkpoints must be increasing epochs that end with {self.epochs}, "
+                f"got {self.checkpoints}"
             )
 
     def setting(self, dims: int) -> Setting:
-        """What the loss needs to know, for images of `dims` values."""
+        """Returns the settings of the loss, for images of `dims` values."""
         return Setting(beta=self.beta, dims=dims, floor=self.sigma2_floor)
 
     @property
     def starts_as_reference(self) -> bool:
-        """Whether the network starts with weights as the paper's reference code's does."""
+        """Whether the network starts with the initial weights of the paper's reference code."""
         return PROTOCOLS[self.protocol].as_reference and self.protocol_revision >= 2
 
     def warp(self, shape: Shape) -> Warp | None:
-        """What the protocol does to images of a shape; None if nothing.
+        """Returns the augmentation of images of a shape; None if the protocol has none.
 
         Raises:
-            BadInput: it warps, and has no warp for them.
+            BadInput: the protocol augments, but not images of this shape.
         """
         if not PROTOCOLS[self.protocol].augments:
             return None
@@ -228,48 +249,48 @@ class Trial:
         if shape not in WARPS:
             known = " or ".join(warp.images for warp in WARPS.values())
             raise BadInput(
-                f"protocol {self.protocol} needs {known}; those of {self.dataset} are "
+                f"protocol {self.protocol} needs {known}; the images of {self.dataset} are "
                 f"{'x'.join(map(str, shape))}: use --protocol clean"
             )
         return WARPS[shape]
 
     def check_images(self, n_images: int, shape: Shape) -> None:
-        """Refuses training images that the batches or the protocol do not suit.
+        """Refuses training images that do not fit the batch size or the protocol.
 
         Args:
-            n_images, shape: how many there are, and of which shape.
+            n_images, shape: number of training images, and the shape of each.
 
         Raises:
-            BadInput: no batch would be full where all must be, or one would be too small; or the
-                protocol has no warp for the shape.
+            BadInput: there are too few images for a full batch, a batch would be too small, or the
+                protocol does not augment images of this shape.
         """
         self.warp(shape)
         steps = self.steps_per_epoch(n_images)
         if steps == 0:
             raise BadInput(
-                f"protocol {self.protocol} takes full batches only: batch_size {self.batch_size} "
+                f"protocol {self.protocol} uses full batches only: batch_size {self.batch_size} "
                 f"is more than the {n_images} training images"
             )
         smallest = self.batch_size if PROTOCOLS[self.protocol].drop_last else n_images // steps
         if architecture_of(self.architecture).normalises_batches and smallest < 2:
             raise BadInput(
                 f"{self.architecture} normalises over batches: batch_size {self.batch_size} "
-                f"leaves a batch of one of {n_images} images; choose another"
+                f"leaves a batch of one of {n_images} images; use another batch size"
             )
 
     def steps_per_epoch(self, n_images: int) -> int:
-        """Optimiser steps that an epoch of so many training images takes."""
+        """Returns the number of optimiser steps per epoch of `n_images` training images."""
         if PROTOCOLS[self.protocol].drop_last:
             return n_images // self.batch_size
         return -(-n_images // self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, less those of `BEFORE_THE_FIELD`."""
+        """Returns plain values for JSON, except those equal to `BEFORE_THE_FIELD`."""
         values = asdict(self) | {
             "checkpoints": list(self.checkpoints),
             "options": dict(self.options),
         }
-        if not PROTOCOLS[self.protocol].revised:  # it does what it always did
+        if not PROTOCOLS[self.protocol].revised:  # so its revision does not matter
             values["protocol_revision"] = BEFORE_THE_FIELD["protocol_revision"]
         return {
             name: value
@@ -279,16 +300,16 @@ class Trial:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Trial":
-        """Rebuilds what `to_dict` made.
+        """Rebuilds a trial from the values of `to_dict`.
 
         Raises:
-            BadInput: missing, unknown or unusable entries.
+            BadInput: an entry is missing, unknown or invalid.
         """
         known = {field.name for field in fields(cls)}
         given = {**BEFORE_THE_FIELD, **values}
         if given.keys() != known:
-            odd = sorted(map(str, given.keys() ^ known))
-            raise BadInput(f"not the configuration of a trial: {', '.join(odd)}")
+            names = ", ".join(sorted(map(str, given.keys() ^ known)))
+            raise BadInput(f"not the configuration of a trial: unknown or missing {names}")
         try:
             return cls(**{**given, "checkpoints": tuple(given["checkpoints"])})
         except (TypeError, ValueError, AttributeError) as error:
@@ -296,7 +317,7 @@ class Trial:
 
     @cached_property
     def run_id(self) -> str:
-        """Readable, unique name: ends in a hash of the full configuration."""
+        """A readable, unique name that ends in a hash of the full configuration."""
         dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[-40:]
         words = [dataset, _plain(self.architecture)]
         words += [_plain(f"{name}={value}") for name, value in self.options]
@@ -305,53 +326,72 @@ class Trial:
             words.append(f"C={self.train_sigma2:g}")
         if self.precision != DEFAULT_PRECISION:
             words.append(self.precision)
-        return "-".join([*words, f"seed={self.seed}", _hash(self.to_dict())])
+        readable = "-".join([*words, f"seed={self.seed}"])[:_LONGEST_NAME]
+        return f"{readable}-{_hash(self.to_dict())}"
 
     @property
     def curve(self) -> str:
-        """Names the curve that the trial is a point of: all trials alike but for beta and seed."""
+        """Name of the trial's curve: shared by trials that differ only in beta and seed."""
         return f"{self.objective}-{self._hash_without('beta', 'seed')}"
 
     @property
     def setup(self) -> str:
-        """Names what can be compared: all trials alike but for objective, beta, C and seed.
+        """Name of all comparable trials: they differ only in objective, beta, C and seed.
 
-        Where checkpoints were written changes no weight, and is left out too.
+        The epochs of checkpoints do not affect the weights, so they may differ too.
         """
         return self._hash_without("beta", "seed", "objective", "train_sigma2", "checkpoints")
 
     @cached_property
     def pack_key(self) -> str:
-        """Names the trials that can train in one pack: those alike but for beta, C, seed and
-        objective, whose objectives give their models the same parts."""
-        parts = objective_of(self.objective).variance or "none"
-        hashed = self._hash_without("beta", "seed", "objective", "train_sigma2")
-        return f"{parts}-{hashed}"
+        """Name of all trials that can train in one pack: they differ only in beta, C, seed and
+        objective, and their objectives give the models the same parts."""
+        variance = objective_of(self.objective).variance or "none"
+        if self.objective not in OBJECTIVES:  # a loss of the user's own is never stacked
+            variance = self.objective
+        return f"{variance}-{self._hash_without('beta', 'seed', 'objective', 'train_sigma2')}"
 
     def _hash_without(self, *names: str) -> str:
         return _hash({key: value for key, value in self.to_dict().items() if key not in names})
 
 
-def check(name: str, value: object, valid: bool, must_be: str) -> None:
-    """Refuses a value that is not valid.
+def import_code(architecture: str | None, objective: str | None) -> None:
+    """Imports a network and a loss of the user, so that trials that name them can be used.
 
     Raises:
-        BadInput: it is not; the message says what it must be.
+        BadInput: one of them cannot be imported.
+    """
+    if architecture:
+        import_architecture(architecture)
+    if objective:
+        import_objective(objective)
+
+
+def check(name: str, value: object, valid: bool, must_be: str) -> None:
+    """Refuses a value unless `valid`.
+
+    Raises:
+        BadInput: the value is not valid; the message says what it must be.
     """
     if not valid:
         raise BadInput(f"{name} must be {must_be}, got {value!r}")
 
 
 def _checked_options(options: Any) -> tuple[tuple[str, Option], ...]:
-    """Options as sorted pairs.
+    """Returns options as sorted pairs.
 
     Raises:
-        BadInput: a name that is no identifier, or a value that is no finite number, truth value or
+        BadInput: a name is not an identifier, or a value is not a finite number, true, false or a
             short text.
     """
     pairs = tuple(sorted(dict(options).items()))
     for name, value in pairs:
-        check("an option's name", name, isinstance(name, str) and name.isidentifier(), "a name")
+        check(
+            "the name of an option",
+            name,
+            isinstance(name, str) and name.isidentifier(),
+            "an identifier",
+        )
         finite = isinstance(value, int | float) and abs(value) < math.inf
         short = isinstance(value, str) and value.isprintable() and len(value) <= 60
         check(f"option {name}", value, finite or short, "a number, true, false or a short text")
@@ -359,7 +399,7 @@ def _checked_options(options: Any) -> tuple[tuple[str, Option], ...]:
 
 
 def _plain(text: str) -> str:
-    """As a part of a file's name."""
+    """Replaces the characters that do not belong in a file name."""
     return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-")[-40:]
 
 
@@ -369,10 +409,10 @@ def _hash(values: Mapping[str, Any]) -> str:
 
 
 def bind(trial: Trial, data_sha256: str) -> Trial:
-    """The trial on these very images.
+    """Returns the trial with the hash of the images it will use.
 
     Raises:
-        BadInput: it was made for others.
+        BadInput: the trial was made for other images.
     """
     if trial.data_sha256 not in ("", data_sha256):
         raise BadInput(f"{trial.dataset}: the images have changed since {trial.run_id} was made")

@@ -1,22 +1,23 @@
-"""Image datasets as in-memory uint8 arrays with fixed splits. No torch here.
+"""Image datasets as uint8 arrays with fixed splits. Never imports torch.
 
-`DATASETS` lists what a user can name. An entry's module is imported when it is asked for, so
-that names can be checked without NumPy.
+`DATASETS` lists the names a user can give. The module of an entry is imported when its images are
+loaded, so names can be checked without NumPy.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rdkit_vae.errors import BadInput
+from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.text import shown, unknown
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
 
-Progress = Callable[[int, int], None]  # (images decoded, images in all)
+Progress = Callable[[int, int], None]  # (images decoded, images in total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Request:
     Attributes:
         name: what the user typed, such as `mnist` or `folder:PATH`.
         path: the PATH of `folder:PATH` and `npz:PATH`.
-        roots: folders that may hold it, in the order in which they are tried.
+        roots: folders to look in, in this order.
         image_size: side in pixels to resize to; None keeps the size.
         progress: called as images are decoded.
     """
@@ -40,12 +41,22 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One entry of the registry: how a dataset is found and loaded, and what suits it."""
+    """A registry entry: how a dataset is found and loaded, and defaults for its trials.
+
+    Attributes:
+        about: one line for the user.
+        get: how the user gets the data.
+        module: module of this package whose `load` reads the images.
+        find: returns where the data is; None if it is not there.
+        takes_path: the name ends in `:PATH`.
+        resizes: `image_size` applies.
+        extra_roots: folders to look in after those that the user names.
+    """
 
     about: str
-    get: str  # how a user gets it
-    load: Callable[[Request], "Images"]
-    find: Callable[[Request], Path | None]  # None: not there
+    get: str
+    module: str
+    find: Callable[[Request], Path | None]
     latents: int = 32
     epochs: int = 50
     batch_size: int = 512
@@ -53,54 +64,23 @@ class Source:
     resizes: bool = False
     extra_roots: tuple[Path, ...] = ()
 
-
-def _load_digits(request: Request) -> "Images":
-    from rdkit_vae.datasets import digits
-
-    return digits.load(request)
-
-
-def _load_gaussian(request: Request) -> "Images":
-    from rdkit_vae.datasets import gaussian
-
-    return gaussian.load(request)
-
-
-def _load_idx(request: Request) -> "Images":
-    from rdkit_vae.datasets import idx
-
-    return idx.load(request)
-
-
-def _load_celeba(request: Request) -> "Images":
-    from rdkit_vae.datasets import celeba
-
-    return celeba.load(request)
-
-
-def _load_folder(request: Request) -> "Images":
-    from rdkit_vae.datasets import folder
-
-    return folder.load(request)
-
-
-def _load_npz(request: Request) -> "Images":
-    from rdkit_vae.datasets import npz
-
-    return npz.load(request)
+    def load(self, request: Request) -> "Images":
+        """Loads the images; raises `BadData` if they are missing, damaged or unusable."""
+        images: Images = importlib.import_module(f"{__name__}.{self.module}").load(request)
+        return images
 
 
 IDX_IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 
 
-def _find_below(*wanted: str, zipped: bool = False) -> Callable[[Request], Path | None]:
-    """Looks in each root and in its subfolder of the dataset's name for all of `wanted`."""
+def _find_below(*names: str, zipped: bool = False) -> Callable[[Request], Path | None]:
+    """Looks for all files `names` in each root and in its subfolder named like the dataset."""
     suffixes = ("", ".gz") if zipped else ("",)
 
     def find(request: Request) -> Path | None:
         for root in request.roots:
             for folder in (root / request.name, root):
-                if all(any((folder / f"{w}{end}").exists() for end in suffixes) for w in wanted):
+                if all(any((folder / f"{n}{end}").exists() for end in suffixes) for n in names):
                     return folder
         return None
 
@@ -115,16 +95,16 @@ DATASETS: Mapping[str, Source] = {
     "digits": Source(
         about="1,797 scans of handwritten digits, 8x8, 17 grey levels (UCI)",
         get="comes with rdvae",
-        load=_load_digits,
+        module="digits",
         find=lambda request: Path(__file__).parent / "data" / "digits.npz",
         latents=16,
         epochs=25,
         batch_size=64,
     ),
     "gaussian": Source(
-        about="5,120 Gaussian images, 4x4, whose rate-distortion function is known",
+        about="5,120 Gaussian images, 4x4, with a known rate-distortion function",
         get="comes with rdvae",
-        load=_load_gaussian,
+        module="gaussian",
         find=lambda request: Path(__file__).parent / "gaussian.py",
         latents=8,
         epochs=50,
@@ -132,29 +112,29 @@ DATASETS: Mapping[str, Source] = {
     ),
     "mnist": Source(
         about="70,000 handwritten digits, 28x28",
-        get="put the IDX files (gzipped or not) in a folder; name it by --data-dir or RDVAE_DATA",
-        load=_load_idx,
+        get="put the IDX files (gzipped or not) in a folder; pass it by --data-dir or RDVAE_DATA",
+        module="idx",
         find=_find_below(*IDX_IMAGES.values(), zipped=True),
     ),
     "fashion-mnist": Source(
         about="70,000 pictures of clothing, 28x28",
-        get="apt install dataset-fashion-mnist, or the IDX files as for mnist",
-        load=_load_idx,
+        get="apt install dataset-fashion-mnist, or use the IDX files as for mnist",
+        module="idx",
         find=_find_below(*IDX_IMAGES.values(), zipped=True),
         extra_roots=(Path("/usr/share/datasets"),),
     ),
     "celeba": Source(
         about="182,732 of the 202,599 faces (train and test), cropped to 148, resized to 64x64",
-        get="put img_align_celeba/ and list_eval_partition.txt in a folder; name it as for mnist",
-        load=_load_celeba,
+        get="put img_align_celeba/ and list_eval_partition.txt in a folder; pass it as for mnist",
+        module="celeba",
         find=_find_below("img_align_celeba", "list_eval_partition.txt"),
         latents=64,
-        batch_size=128,  # with more, a training takes gigabytes
+        batch_size=128,  # a larger batch takes gigabytes of memory
     ),
     "folder:PATH": Source(
-        about="any images below PATH (train/ and test/, else every fifth is test)",
-        get="name a folder of images; --image-size N resizes them",
-        load=_load_folder,
+        about="all images below PATH; split by train/ and test/, or else every fifth is test",
+        get="give the path of a folder of images; --image-size N resizes them",
+        module="folder",
         find=_find_path,
         batch_size=64,
         takes_path=True,
@@ -163,7 +143,7 @@ DATASETS: Mapping[str, Source] = {
     "npz:PATH": Source(
         about="an array N x H x W, N x H x W x C or N x C x H x W, uint8 or float in [0, 1]",
         get="numpy.savez(PATH, images) or numpy.savez(PATH, train=..., test=...)",
-        load=_load_npz,
+        module="npz",
         find=_find_path,
         batch_size=64,
         takes_path=True,
@@ -172,14 +152,16 @@ DATASETS: Mapping[str, Source] = {
 
 
 def source_of(name: str) -> Source:
-    """The registry's entry for a name such as `mnist` or `folder:PATH`.
+    """Returns the registry entry for a name such as `mnist` or `folder:PATH`.
 
     Raises:
-        BadInput: no such dataset, or its PATH is missing.
+        BadInput: the dataset is unknown, or its PATH is missing.
     """
     kind, colon, path = name.partition(":")
     if not name.isprintable() or len(name) > 1000:
-        raise BadInput(f"dataset {shown(name)}: not a name that can be written down")
+        raise BadInput(
+            f"dataset {shown(name)}: a name must be printable and at most 1,000 characters long"
+        )
     source = DATASETS.get(f"{kind}:PATH" if colon else kind)
     if source is None or (colon and not path):
         raise BadInput(unknown(name, DATASETS, "dataset"))
@@ -193,31 +175,46 @@ def request_for(
     image_size: int | None = None,
     progress: Progress | None = None,
 ) -> Request:
-    """Turns a dataset's name and the user's options into a `Request`.
+    """Makes a `Request` from the name of a dataset and the user's options.
 
     Raises:
-        BadInput: unknown name, or a size for a dataset that has its own.
+        BadInput: the name is unknown, or the dataset cannot be resized.
     """
     source = source_of(name)
     if image_size is not None and not source.resizes:
-        raise BadInput(f"--image-size is for folder:PATH; {name} keeps its own size")
-    given = [Path(root) for root in (data_dir, os.environ.get("RDVAE_DATA")) if root]
+        raise BadInput(f"--image-size applies only to folder:PATH, not to {name}")
+    roots = [Path(root) for root in (data_dir, os.environ.get("RDVAE_DATA")) if root]
     return Request(
         name=name,
         path=_path_of(name) if source.takes_path else None,
-        roots=(*given, *source.extra_roots),
+        roots=(*roots, *source.extra_roots),
         image_size=image_size,
         progress=progress,
     )
 
 
 def _path_of(name: str) -> Path:
-    """The PATH in a dataset's name; `~` is the user's own folder, `./~` one of that name."""
+    """Returns the PATH in a dataset name; `~` is the home folder, `./~` a folder of that name."""
     text = name.partition(":")[2]
     try:
         return Path(text).expanduser() if text.startswith("~") else Path(text)
-    except RuntimeError:  # of no user that is known
+    except RuntimeError:  # `~name` of an unknown user
         return Path(text)
+
+
+def folder_of(request: Request, files: str) -> Path:
+    """Returns the folder that holds the files of a dataset.
+
+    Raises:
+        BadData: none of the folders to look in holds them.
+    """
+    folder = DATASETS[request.name].find(request)
+    if folder is None:
+        places = ", ".join(str(root) for root in request.roots) or "no folder was given"
+        raise BadData(
+            f"{request.name}: {files} not found in: {places}; use --data-dir or set RDVAE_DATA"
+        )
+    return folder
 
 
 def load_dataset(
@@ -231,13 +228,13 @@ def load_dataset(
 
     Args:
         name: a name of `DATASETS`, with its PATH where it takes one.
-        data_dir: folder that holds the files; tried before the one in RDVAE_DATA.
-        image_size: side in pixels that the images of a folder are resized to.
+        data_dir: folder that holds the files; searched before RDVAE_DATA.
+        image_size: side in pixels to which the images of a folder are resized.
         progress: called as `progress(done, total)` while images are decoded.
 
     Raises:
-        BadInput: unknown name or unsuitable option.
-        BadData: files are missing, damaged or of another shape.
+        BadInput: the name is unknown, or an option does not apply to the dataset.
+        BadData: files are missing, damaged or of the wrong shape.
     """
     request = request_for(name, data_dir=data_dir, image_size=image_size, progress=progress)
     return source_of(name).load(request)

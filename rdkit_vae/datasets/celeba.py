@@ -1,4 +1,4 @@
-"""CelebA from its published layout, decoded once into a memory map beside the data."""
+"""CelebA in its published layout, decoded once into a file that is then memory-mapped."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rdkit_vae.datasets import DATASETS, Request
+from rdkit_vae.datasets import Request, folder_of
 from rdkit_vae.datasets.decode import Recipe, decode
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, cause_of
@@ -22,43 +22,39 @@ def load(request: Request) -> Images:
     """Maps the 64x64 images of the published train and test partitions.
 
     The first call decodes `img_align_celeba/*.jpg` and writes `rdvae-celeba-148-64.npy` and `.json`
-    beside it; later calls only map that file. It is made anew when the partition list changes.
+    beside it; later calls only map that file. It is rebuilt when the partition list changes.
 
     Raises:
-        BadData: the layout is not there, an image is missing or damaged, or the cache cannot be
-            written.
+        BadData: the files are not found, an image is missing or damaged, or the decoded images
+            cannot be written.
     """
-    root = DATASETS[request.name].find(request)
-    if root is None:
-        places = ", ".join(str(place) for place in request.roots) or "no folder was given"
-        raise BadData(
-            "celeba: img_align_celeba/ and list_eval_partition.txt not found in: "
-            f"{places}; use --data-dir or set RDVAE_DATA"
-        )
+    root = folder_of(request, "img_align_celeba/ and list_eval_partition.txt")
     partition = root / "list_eval_partition.txt"
     try:
         text = partition.read_text("utf-8", "replace")
     except OSError as error:
         raise BadData(f"{partition}: cannot be read ({cause_of(error)})") from error
-    listed = hashlib.sha256(text.encode()).hexdigest()
+    list_sha256 = hashlib.sha256(text.encode()).hexdigest()
     facts = _cached_facts(root)
-    if facts is None or facts["partition_sha256"] != listed:
-        facts = _build(root, *_names(partition, text), listed, request)
+    if facts is None or facts["partition_sha256"] != list_sha256:
+        facts = _build(root, *_names(partition, text), list_sha256, request)
     return _mapped(root, facts, request)
 
 
 def _names(partition: Path, text: str) -> tuple[list[str], list[str]]:
-    """File names of the train and the test partition, in the order of the list."""
+    """Returns the file names of the train and the test partition, in the order of the list."""
     names: dict[str, list[str]] = {"0": [], "1": [], "2": []}
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue
         if len(fields) != 2 or fields[1] not in names or Path(fields[0]).name != fields[0]:
-            raise BadData(f"{partition}:{number}: not 'NAME.jpg PARTITION' with a partition of 0-2")
+            raise BadData(
+                f"{partition}:{number}: must be NAME.jpg PARTITION, with partition 0, 1 or 2"
+            )
         names[fields[1]].append(fields[0])
     if len(names[_TRAIN]) < 2 or not names[_TEST]:
-        raise BadData(f"{partition}: lists no train (0) or no test (2) images")
+        raise BadData(f"{partition}: lists too few train (0) or test (2) images")
     return names[_TRAIN], names[_TEST]
 
 
@@ -67,12 +63,12 @@ def _cached_facts(root: Path) -> dict[str, Any] | None:
         facts = json.loads((root / f"{_CACHE}.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    wanted = {"partition_sha256", "n_train", "n_test", "sha256"}
-    return facts if isinstance(facts, dict) and wanted <= facts.keys() else None
+    required = {"partition_sha256", "n_train", "n_test", "sha256"}
+    return facts if isinstance(facts, dict) and required <= facts.keys() else None
 
 
 def _build(
-    root: Path, train: list[str], test: list[str], listed: str, request: Request
+    root: Path, train: list[str], test: list[str], list_sha256: str, request: Request
 ) -> dict[str, Any]:
     folder = root / "img_align_celeba"
     paths = [folder / name for name in train + test]
@@ -80,18 +76,18 @@ def _build(
     try:
         digest = _decode_into(part, paths, len(train), request)
         facts = {
-            "partition_sha256": listed,
+            "partition_sha256": list_sha256,
             "n_train": len(train),
             "n_test": len(test),
             "sha256": digest,
         }
-        # The description goes first and comes back last, so that it never describes another file.
+        # Removed first and written last, so that the description never belongs to another file.
         (root / f"{_CACHE}.json").unlink(missing_ok=True)
         part.replace(root / f"{_CACHE}.npy")
         part.write_text(json.dumps(facts, indent=1), "utf-8")
         part.replace(root / f"{_CACHE}.json")
     except OSError as error:
-        raise BadData(f"{root}: the decoded images cannot be written there ({error})") from error
+        raise BadData(f"{root}: cannot write the decoded images ({error})") from error
     finally:
         part.unlink(missing_ok=True)
     return facts
@@ -116,9 +112,11 @@ def _mapped(root: Path, facts: dict[str, Any], request: Request) -> Images:
     try:
         pixels = np.load(cache, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise BadData(f"{cache}: cannot be read ({error}); delete it to decode anew") from error
+        raise BadData(
+            f"{cache}: cannot be read ({error}); delete it to decode the images again"
+        ) from error
     if pixels.shape != (n_train + n_test, 3, SIZE, SIZE) or pixels.dtype != np.uint8:
-        raise BadData(f"{cache}: not the images it should hold; delete it to decode anew")
+        raise BadData(f"{cache}: does not hold the expected images; delete it to decode them again")
     return Images(
         name=request.name,
         train=pixels[:n_train],

@@ -1,4 +1,4 @@
-"""Image files to pixels, on a pool of processes."""
+"""Decodes image files to pixels, in several processes."""
 
 import os
 import warnings
@@ -17,20 +17,20 @@ from rdkit_vae.datasets.images import Pixels
 from rdkit_vae.errors import BadData
 from rdkit_vae.system.processes import end_children, live_as_child, start_child
 
-_CHUNK = 256  # images a task: enough to hide the cost of passing it to a process
-_WORTH_A_POOL = 4 * _CHUNK
+_CHUNK = 256  # images per task, enough to hide the cost of sending it to a process
+_LEAST_FOR_POOL = 4 * _CHUNK
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one file becomes an array.
+    """How an image file becomes an array.
 
     Attributes:
         mode: `L` for one channel, `RGB` for three.
-        crop: side of the centred square that is cut out first; None crops nothing.
-        size: side of the square that comes out; None keeps the image as it is.
+        crop: side of the centred square that is cut out first; None: no crop.
+        size: side of the square to which the image is resized; None: no resizing.
     """
 
     mode: str
@@ -44,7 +44,7 @@ def decode(
     """Decodes the files in their order and yields them in chunks, each (n, C, H, W).
 
     Raises:
-        BadData: a file that cannot be decoded, or that differs in size where all must agree.
+        BadData: a file cannot be decoded, or differs in size from the others of its chunk.
     """
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     done = 0
@@ -56,7 +56,7 @@ def decode(
 
 
 def _decoded(chunks: list[Sequence[Path]], recipe: Recipe, total: int) -> Iterator[Pixels]:
-    if total < _WORTH_A_POOL:
+    if total < _LEAST_FOR_POOL:
         yield from (_decode_chunk(chunk, recipe) for chunk in chunks)
         return
     count = min(os.cpu_count() or 1, len(chunks))
@@ -71,7 +71,7 @@ def _decoded(chunks: list[Sequence[Path]], recipe: Recipe, total: int) -> Iterat
 def _decode_share(
     connection: "Connection[Any, Any]", chunks: list[Sequence[Path]], recipe: Recipe
 ) -> None:
-    """Sends each chunk's pixels, or the words of what is wrong with it."""
+    """Sends the pixels of each chunk, or the error message as text."""
     live_as_child()
     for chunk in chunks:
         try:
@@ -86,8 +86,8 @@ def _received(connection: "Connection[Any, Any]") -> Pixels:
         message = connection.recv()
     except (EOFError, OSError) as error:
         raise BadData(
-            "a process that decodes images has died (out of memory? in a script, "
-            "loading belongs below: if __name__ == '__main__')"
+            "a process that decodes images has died, perhaps for lack of memory; close other "
+            "programs and try again"
         ) from error
     if isinstance(message, str):
         raise BadData(message)
@@ -100,7 +100,7 @@ def _decode_chunk(paths: Sequence[Path], recipe: Recipe) -> Pixels:
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise BadData(
-                f"{path}: {_size(image)} pixels where {paths[0].name} has {_size(images[0])}; "
+                f"{path}: {_size(image)} pixels, but {paths[0].name} has {_size(images[0])}; "
                 "give --image-size to resize them all"
             )
     return np.ascontiguousarray(np.stack(images))
@@ -125,22 +125,22 @@ def _decode_one(path: Path, recipe: Recipe) -> Pixels:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image file of 8 bits a channel; whatever is wrong with it becomes `BadData`."""
+    """Opens an image file with 8 bits per channel; any problem with it becomes `BadData`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what stands beside the pixels
+            warnings.simplefilter("ignore")  # about metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 if file.mode not in _GREY | _COLOUR:
                     raise BadData(
-                        f"{path}: pixels of mode {file.mode} are not of 8 bits; convert it"
+                        f"{path}: mode {file.mode} is not 8 bits per channel; convert the file"
                     )
                 yield file
     except BadData:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
-        raise BadData(f"{path}: claims too many pixels to be decoded") from None
-    except Exception as error:  # the decoders raise what they like on damaged files
+        raise BadData(f"{path}: claims to have too many pixels to decode") from None
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise BadData(f"{path}: not a readable image ({reason})") from None
 
@@ -151,10 +151,10 @@ def _centre(image: Image.Image, side: int) -> Image.Image:
 
 
 def mode_of(paths: Sequence[Path]) -> str:
-    """`L` where every file is a grey image, else `RGB`; reads headers only.
+    """Returns `L` if every file is a grey image, otherwise `RGB`; reads only headers.
 
     Raises:
-        BadData: a file is no image of 8 bits a channel.
+        BadData: a file is not an image with 8 bits per channel.
     """
     grey = True
     for path in paths:

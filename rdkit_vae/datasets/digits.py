@@ -9,7 +9,7 @@ from rdkit_vae.datasets.images import Images, split_by_rule
 
 
 def load(request: Request) -> Images:
-    """1,797 images of 1x8x8 with 17 grey levels; every fifth is test (359 of them)."""
+    """Reads 1,797 images of 1x8x8 with 17 grey levels; every fifth, 359 in total, is test."""
     with resources.files("rdkit_vae.datasets").joinpath("data", "digits.npz").open("rb") as file:
         images = np.load(file, allow_pickle=False)["images"]
     return split_by_rule(request.name, images[:, None], levels=17)

@@ -1,4 +1,4 @@
-"""Any folder of images."""
+"""A folder of images of the user."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ def load(request: Request) -> Images:
     """Reads the images below a folder, in the order of their paths.
 
     Raises:
-        BadData: no such folder, too few images, one that cannot be read, or sizes that differ.
+        BadData: the folder does not exist or holds too few images, or an image is unreadable or
+            differs in size.
     """
     root = request.path
     assert root is not None  # `request_for` sets it for datasets that take a path
@@ -36,10 +37,10 @@ def load(request: Request) -> Images:
 
 
 def _images_below(root: Path) -> list[Path]:
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not found:
-        raise BadData(f"{root}: no images below it ({', '.join(sorted(_SUFFIXES))})")
-    return found
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise BadData(f"{root}: contains no images ({', '.join(sorted(_SUFFIXES))})")
+    return paths
 
 
 def _decode(paths: list[Path], request: Request) -> Pixels:
@@ -47,5 +48,5 @@ def _decode(paths: list[Path], request: Request) -> Pixels:
     chunks = list(decode(paths, recipe, request.progress))
     for chunk in chunks:
         if chunk.shape[1:] != chunks[0].shape[1:]:
-            raise BadData(f"{request.path}: images of differing sizes; give --image-size")
+            raise BadData(f"{request.path}: the images differ in size; give --image-size")
     return np.concatenate(chunks)

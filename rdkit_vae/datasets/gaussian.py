@@ -1,4 +1,4 @@
-"""Gaussian images of known covariance, so that theory can be drawn beside what was trained."""
+"""Gaussian images of known covariance, for comparing trained models with theory."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,15 @@ EIGENVALUES: npt.NDArray[np.float64] = 0.03 * np.power(
 
 
 def load(request: Request) -> Images:
-    """5,120 images of 1x4x4 around mid-grey, of 8 bits; the last 1,024 are test.
+    """Draws 5,120 images of 1x4x4 around mid-grey, with 8 bits; the last 1,024 are test.
 
-    The eigenvectors are cosines, the lowest frequency first. Rounding adds 1.3e-6 to each of the
-    eigenvalues.
+    The eigenvectors are cosines, the lowest frequency first. Rounding to 8 bits adds 1.3e-6 to each
+    eigenvalue.
     """
     k = np.arange(_SIDE)
     cosines = np.cos(np.pi * k[:, None] * (2 * k + 1) / (2 * _SIDE))  # (frequency, pixel)
     cosines /= np.linalg.norm(cosines, axis=1, keepdims=True)
-    basis = np.kron(cosines, cosines)  # (D, D), a frequency of both axes in each row
+    basis = np.kron(cosines, cosines)  # (D, D), one pair of frequencies per row
     frequency = np.add.outer(k, k).ravel()
     basis = basis[np.argsort(frequency, kind="stable")]
     drawn = np.random.default_rng(0).standard_normal((_TRAIN + _TEST, _SIDE**2))

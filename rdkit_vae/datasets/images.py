@@ -1,4 +1,4 @@
-"""The one form that every dataset takes: two uint8 arrays and what is known of them."""
+"""The common form of all datasets, and how processes share it without copies."""
 
 import contextlib
 import fcntl
@@ -19,21 +19,21 @@ from rdkit_vae.errors import BadData, CannotWrite, cause_of
 
 Pixels = npt.NDArray[np.uint8]
 _SHARED_PREFIX = "rdvae-images-"
-_SHARED_NAME = re.compile(rf"{_SHARED_PREFIX}[a-z0-9_]{{8}}")  # as mkdtemp makes them
+_SHARED_NAME = re.compile(rf"{_SHARED_PREFIX}[a-z0-9_]{{8}}")  # as made by mkdtemp
 _SHARED_FILES = ("train.npy", "test.npy")
 EVERY_FIFTH = "every fifth image, counted from the fifth, is test; the others are train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """A dataset in memory (or memory-mapped). A pixel p stands for x = p / (levels - 1) in [0, 1].
+    """A dataset in memory or memory-mapped. A pixel p means x = p / (levels - 1) in [0, 1].
 
     Attributes:
-        name: as the user named it.
+        name: the name that the user gave.
         train, test: uint8 arrays, (N, C, H, W).
         levels: number of grey levels, 256 for 8-bit images.
-        split_rule: how train and test were told apart, in words.
-        sha256: fingerprint of both splits, their shapes and levels.
+        split_rule: how the images were split into train and test, in words.
+        sha256: hash of both splits, their shapes and levels.
     """
 
     name: str
@@ -68,11 +68,11 @@ class Images:
         return int(np.prod(self.shape))
 
     def split(self, name: str) -> Pixels:
-        """The array of `train` or `test`."""
+        """Returns the array of `train` or `test`."""
         return {"train": self.train, "test": self.test}[name]
 
     def facts(self) -> dict[str, Any]:
-        """What is recorded beside a sweep."""
+        """Returns what `sweep.json` records about the images."""
         return {
             "name": self.name,
             "sha256": self.sha256,
@@ -85,7 +85,7 @@ class Images:
 
 
 def shape_text(pixels: Pixels) -> str:
-    """`3x64x64` for an array (N, 3, 64, 64)."""
+    """Returns `3x64x64` for an array (N, 3, 64, 64)."""
     return "x".join(str(side) for side in pixels.shape[1:])
 
 
@@ -98,7 +98,7 @@ def split_by_rule(name: str, pixels: Pixels, **facts: Any) -> Images:
 
 
 def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:
-    """SHA-256 over levels, shapes and pixels of both splits."""
+    """Returns the SHA-256 of the levels, shapes and pixels of both splits."""
     digest = hashlib.sha256(f"levels={levels}".encode())
     for pixels in (train, test):
         digest.update(str(pixels.shape).encode())
@@ -108,13 +108,13 @@ def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:
 
 @contextlib.contextmanager
 def shared_folder() -> Iterator[Path]:
-    """A folder for `share` in the system's temporary one, which is removed in the end.
+    """Makes a temporary folder for `share`, and removes it at the end of the context.
 
-    It is locked meanwhile. A lock ends with its process, however that ends: so what processes that
-    were killed have left there is known, and is removed first.
+    The folder is locked until then. A lock ends with its process, even if that is killed, so an
+    unlocked folder is abandoned; those are removed first.
 
     Raises:
-        CannotWrite: it cannot be made.
+        CannotWrite: the folder cannot be made.
     """
     _remove_abandoned(Path(tempfile.gettempdir()))
     folder, descriptor = _locked_folder()
@@ -135,13 +135,13 @@ def _locked_folder() -> tuple[Path, int]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         with contextlib.suppress(OSError):  # not every file system has locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if folder.is_dir():  # else another sweep took it for abandoned, before it was locked
+        if folder.is_dir():  # otherwise another sweep removed it before it was locked
             return folder, descriptor
         os.close(descriptor)
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Removes the folders of this user in a place that no process holds."""
+    """Removes the shared folders of this user that no process has locked."""
     for folder in place.glob(f"{_SHARED_PREFIX}*"):
         if not _SHARED_NAME.fullmatch(folder.name):
             continue
@@ -149,14 +149,14 @@ def _remove_abandoned(place: Path) -> None:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 if os.fstat(descriptor).st_uid == os.geteuid():
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where held
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if locked
                     _remove(folder, descriptor)
             finally:
                 os.close(descriptor)
 
 
 def _remove(folder: Path, descriptor: int) -> None:
-    """Removes the files that `share` writes and then the folder, unless others lie in it."""
+    """Removes the files that `share` writes, and then the folder if it is empty."""
     for name in _SHARED_FILES:
         with contextlib.suppress(OSError):
             if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
@@ -166,9 +166,9 @@ def _remove(folder: Path, descriptor: int) -> None:
 
 
 def share(images: Images, folder: Path) -> dict[str, Any]:
-    """Makes a small description from which other processes map the same images, uncopied.
+    """Returns a small description with which other processes map the same images.
 
-    Splits that are not memory-mapped yet are written to `folder`.
+    Splits that are not memory-mapped yet are first written to `folder`.
 
     Raises:
         CannotWrite: the folder cannot be written.
@@ -193,7 +193,7 @@ def share(images: Images, folder: Path) -> dict[str, Any]:
 
 
 def _offset(pixels: "np.memmap[Any, Any]") -> int:
-    # A slice of a memory map keeps the offset of the whole, so the true one comes from addresses.
+    # A slice of a memory map has the offset of the whole map, so compute its own from addresses.
     base = pixels
     while isinstance(base.base, np.memmap):
         base = base.base
@@ -201,7 +201,7 @@ def _offset(pixels: "np.memmap[Any, Any]") -> int:
 
 
 def shared(description: dict[str, Any]) -> Images:
-    """Opens what `share` described."""
+    """Opens the images that `share` described."""
     facts = dict(description)
     arrays: dict[str, Any] = {
         split: np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=tuple(shape))

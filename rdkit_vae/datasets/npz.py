@@ -1,4 +1,4 @@
-"""Images from an .npz file of the user's."""
+"""Images from an .npz file of the user."""
 
 import math
 import zipfile
@@ -12,15 +12,15 @@ from rdkit_vae.datasets import Request
 from rdkit_vae.datasets.images import Images, Pixels, split_by_rule
 from rdkit_vae.errors import BadData
 
-_MOST_DEFLATED = 1040  # no byte of a zip file stands for more
+_MAX_INFLATION = 1040  # one byte of a zip file unpacks to at most this many
 _PAIRS = (("train", "test"), ("x_train", "x_test"))
 
 
 def load(request: Request) -> Images:
-    """Reads `train` and `test` (or `x_train`, `x_test`), or one array split by rule.
+    """Reads the arrays `train` and `test` (or `x_train`, `x_test`), or splits a single array.
 
     Raises:
-        BadData: not such a file, or arrays of a wrong type, shape or range.
+        BadData: the file is not readable, or an array has the wrong type, shape or range.
     """
     path = request.path
     assert path is not None  # `request_for` sets it for datasets that take a path
@@ -29,23 +29,19 @@ def load(request: Request) -> Images:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            arrays = {name: _array(archive, f"{name}.npy") for name in _wanted(names)}
+            pixels = [as_pixels(_array(archive, f"{name}.npy")) for name in _chosen(names)]
     except BadData as error:
         raise BadData(f"{path}: {error}") from None
-    except Exception as error:  # the parsers below NumPy raise what they like on damaged files
+    except Exception as error:  # NumPy and zipfile raise all kinds of errors on damaged files
         reason = " ".join(str(error).split())[:120]
         raise BadData(f"{path}: not a readable .npz file of plain arrays ({reason})") from error
-    try:
-        pixels = {name: as_pixels(array) for name, array in arrays.items()}
-    except BadData as error:
-        raise BadData(f"{path}: {error}") from None
     if len(pixels) == 1:
-        return split_by_rule(request.name, *pixels.values())
-    train, test = pixels.values()
+        return split_by_rule(request.name, pixels[0])
+    train, test = pixels
     return Images(name=request.name, train=train, test=test, split_rule="the file's two arrays")
 
 
-def _wanted(names: list[str]) -> tuple[str, ...]:
+def _chosen(names: list[str]) -> tuple[str, ...]:
     for pair in _PAIRS:
         if set(pair) <= set(names):
             return pair
@@ -54,20 +50,20 @@ def _wanted(names: list[str]) -> tuple[str, ...]:
     if len(names) == 1:
         return (names[0],)
     raise BadData(
-        f"holds {len(names)} arrays; needs 'train' and 'test', or 'images', or a single one"
+        f"holds {len(names)} arrays; it must hold train and test, or images, or a single array"
     )
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    """Reads an array, if its header claims no more than is there: NumPy makes room first."""
+    """Reads an array whose header matches its size, since NumPy allocates what the header says."""
     record = archive.getinfo(name)
     with archive.open(record) as file:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
-        claimed = math.prod(shape) * dtype.itemsize + file.tell()
-    lies = claimed != record.file_size or claimed > _MOST_DEFLATED * (record.compress_size + 1)
-    if lies and not dtype.hasobject:  # which NumPy refuses to read
+        size = math.prod(shape) * dtype.itemsize + file.tell()
+    is_plausible = size == record.file_size and size <= _MAX_INFLATION * (record.compress_size + 1)
+    if not is_plausible and not dtype.hasobject:  # NumPy itself refuses objects
         raise BadData(f"damaged: the array {name} claims to be {shape} of {dtype}")
     with archive.open(record) as file:
         array: npt.NDArray[Any] = npy.read_array(file, allow_pickle=False)
@@ -75,18 +71,18 @@ def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
 
 
 def as_pixels(array: npt.NDArray[Any]) -> Pixels:
-    """Brings an array of images to uint8 (N, C, H, W).
+    """Converts an array of images to uint8 (N, C, H, W).
 
     Floats in [0, 1] are rounded to 256 levels.
 
     Args:
-        array: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1 to 4.
+        array: (N, H, W), (N, H, W, C) or (N, C, H, W) with C from 1 to 4.
 
     Raises:
-        BadData: another shape or type, or floats outside [0, 1].
+        BadData: the shape or type does not fit, or a float is outside [0, 1].
     """
     if not isinstance(array, np.ndarray):
-        raise BadData("holds something that is no array")
+        raise BadData("holds something that is not an array")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4:
@@ -95,15 +91,15 @@ def as_pixels(array: npt.NDArray[Any]) -> Pixels:
             raise BadData(f"array of shape {array.shape}: cannot tell which axis is the channels")
         array = array if first else np.moveaxis(array, 3, 1)
     else:
-        raise BadData(f"array of shape {array.shape}: needs 3 or 4 dimensions")
+        raise BadData(f"array of shape {array.shape}: must have 3 or 4 dimensions")
     if 0 in array.shape:
         raise BadData(f"array of shape {array.shape} is empty")
     if array.dtype == np.uint8:
         if array.max() <= 1:
-            raise BadData("uint8 images of 0 and 1 alone would be black: multiply them by 255")
+            raise BadData("uint8 images of only 0 and 1 would be black: multiply them by 255")
         return np.ascontiguousarray(array)
     if not np.issubdtype(array.dtype, np.floating):
-        raise BadData(f"array of type {array.dtype}: needs uint8 or float")
+        raise BadData(f"array of type {array.dtype}: must be uint8 or float")
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 1):  # also catches NaN
         raise BadData(f"float images must lie in [0, 1], got {low:g} to {high:g}")

@@ -1,4 +1,4 @@
-"""From checkpoint files to their evaluations: what is stored beside them, or measured now."""
+"""From checkpoint files to their evaluations, which are stored beside them or made now."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdkit_vae.config.trial import MOST_DRAWS, Trial, bind
+from rdkit_vae.config.trial import MOST_DRAWS, Trial, bind, import_code
 from rdkit_vae.datasets import load_dataset, request_for, source_of
 from rdkit_vae.errors import BadData, NotFinite, RdvaeError
-from rdkit_vae.models import import_architecture
-from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.scoring.interpretations import SIGMAS
+from rdkit_vae.scoring.scores import interpret
 from rdkit_vae.store.evaluations import Evaluation, read_evaluation
 from rdkit_vae.store.paths import statistics_beside, sweep_around
 from rdkit_vae.store.results import results_frame
@@ -23,26 +22,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rdkit_vae.datasets.images import Images
-    from rdkit_vae.scoring.scores import Interpreted
     from rdkit_vae.store.checkpoints import Checkpoint
 
 _EXAMPLE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
 
 
 class NoImages(BadData):
-    """The images of a checkpoint are missing, or are others."""
+    """The images of a checkpoint are missing, or are not those it was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """How to measure a checkpoint where that is needed.
+    """How to evaluate a checkpoint, if that is necessary.
 
     Attributes:
-        images: those it was trained on; None: they are loaded by the name that it holds.
-        data_dir, dataset: where to load them from, if not where the sweep found them.
+        images: those it was trained on; None: the dataset that it names is loaded.
+        data_dir, dataset: where to load them from, if they have moved since the sweep.
         device: `auto`, `cpu` or `cuda`.
-        draws: posterior samples per image; None: as many as its trial says.
-        again: measure even where an evaluation of the checkpoint is stored.
+        draws: posterior samples per image; None: the number that its trial sets.
+        again: evaluate even if an evaluation of the checkpoint is stored.
     """
 
     images: "Images | None" = None
@@ -66,25 +64,25 @@ def rescore(
 ) -> "pd.DataFrame":
     """Scores checkpoints under any interpretation of the decoder variance.
 
-    A stored evaluation is used if it is of the very file, without torch; else the checkpoint is
-    evaluated now.
+    The stored evaluation is used, without torch, if it was made from this exact file. Otherwise
+    the checkpoint is evaluated now.
 
     Args:
         path: of a checkpoint, or of several.
         sigma: names of interpretations.
-        images: the dataset it was trained on; None: it is found by its name.
-        data_dir: folder of the dataset's files, if they are not where the sweep found them.
-        device: `auto`, `cpu` or `cuda`, where the model is needed.
-        draws: evaluate now, with so many posterior samples per image.
-        architecture, objective: a network and a loss of your own, `package.module:name`, that the
-            checkpoint may name; files never choose which code runs.
+        images: the dataset it was trained on; None: the dataset that it names is loaded.
+        data_dir: folder of the dataset's files, if they have moved since the sweep.
+        device: `auto`, `cpu` or `cuda`, if the model has to run.
+        draws: evaluate now, with this many posterior samples per image.
+        architecture, objective: your own network and loss as `package.module:name`, if the
+            checkpoints name them. Once named, code is trusted until the process ends.
 
     Returns:
         The rows of results, with the columns of `store.schema.COLUMNS`.
 
     Raises:
-        BadInput: an unknown interpretation.
-        BadData: no checkpoint, a damaged one, or one whose images are missing.
+        BadInput: an interpretation is unknown, or code was not named.
+        BadData: a checkpoint or its images are missing or damaged.
     """
     import_code(architecture, objective)
     measuring = Measuring(images=images, data_dir=data_dir, device=device, draws=draws)
@@ -95,24 +93,12 @@ def rescore(
     return frame
 
 
-def import_code(architecture: str | None, objective: str | None) -> None:
-    """Imports a network and a loss that the user names, so that checkpoints may name them.
-
-    Raises:
-        BadInput: one of them cannot be imported.
-    """
-    if architecture:
-        import_architecture(architecture)
-    if objective:
-        import_objective(objective)
-
-
 def evaluation_of(path: Path, measuring: Measuring) -> Evaluation:
-    """The stored evaluation of a checkpoint if it is of this very file, or else one made now.
+    """The stored evaluation of a checkpoint if it was made from this exact file, else a new one.
 
     Raises:
-        BadData: no checkpoint; its images are missing; it has changed since its statistics were
-            measured; or they are not finite.
+        BadData: the checkpoint or its images are missing, the file has changed since its
+            statistics were stored, or a statistic is not finite.
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not a file" if path.exists() else "no such file"
@@ -130,18 +116,14 @@ def evaluation_of(path: Path, measuring: Measuring) -> Evaluation:
 
 
 def _check_stored(path: Path, beside: Path, stored: Evaluation) -> None:
-    """Refuses a stored evaluation that is of another file, or of no use.
-
-    Raises:
-        BadData: the checkpoint is damaged or has changed, or a number is not finite.
-    """
+    """Checks that a stored evaluation was made from this checkpoint and is finite."""
     if stored.checkpoint_sha256 != sha256_of(path):
         from rdkit_vae.store.checkpoints import load_checkpoint
 
-        load_checkpoint(path)  # if it is damaged, that is what to say
+        load_checkpoint(path)  # a damaged file is reported as such
         raise BadData(
-            f"{path} has changed since {beside} was measured on it (another SHA-256); "
-            "--evaluate measures it now"
+            f"{path} has changed since {beside} was written (its SHA-256 differs); evaluate it "
+            "now with --evaluate"
         )
     with named_if_not_finite(path):
         for split, measured in stored.statistics.items():
@@ -155,7 +137,7 @@ def _measured(path: Path, measuring: Measuring) -> Evaluation:
     draws = measuring.draws or checkpoint.trial.draws
     if draws > MOST_DRAWS:
         raise BadData(
-            f"{path}: asks for {draws} posterior samples per image; give --draws, 1 to {MOST_DRAWS}"
+            f"{path}: asks for {draws} posterior samples per image; set --draws to 1..{MOST_DRAWS}"
         )
     images = images_of(path, checkpoint, measuring)
     return evaluate_checkpoint(
@@ -171,7 +153,7 @@ def evaluate_checkpoint(
     device: str = "cpu",
     draws: int | None = None,
 ) -> Evaluation:
-    """Evaluates a checkpoint that was read from a path.
+    """Evaluates a checkpoint that was loaded from a path.
 
     Raises:
         BadData: the model has diverged.
@@ -199,26 +181,26 @@ def evaluate_checkpoint(
 def discretized_masses(
     path: Path,
     evaluation: Evaluation,
-    interpreted: "Sequence[Interpreted]",
+    sigmas: Sequence[str],
     measuring: Measuring,
 ) -> Mapping[str, Mapping[str, Any]]:
-    """-log of the mass of the grey levels, by split and interpretation of a single variance.
+    """-log of the mass of the grey levels, by split and interpretation with a single variance.
 
-    Passes over the pixels once more, with the posterior samples of the evaluation.
+    Passes over the images again, with the posterior samples of the evaluation.
 
     Raises:
-        BadData: as `evaluation_of`; or the number of grey levels is not known.
+        BadData: as `evaluation_of`; or the number of grey levels is unknown.
     """
     from rdkit_vae.evaluation.evaluate import evaluate_discretized
     from rdkit_vae.store.checkpoints import load_checkpoint
 
     if any(measured.levels is None for measured in evaluation.statistics.values()):
         raise BadData(
-            f"{path}: its statistics are of an older rdvae that did not store the grey levels; "
-            "--evaluate measures them now"
+            f"{path}: its statistics were written by an older rdvae, without the number of grey "
+            "levels; evaluate it now with --evaluate"
         )
     sigma2: dict[str, dict[str, Any]] = {split: {} for split in evaluation.statistics}
-    for each in interpreted:
+    for each in interpret(evaluation.statistics, evaluation.trial, sigmas):
         if not each.interpretation.scales:
             sigma2[each.split][each.sigma] = each.sigma2
     checkpoint, device = load_checkpoint(path), choose_device(measuring.device)
@@ -230,10 +212,10 @@ def discretized_masses(
 
 @contextmanager
 def named_if_not_finite(path: Path) -> Iterator[None]:
-    """Says which checkpoint it is where a number is not finite.
+    """Adds the path of the checkpoint to the error about a number that is not finite.
 
     Raises:
-        BadData: one is not.
+        BadData: in the place of `NotFinite`.
     """
     try:
         yield
@@ -242,11 +224,11 @@ def named_if_not_finite(path: Path) -> Iterator[None]:
 
 
 def images_of(path: Path, checkpoint: "Checkpoint", measuring: Measuring) -> "Images":
-    """The images that the checkpoint read from `path` was trained on, wherever they are now.
+    """The images that the checkpoint loaded from `path` was trained on.
 
     Raises:
-        NoImages: they are missing, or are others.
-        BadData: the checkpoint says something of them that is not true.
+        NoImages: they are missing, or have changed.
+        BadData: their shape or grey levels are not those in the checkpoint.
     """
     trial = checkpoint.trial
     try:
@@ -257,11 +239,11 @@ def images_of(path: Path, checkpoint: "Checkpoint", measuring: Measuring) -> "Im
         )
         bind(trial, images.sha256)
     except RdvaeError as error:
-        advice = "--dataset names another place"
+        advice = "name another place with --dataset"
         raise NoImages(f"{path} needs its images: {error}; {advice}") from error
     if (images.shape, images.levels) != (checkpoint.shape, checkpoint.levels):
         raise BadData(
-            f"{path}: damaged checkpoint (of images of shape {checkpoint.shape} and "
+            f"{path}: damaged checkpoint (its images have the shape {checkpoint.shape} and "
             f"{checkpoint.levels} levels, {trial.dataset} has {images.shape} and {images.levels}); "
             "train it again with the same sweep command"
         )
@@ -269,7 +251,7 @@ def images_of(path: Path, checkpoint: "Checkpoint", measuring: Measuring) -> "Im
 
 
 def _remembered(path: Path, trial: Trial, measuring: Measuring) -> str | None:
-    """Where the sweep around a checkpoint read its images, unless the user says where they are."""
+    """The folder that the sweep around a checkpoint read its images from, if it is needed."""
     if measuring.dataset is not None:
         return None
     request = request_for(trial.dataset, image_size=trial.image_size)  # with RDVAE_DATA
@@ -280,6 +262,6 @@ def _remembered(path: Path, trial: Trial, measuring: Measuring) -> str | None:
     return None if folder is None else str(folder)
 
 
-@functools.lru_cache(maxsize=1)  # many checkpoints in a row are of one dataset
+@functools.lru_cache(maxsize=1)  # checkpoints of one sweep share their dataset
 def _load(name: str, data_dir: str | None, image_size: int | None) -> "Images":
     return load_dataset(name, data_dir=data_dir, image_size=image_size)

@@ -1,6 +1,6 @@
 """The pass that makes the statistics: encoder once, decoder for K draws, sums in float64.
 
-The network computes in float32, whatever it was trained in.
+The network computes in float32, whatever precision it was trained in.
 """
 
 import platform
@@ -25,8 +25,8 @@ from rdkit_vae.scoring.statistics import Array, Statistics
 from rdkit_vae.training.inputs import augmentation_of, to_unit
 
 SPLITS = ("train", "test")
-_DECODED_AT_ONCE = 1024  # images times draws, at most
-_VALUES_AT_ONCE = 2**21  # in them: a layer holds many times as many
+_MOST_DECODED = 1024  # images times draws in a pass
+_MOST_VALUES = 2**21  # pixels in them; a layer takes many times as much memory
 
 
 def evaluate(
@@ -39,19 +39,19 @@ def evaluate(
 ) -> dict[str, Statistics]:
     """Makes the statistics of both splits.
 
-    The draws are a function of the seed, the split and the image's place among those evaluated,
-    never of the batch size; what a batch size changes is float32 rounding in the network.
+    The draws depend on the seed, the split and the image's position among those evaluated, never
+    on the batch size, which only changes float32 rounding in the network.
 
     Args:
-        model: a network with `encode` and `decode`, on `device`. Evaluated in evaluation mode.
+        model: a network with `encode` and `decode`, on `device`; runs in evaluation mode.
         images: the dataset.
-        trial: names the draws, the seed, the protocol and how many training images are taken.
+        trial: sets the draws, the seed, the protocol and how many training images are used.
         device: where the model is.
-        batch_size: images per pass of the encoder; chosen by the number of draws if None.
+        batch_size: images per pass of the encoder; None: chosen by the number of draws.
 
     Raises:
-        BadInput: the model has another number of latents than the trial, or its output another
-            shape than the images; or the protocol has no warp for the images.
+        BadInput: the model has another number of latents than the trial, its output does not have
+            the shape of the images, or the protocol has no warp for the images.
         NotFinite: it gives a number that is not finite.
     """
     size = batch_size or _images_at_once(trial, images.dims)
@@ -62,7 +62,7 @@ def evaluate(
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What the last bits of a number depend on, besides configuration and seed."""
+    """What the last bits of the results depend on, besides configuration and seed."""
     return {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
@@ -74,14 +74,14 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def _images_at_once(trial: Trial, dims: int) -> int:
-    """How many go through the encoder together, so that their draws go through the decoder."""
-    return max(1, min(_DECODED_AT_ONCE, _VALUES_AT_ONCE // dims) // trial.draws)
+    """How many images a pass encodes, such that the decoder can take all their draws."""
+    return max(1, min(_MOST_DECODED, _MOST_VALUES // dims) // trial.draws)
 
 
 def evaluated_images(
     images: Images, split: str, trial: Trial
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions of the images that are evaluated: all, or evenly spaced ones of the train split."""
+    """Positions of the images to evaluate: all, or evenly spaced ones of the train split."""
     n = len(images.split(split))
     if split == "test" or trial.train_images == "all" or n <= len(images.test):
         return np.arange(n, dtype=np.int64)
@@ -95,7 +95,7 @@ class _Pass:
     Attributes:
         x: (B, C, H, W) images.
         mean, log_var: (B, L) of the posterior.
-        noise, z: (B, K, L) standard normal, and the draws that it makes.
+        noise, z: (B, K, L) standard normal noise, and the draws made from it.
         decoded: (B, K, C, H, W) decoder means.
     """
 
@@ -138,12 +138,12 @@ def _evaluate_split(
     model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
 ) -> Statistics:
     parts, posteriors, variances = [], [], []
-    for done in _passes(model, images, split, trial, device, batch_size):
-        parts.append(_measure(done))
-        posteriors.append((done.mean, done.log_var, done.z[:, 0]))
-        variance = variance_of(model, done.z.flatten(0, 1))
+    for batch in _passes(model, images, split, trial, device, batch_size):
+        parts.append(_measure(batch))
+        posteriors.append((batch.mean, batch.log_var, batch.z[:, 0]))
+        variance = variance_of(model, batch.z.flatten(0, 1))
         if variance is not None:
-            variances.append(torch.unflatten(variance.double(), 0, done.z.shape[:2]).cpu())
+            variances.append(torch.unflatten(variance.double(), 0, batch.z.shape[:2]).cpu())
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
     statistics = Statistics(
@@ -161,19 +161,19 @@ def _evaluate_split(
 
 
 def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
-    """The variance of training: one number, but for an objective that trains one for each image."""
+    """The variance of training: one number, or one per draw if trained per image."""
     if trained is None:
         return trial.train_sigma2
     return trained if objective_of(trial.objective).per_image else float(trained.flat[0])
 
 
-def _measure(done: _Pass) -> tuple[Tensor, Tensor, Tensor]:
+def _measure(batch: _Pass) -> tuple[Tensor, Tensor, Tensor]:
     """kl (B,), sse (B, K) and log p(z) - log q(z|x) (B, K), float64."""
-    sse = (done.x[:, None] - done.decoded).double().square().flatten(2).sum(dim=2)
-    noise, z, log_var = done.noise.double(), done.z.double(), done.log_var.double()
+    sse = (batch.x[:, None] - batch.decoded).double().square().flatten(2).sum(dim=2)
+    noise, z, log_var = batch.noise.double(), batch.z.double(), batch.log_var.double()
     # The 2 pi of the two densities cancel.
     log_ratio = (noise.square() + log_var[:, None] - z.square()).sum(dim=2) / 2
-    return kl_divergence(done.mean.double(), log_var), sse, log_ratio
+    return kl_divergence(batch.mean.double(), log_var), sse, log_ratio
 
 
 def evaluate_discretized(
@@ -184,21 +184,23 @@ def evaluate_discretized(
     *,
     device: str = "cpu",
 ) -> dict[str, dict[str, Array]]:
-    """The pass that sees pixels: -log P(x|z) of the discretised Gaussian, for the trial's draws.
+    """-log P(x|z) of the discretised Gaussian, for the trial's draws.
 
     Args:
-        model, images, trial, device: as `evaluate` took them.
+        model, images, trial, device: as for `evaluate`.
         sigma2: variances by split and name, one number or (n, K) each, in squared pixels.
 
     Returns:
         By split and name, (n, K) in nats, summed over the D pixels.
 
     Raises:
-        BadInput: as `evaluate`; or the images that are evaluated are warped, so that they are no
-            longer on their grey levels.
+        BadInput: as for `evaluate`; or the protocol warps the images, so that their pixels are no
+            longer on grey levels.
     """
     if augmentation_of(trial, images.shape):
-        raise BadInput(f"protocol {trial.protocol} warps its images off their grey levels")
+        raise BadInput(
+            f"protocol {trial.protocol} warps its images, so their pixels have no grey levels"
+        )
     size = _images_at_once(trial, images.dims)
     with evaluating(model, device):
         return {
@@ -221,12 +223,12 @@ def _discretized_split(
         name: torch.from_numpy(np.broadcast_to(value, (n, trial.draws)).copy())
         for name, value in sigma2.items()
     }
-    found: dict[str, list[Tensor]] = {name: [] for name in sigma2}
-    for part in _passes(model, images, split, trial, device, batch_size):
-        x, mean = part.x.double().flatten(1)[:, None], part.decoded.double().flatten(2)
+    parts: dict[str, list[Tensor]] = {name: [] for name in sigma2}
+    for batch in _passes(model, images, split, trial, device, batch_size):
+        x, mean = batch.x.double().flatten(1)[:, None], batch.decoded.double().flatten(2)
         for name, values in variances.items():
             variance = values[done : done + len(x), :, None].to(device)  # (B, K, 1)
             nll = discretized_nll(x, mean, variance, images.levels)  # (B, K, D)
-            found[name].append(nll.sum(dim=2).cpu())
+            parts[name].append(nll.sum(dim=2).cpu())
         done += len(x)
-    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    return {name: torch.cat(each).numpy() for name, each in parts.items()}

@@ -1,4 +1,4 @@
-"""A model outside training: in evaluation mode, and nothing that it returns is taken unchecked."""
+"""Runs a model outside training: in evaluation mode, and with its output checked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from rdkit_vae.models.precision import products
 
 @contextmanager
 def evaluating(model: nn.Module, device: str) -> Iterator[None]:
-    """Evaluation mode, float32 and no gradients; afterwards every part has its mode again."""
+    """Evaluation mode, float32 and no gradients; restores the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -29,7 +29,7 @@ def encode(model: nn.Module, x: Tensor, latents: int) -> tuple[Tensor, Tensor]:
     """The posteriors of (B, C, H, W) images: mean and log variance, (B, L) each.
 
     Raises:
-        BadInput: they are of another shape.
+        BadInput: they have another shape.
         NotFinite: a number in them is not finite.
     """
     mean, log_var = cast(VAE, model).encode(x.contiguous(memory_format=torch.channels_last))
@@ -45,7 +45,7 @@ def decode(model: nn.Module, z: Tensor, shape: Shape) -> Tensor:
     """The decoder means of (N, L) latents: images (N, C, H, W) of a shape (C, H, W).
 
     Raises:
-        BadInput: they are of another shape.
+        BadInput: they have another shape.
         NotFinite: a number in the latents or in the means is not finite.
     """
     _check_finite("the latent that is drawn", z)

@@ -1,4 +1,4 @@
-"""The likelihood of pixels that take one of few levels, rather than of a continuous x.
+"""The likelihood of pixels with a few grey levels, in place of the density of a continuous x.
 
 A pixel of L levels is x = j/(L-1). Its bin reaches half a level to either side; the first and the
 last bin are open, so that the L bins of a pixel sum to one. Float64 torch throughout.
@@ -22,20 +22,20 @@ def discretized_nll(x: Tensor, mean: Tensor, sigma2: Tensor, levels: int) -> Ten
 
     Args:
         x: values j/(levels-1).
-        mean, sigma2: of the Gaussian, as they broadcast with x.
+        mean, sigma2: of the Gaussian; they broadcast with x.
         levels: L, grey levels of a pixel.
     """
     scale = sigma2.sqrt()
     half = 0.5 / (levels - 1)
     low = torch.where(x < half, -math.inf, (x - half - mean) / scale)
     high = torch.where(x > 1 - half, math.inf, (x + half - mean) / scale)
-    mirrored = low + high > 0  # then the mass of (-high, -low) is the same, and further down
+    mirrored = low + high > 0  # (-high, -low) has the same mass, further down
     lower, upper = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
     log_upper = torch.special.log_ndtr(upper)
     # log(a - b) = log a + log(1 - b/a)
     gap = torch.where(lower == -math.inf, -math.inf, torch.special.log_ndtr(lower) - log_upper)
     mass = log_upper + (-gap.expm1()).log()
-    # Of a narrow bin the two logs differ by too little: its mass is density times width.
+    # For a narrow bin the two logs differ too little; its mass is density times width.
     narrow = (2 * half / scale < _NARROW) & low.isfinite() & high.isfinite()
     density = -((x - mean) / scale).square() / 2 - (2 * math.pi * sigma2).log() / 2
     nll: Tensor = -torch.where(narrow, density + math.log(2 * half), mass)

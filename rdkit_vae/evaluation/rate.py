@@ -7,16 +7,16 @@ from torch import Tensor
 
 from rdkit_vae.scoring.statistics import RateTerms, standard_error
 
-_AT_ONCE = 2**18  # densities that are held: what fits a cache
-_MOST_DRAWS = 2000  # at which log q(z) is taken; its cost is this times n
+_MOST_DENSITIES = 2**18  # in memory, so that they fit into a cache
+_MOST_DRAWS = 2000  # at which log q(z) is computed; the cost is this times n
 
 
 def rate_terms_of(mean: Tensor, log_var: Tensor, z: Tensor) -> RateTerms:
     """Splits the rate of n images: R = I_q(x; z) + KL(q(z) || p(z)).
 
     q(z) = (1/n) sum_j q(z|x_j) is summed exactly over all n posteriors; the expectation over images
-    and q(z|x) is taken at one draw per image, for 2,000 evenly spaced images where there are more.
-    Where the posteriors do not overlap, I_q is its ceiling log n.
+    and q(z|x) uses one draw per image, and 2,000 evenly spaced images if there are more.
+    If the posteriors do not overlap, I_q is at its upper limit log n.
 
     Source: Hoffman and Johnson 2016, "ELBO surgery", Eq. 4-7.
 
@@ -29,15 +29,14 @@ def rate_terms_of(mean: Tensor, log_var: Tensor, z: Tensor) -> RateTerms:
     taken = torch.linspace(0, n - 1, min(n, _MOST_DRAWS), dtype=torch.float64).round().long()
     taken = taken.to(z.device)
     z, own = z[taken], _log_density(z[taken], mean[taken], log_var[taken])
-    # |z - m|^2 / v as z^2/v - 2 z m/v + m^2/v is two products of matrices. What cancels in them
-    # grows with the distance from 0, so all is measured from the centre, and kept from falling
-    # below 0.
+    # |z - m|^2 / v as z^2/v - 2 z m/v + m^2/v takes two products of matrices. Their rounding
+    # errors grow with the distance from 0, so distances are taken from the centre and clamped at 0.
     shifted, precision = mean - centre, (-log_var).exp()
     weighted = shifted * precision  # (n, L)
     square = (shifted * weighted).sum(dim=1)  # (n,)
-    peak = -(log_var + math.log(2 * math.pi)).sum(dim=1) / 2  # (n,) the most that each can be
+    peak = -(log_var + math.log(2 * math.pi)).sum(dim=1) / 2  # (n,) the highest density of each
     aggregate = torch.empty_like(own)  # log q(z) at each draw
-    rows = max(1, _AT_ONCE // n)
+    rows = max(1, _MOST_DENSITIES // n)
     for start in range(0, len(z), rows):
         part = z[start : start + rows] - centre
         distance = part.square() @ precision.T - 2 * part @ weighted.T + square  # (rows, n)

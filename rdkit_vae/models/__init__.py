@@ -1,4 +1,4 @@
-"""The networks. Any module with these two methods can be trained; modules load when asked for."""
+"""The networks. Any module with the methods of `VAE` can be trained. Loads torch when it builds."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.system.imports import import_name, is_import_name
+from rdkit_vae.system.imports import Imported, is_import_name
 from rdkit_vae.text import one_of
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ Shape = tuple[int, int, int]  # channels, height, width
 class VAE(Protocol):
     """A Gaussian VAE: z | x ~ N(mean, diag exp(log_var)), x | z ~ N(mu(z), s2 I).
 
-    Where its architecture `stacks`, its weights may be those of T networks, (T, ...) each; all that
-    comes in and goes out is (T, B, ...) then.
+    If its architecture `stacks`, its weights may be those of T networks, of shape (T, ...); then
+    all inputs and outputs are (T, B, ...).
     """
 
     def encode(self, x: "Tensor") -> tuple["Tensor", "Tensor"]:
-        """(B, C, H, W) images in [0, 1] to the posterior's mean and log variance, (B, L) each."""
+        """Maps (B, C, H, W) images in [0, 1] to the posterior mean and log variance, (B, L)."""
         ...
 
     def decode(self, z: "Tensor") -> "Tensor":
-        """(B, L) latents to the decoder mean mu(z), (B, C, H, W)."""
+        """Maps (B, L) latents to the decoder mean mu(z), (B, C, H, W)."""
         ...
 
 
-def _as_it_is(model: "nn.Module") -> None:
-    """Leaves the initial weights of a network."""
+def _keep_weights(model: "nn.Module") -> None:
+    """Leaves the initial weights unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +41,18 @@ class Architecture:
 
     Attributes:
         about: one line for the user.
-        build: the network, from the shape of the images, the number of latents, and options of its
-            own by name.
-        start_as_reference: gives the network that was built initial weights as the paper's
-            reference code has them, where they differ.
-        normalises_batches: needs two images a batch.
-        stacks: takes one more dimension of all, T: weights of T networks and (T, B, ...) inputs. So
-            do networks whose layers are `models.dense.Dense`, without buffers; convolutions of many
-            networks at once take longer than one after the other, at least on a CPU.
+        build: makes the network from the shape of the images, the number of latents and its own
+            options by name.
+        start_as_reference: changes the initial weights to those of the paper's reference code.
+        normalises_batches: needs at least two images per batch.
+        stacks: accepts weights of T networks at once and inputs (T, B, ...), as do networks whose
+            layers are all `models.dense.Dense`, without buffers. (Stacked convolutions are slower
+            than one network after the other, at least on a CPU.)
     """
 
     about: str
     build: Callable[..., "nn.Module"]
-    start_as_reference: Callable[["nn.Module"], None] = _as_it_is
+    start_as_reference: Callable[["nn.Module"], None] = _keep_weights
     normalises_batches: bool = False
     stacks: bool = False
 
@@ -84,13 +83,13 @@ def _build_linear(shape: Shape, latents: int) -> "nn.Module":
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "conv": Architecture(
-        about="the paper's residual convolutions; depth by image size",
+        about="the residual convolutions of the paper; the depth depends on the image size",
         build=_build_conv,
         start_as_reference=_start_conv,
         normalises_batches=True,
     ),
     "mlp": Architecture(
-        about="two hidden layers each way; width by image size, or the option width",
+        about="two hidden layers each way; the width depends on the image size or is given",
         build=_build_mlp,
         stacks=True,
     ),
@@ -101,65 +100,57 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
 }
 
-_IMPORTED: dict[str, Architecture] = {}
-
-
-def architecture_of(name: str) -> Architecture:
-    """The registry entry of a network, or that of a user's own that `import_architecture` made.
-
-    Raises:
-        BadInput: an unknown name, or the name of a user's own network that was not imported: files
-            never choose which code runs.
-    """
-    if is_import_name(name):
-        if name not in _IMPORTED:
-            raise BadInput(
-                f"architecture {name} is not a network of rdvae; if you trust it, name it again: "
-                f"--architecture {name}"
-            )
-        return _IMPORTED[name]
-    return ARCHITECTURES[one_of(name, ARCHITECTURES, "architecture")]
+_IMPORTED = Imported(
+    "architecture",
+    Architecture,
+    lambda factory: Architecture(about="your own network", build=factory),
+    "factory(shape, latents)",
+)
 
 
 def check_architecture(name: str) -> None:
-    """Refuses what can name no network. Nothing is imported.
+    """Refuses a name that no network can have. Imports nothing.
 
     Raises:
-        BadInput: neither a registered name nor of the form `package.module:factory`.
+        BadInput: the name is neither registered nor of the form `package.module:factory`.
     """
     if not is_import_name(name):
         one_of(name, ARCHITECTURES, "architecture")
 
 
-def import_architecture(name: str) -> None:
-    """Imports a network that the user names; a registered name needs nothing.
+def architecture_of(name: str) -> Architecture:
+    """Returns the entry of a network, registered or imported by `import_architecture`.
 
-    `package.module:factory` names an `Architecture`, or whatever makes the network when it is
-    called as `factory(shape, latents, **options)`.
+    Raises:
+        BadInput: the name is unknown, or the user's own network was not imported.
+    """
+    check_architecture(name)
+    return ARCHITECTURES[name] if name in ARCHITECTURES else _IMPORTED[name]
+
+
+def import_architecture(name: str) -> None:
+    """Imports a network of the user; a registered name needs no import.
+
+    `package.module:factory` names an `Architecture`, or a callable that makes the network as
+    `factory(shape, latents, **options)`.
 
     Raises:
         BadInput: it cannot be imported, or is neither.
     """
-    if not is_import_name(name) or name in _IMPORTED:
-        return check_architecture(name)
-    factory = import_name(name, "architecture")
-    if not isinstance(factory, Architecture):
-        if not callable(factory):
-            raise BadInput(f"architecture {name}: it cannot be called as factory(shape, latents)")
-        factory = Architecture(about="your own network", build=factory)
-    _IMPORTED[name] = factory
-    return None
+    check_architecture(name)
+    if name not in ARCHITECTURES:
+        _IMPORTED.load(name)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuses options that a network does not take.
 
     Raises:
-        BadInput: it takes others.
+        BadInput: an option is unknown or missing; the message lists the known ones.
     """
     try:
         signature = inspect.signature(architecture_of(name).build)
-    except ValueError:  # some callables do not say what they take
+    except ValueError:  # some callables have no signature
         return
     try:
         signature.bind((1, 1, 1), 1, **options)

@@ -1,4 +1,4 @@
-"""The paper's network: residual convolutions down, transposed convolutions up."""
+"""The network of the paper: residual convolutions down, transposed convolutions up."""
 
 import itertools
 import math
@@ -11,14 +11,14 @@ from rdkit_vae.models import Shape
 _FIRST_WIDTH, _MOST_WIDTH = 32, 256
 _SMALLEST_SIDE = 4  # stages halve the image until its longer side is this small
 _FEWEST_STAGES = 2
-_SAFE_CHANNELS = 8  # as many as fill a register of AVX2
+_SAFE_CHANNELS = 8  # fill an AVX2 register
 
 
 class ConvVAE(nn.Module):
-    """Beta-Sigma VAE's network, fitted to the image.
+    """The network of Beta-Sigma VAE, adapted to the image size.
 
-    Each stage halves the image and doubles the width, from 32 up to at most 256: 32-64 for 8x8,
-    32-64-128 for 28x28, 32-64-128-256 for 64x64. The output is linear, so mu(z) is any real number.
+    Each stage halves the image and doubles the width, from 32 to at most 256: 32-64 for 8x8,
+    32-64-128 for 28x28, 32-64-128-256 for 64x64. The output is linear: mu(z) can be any number.
     """
 
     def __init__(self, shape: Shape, latents: int) -> None:
@@ -62,10 +62,10 @@ class ConvVAE(nn.Module):
 
 
 def start_as_reference(model: nn.Module) -> None:
-    """Widens the initial weights of the last layer to those of the reference's.
+    """Scales the initial weights of the last layer to the range of the reference code.
 
-    There it is a transposed convolution, for which PyTorch counts the output channels where it
-    counts the input channels of a convolution: its uniform weights go sqrt(32/channels) further.
+    There it is a transposed convolution. PyTorch scales the weights of those by the number of
+    output instead of input channels, which makes their range sqrt(32/channels) times wider.
     """
     last = model.get_submodule("decoder")[-1]  # type: ignore[index]
     wider = math.sqrt(last.in_channels / last.out_channels)
@@ -91,20 +91,20 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place, as elsewhere: the gradient of BatchNorm needs what went in, not what came out.
+        # In place is safe: the gradient of BatchNorm needs its input, not its output.
         return F.leaky_relu(self.body(x).add_(self.shortcut(x)), inplace=True)
 
 
 class _EverySecond(nn.Conv2d):
-    """A 1x1 convolution of every second pixel: what one of stride 2 computes, without its fault."""
+    """Equals a 1x1 convolution of stride 2, without its bug; see `_pointwise`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x[:, :, ::2, ::2])
 
 
 def _pointwise(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
-    # Of channels-last images with 2 to 5 channels, the gradient of a 1x1 convolution of stride 2
-    # writes out of bounds: in oneDNN, on processors with AVX2 and without AVX-512.
+    # For channels-last images with 2 to 5 channels, oneDNN computes the gradient of a 1x1
+    # convolution of stride 2 out of bounds, on processors with AVX2 but without AVX-512.
     if stride == 2 and 1 < inputs < _SAFE_CHANNELS:
         return _EverySecond(inputs, outputs, 1)
     return nn.Conv2d(inputs, outputs, 1, stride)
@@ -115,7 +115,7 @@ def _down(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _up(inputs: int, outputs: int, smaller: tuple[int, ...], larger: tuple[int, ...]) -> nn.Module:
-    # A side of 7 or 8 came down to 4; the padding tells which to go back to.
+    # Sides of 7 and 8 both become 4; the output padding restores the right one.
     rows, columns = (b - (2 * a - 1) for a, b in zip(smaller, larger, strict=True))
     return nn.Sequential(
         nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=(rows, columns)),

@@ -1,4 +1,4 @@
-"""An affine layer whose weights can be those of many networks at once."""
+"""An affine layer that can hold the weights of many networks at once."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Dense(nn.Linear):
     """`nn.Linear`, whose weights may also be those of T networks, stacked: (T, out, in).
 
-    (B, in) to (B, out), or (T, B, in) to (T, B, out) as one batched product of matrices.
+    Maps (B, in) to (B, out), or (T, B, in) to (T, B, out) by one batched matrix product.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The linear VAE: the one whose optimum is known in closed form."""
+"""The linear VAE, whose optimum is known in closed form."""
 
 import math
 
@@ -14,7 +14,7 @@ _MID_GREY = 0.5
 class LinearVAE(nn.Module):
     """Affine encoder and decoder; the posterior variance is the same for every image.
 
-    Both measure pixels from mid-grey: the same maps, but better conditioned for Adam.
+    Both subtract mid-grey from the pixels, which allows the same maps but suits Adam better.
 
     Source: Lucas et al. 2019, "Don't Blame the ELBO!", section 4.
     """

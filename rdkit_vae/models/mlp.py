@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.models import Shape
 from rdkit_vae.models.dense import Dense
 
@@ -14,15 +15,18 @@ _NARROWEST, _WIDEST = 64, 512
 class MLPVAE(nn.Module):
     """Two hidden layers in the encoder and in the decoder, SiLU, linear output.
 
-    Unless a width is given, the hidden layers are as wide as an image has values, within 64 and
-    512.
+    The default width of the hidden layers is the number of values in an image, limited to
+    64 to 512.
     """
 
     def __init__(self, shape: Shape, latents: int, width: int | None = None) -> None:
         super().__init__()
         self.shape = shape
         dims = math.prod(shape)
-        width = width or min(max(dims, _NARROWEST), _WIDEST)
+        if width is None:
+            width = min(max(dims, _NARROWEST), _WIDEST)
+        if type(width) is not int or width < 1:
+            raise BadInput(f"architecture mlp: width must be a whole number > 0, got {width!r}")
         self.encoder = _layers(dims, width, 2 * latents)
         self.decoder = _layers(latents, width, dims)
 

@@ -1,4 +1,4 @@
-"""The arithmetic of a network: that of a trial's precision in training, float32 in evaluation."""
+"""The arithmetic of a network: the trial's precision in training, float32 in evaluation."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,17 +7,17 @@ import torch
 
 
 def layers(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Around a forward pass: its layers compute in bfloat16 where the precision is `bf16`."""
+    """Context of a forward pass: layers compute in bfloat16 if the precision is `bf16`."""
     if precision != "bf16":
         return nullcontext()
-    # Casts are not kept from layer to layer: a captured graph would hold on to old weights.
+    # Without the cache of casts, as a captured graph would keep old weights.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def products(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Around a forward and backward pass: products of float32 on a GPU are whole, or of `tf32`.
+    """Context of forward and backward pass: float32 products on a GPU use TF32 only for `tf32`.
 
-    PyTorch's own default is TF32 for convolutions, and reads it as each of them begins.
+    PyTorch would use TF32 for convolutions by default.
     """
     if device.type != "cuda":
         return nullcontext()

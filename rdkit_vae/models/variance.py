@@ -1,6 +1,6 @@
-"""Decoder variances that are trained with a network: z to s2, never below a floor.
+"""Decoder variances that are trained with a network: maps from z to s2, never below a floor.
 
-s2 = floor + exp(.) rather than a clamp, whose gradient would vanish below the floor for good.
+s2 = floor + exp(.) instead of a clamp, whose gradient would vanish below the floor.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from rdkit_vae.models.dense import Dense
 
-# Adam moves a parameter by about the learning rate a step, whatever its gradient. log s2 has
-# further to go than a weight, so its parameter counts tenfold.
-_STRIDE = 10.0
+# Adam moves a parameter by about the learning rate per step, whatever its gradient. log s2 must
+# move further than a weight, so its parameter is multiplied by this factor.
+_LOG_SCALE = 10.0
 _WIDTH = 64
 
 
 class SharedVariance(nn.Module):
-    """One variance for all images; 1 before training."""
+    """One variance for all images; about 1 before training."""
 
     def __init__(self, latents: int, floor: float) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ class SharedVariance(nn.Module):
         self.scaled_log = nn.Parameter(torch.zeros(()))
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, L) latents to (B,) variances in squared pixels."""
-        sigma2 = self.floor + (_STRIDE * self.scaled_log).exp()
+        """Maps (B, L) latents to (B,) variances in squared pixels."""
+        sigma2 = self.floor + (_LOG_SCALE * self.scaled_log).exp()
         return sigma2.unsqueeze(-1).expand(z.shape[:-1])
 
 
 class ImageVariance(nn.Module):
-    """s2(z), one number an image (Beta-Sigma VAE, section 2); 1 everywhere before training."""
+    """s2(z), one number per image (Beta-Sigma VAE, section 2); about 1 before training."""
 
     def __init__(self, latents: int, floor: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ImageVariance(nn.Module):
         self.head = nn.Sequential(Dense(latents, _WIDTH), nn.SiLU(), last)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, L) latents to (B,) variances in squared pixels."""
+        """Maps (B, L) latents to (B,) variances in squared pixels."""
         log: Tensor = self.head(z)
         return self.floor + log[..., 0].exp()
 
@@ -54,7 +54,7 @@ VARIANCES: Mapping[str, type[SharedVariance] | type[ImageVariance]] = {
 
 
 def variance_of(model: nn.Module, z: Tensor) -> Tensor | None:
-    """(B,) variances that a model carries, at (B, L) latents; None if it carries none."""
+    """Returns the (B,) trained variances of a model at (B, L) latents; None if it has none."""
     variance = getattr(model, "variance", None)
     if variance is None:
         return None

@@ -1,7 +1,7 @@
-"""Lower bounds of log p(x) from stored statistics: the ELBO, and IWAE-K for K up to the draws.
+"""Lower bounds of log p(x) from stored statistics: the ELBO and IWAE-K.
 
-Any interpretation of the variance gives -log p(x|z) of shape (n, K), so the bounds take that,
-whatever likelihood it is of: continuous, discretised or dequantised.
+The bounds are computed from -log p(x|z) of shape (n, K), for any interpretation of the variance and
+any likelihood: continuous, discretised or dequantised. K is limited by the posterior samples.
 """
 
 import math
@@ -17,9 +17,9 @@ from rdkit_vae.text import are, counted
 
 CONTINUOUS, DISCRETIZED, DEQUANTIZED = "continuous", "discretized", "dequantized"
 
-_ALL_SUBSETS = 12  # up to so many draws every subset of them is taken
-_ORDERS = 128  # orders of the draws, rotations of random ones, that stand for their subsets
-_AT_ONCE = 2**21  # numbers that are held while subsets are summed
+_MAX_FOR_ALL_SUBSETS = 12  # posterior samples, up to which all their subsets are used
+_ORDERS = 128  # orders of the samples that represent their subsets otherwise
+_AT_ONCE = 2**21  # numbers in memory while subsets are summed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Bound:
     """A lower bound of the mean log-likelihood of a split.
 
     Attributes:
-        k: draws that the bound takes; None: the ELBO with its closed-form rate.
-        value, se: nats per image, with the standard error over images given the fitted variance.
+        k: number of posterior samples; None: the ELBO with its closed-form rate.
+        value, se: nats per image, and the standard error over images given the fitted variance.
     """
 
     k: int | None
@@ -37,18 +37,17 @@ class Bound:
 
 
 def elbo(nll: Array, kl: Array) -> Bound:
-    """-E[nll] - KL of (n, K) -log p(x|z) and (n,) divergences."""
+    """Returns -E[nll] - KL for (n, K) -log p(x|z) and (n,) divergences."""
     per_image = nll.mean(axis=1) + kl
     return Bound(k=None, value=-float(per_image.mean()), se=standard_error(per_image))
 
 
 def iwae(nll: Array, log_ratio: Array) -> list[Bound]:
-    """IWAE-k = E log (1/k) sum_j p(x|z_j) p(z_j) / q(z_j|x) for every k from 1 to the K draws.
+    """Returns IWAE-k = E log (1/k) sum_j p(x|z_j) p(z_j) / q(z_j|x) for every k from 1 to K.
 
-    For each image the mean over all subsets of k of its K draws is taken. So no draw is wasted, and
-    the bounds rise with k on these very numbers, not only in expectation. Beyond 12 draws, random
-    subsets stand for all of them, and the means over images are moved, by no more than it takes,
-    to where they rise.
+    For each image this is the mean over all subsets of k of its K posterior samples. So it uses
+    every sample, and the bounds increase with k for any data, not only in expectation. For more
+    than 12 samples, random subsets are used, and isotonic regression makes the means increase.
 
     Source: Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders", Eq. 8-9.
 
@@ -56,10 +55,10 @@ def iwae(nll: Array, log_ratio: Array) -> list[Bound]:
         nll: (n, K) -log p(x|z), nats, of a normalised density.
         log_ratio: (n, K) log p(z) - log q(z|x), nats.
     """
-    from scipy.optimize import isotonic_regression  # only here, for it loads slowly
+    from scipy.optimize import isotonic_regression  # slow to import
 
     log_weights = log_ratio - nll
-    over = _over_all_subsets if log_weights.shape[1] <= _ALL_SUBSETS else _over_orders
+    over = _over_all_subsets if log_weights.shape[1] <= _MAX_FOR_ALL_SUBSETS else _over_orders
     per_image = over(log_weights)  # (n, K)
     means = isotonic_regression(per_image.mean(axis=0)).x
     return [
@@ -69,7 +68,7 @@ def iwae(nll: Array, log_ratio: Array) -> list[Bound]:
 
 
 def iwae_of_all(nll: Array, log_ratio: Array) -> Bound:
-    """IWAE-K of all K draws: the tightest bound there is, and the last of `iwae`."""
+    """Returns IWAE-K of all K posterior samples: the tightest bound, and the last of `iwae`."""
     draws = nll.shape[1]
     per_image = np.logaddexp.reduce(log_ratio - nll, axis=1) - math.log(draws)
     return Bound(k=draws, value=float(per_image.mean()), se=standard_error(per_image))
@@ -77,7 +76,7 @@ def iwae_of_all(nll: Array, log_ratio: Array) -> Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundScore:
-    """A bound of one split, one interpretation; its fields are columns of `store.schema.BOUNDS`."""
+    """A bound of a split under an interpretation; its fields are columns of `schema.BOUNDS`."""
 
     split: str
     sigma: str
@@ -101,15 +100,15 @@ class BoundScore:
 def likelihoods(
     interpreted: Interpreted, masses: Mapping[str, Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """(n, K) -log p(x|z) by likelihood, as far as they are known.
+    """Returns the known (n, K) -log p(x|z) by likelihood.
 
     Args:
         interpreted: a split under a density.
-        masses: what `evaluate_discretized` gave, by split and interpretation. The dequantised
-            likelihood is added where the discretised one is there.
+        masses: results of `evaluate_discretized`, by split and interpretation. With a discretised
+            likelihood, the dequantised one is included too.
 
     Raises:
-        BadInput: the number of grey levels is not known.
+        BadInput: the number of grey levels is unknown.
     """
     nlls = {CONTINUOUS: interpreted.nll}
     mass, measured = (
@@ -118,7 +117,9 @@ def likelihoods(
     )
     if mass is not None:
         if measured.levels is None:
-            raise BadInput("the statistics do not say how many grey levels a pixel has")
+            raise BadInput(
+                "the statistics lack the number of grey levels; evaluate the checkpoint again"
+            )
         nlls[DISCRETIZED] = mass
         nlls[DEQUANTIZED] = dequantized_nll(
             measured.sse, interpreted.sigma2, measured.dims, measured.levels
@@ -131,15 +132,15 @@ def score_bounds(
     ks: Sequence[int] | None,
     masses: Mapping[str, Mapping[str, Array]],
 ) -> list[BoundScore]:
-    """The bounds of splits under normalised densities, by every likelihood that is known.
+    """Returns the bounds of splits under normalised densities, for every known likelihood.
 
     Args:
         interpreted: splits under densities.
-        ks: K of IWAE-K; None: the ELBO only.
-        masses: as `likelihoods`.
+        ks: values of K for IWAE-K; None: only the ELBO.
+        masses: as for `likelihoods`.
 
     Raises:
-        BadInput: an interpretation that is no density, or K beyond the posterior samples.
+        BadInput: an interpretation is not a density, or a K exceeds the posterior samples.
     """
     return [
         _scored(each, likelihood, bound)
@@ -152,7 +153,9 @@ def score_bounds(
 def _checked(interpreted: Interpreted, ks: Sequence[int] | None) -> Interpreted:
     draws = interpreted.statistics.sse.shape[1]
     if not interpreted.interpretation.is_density:
-        raise BadInput(f"sigma {interpreted.sigma} is not a density: it bounds no likelihood")
+        raise BadInput(
+            f"sigma {interpreted.sigma} is not a density, so it gives no bound of a likelihood"
+        )
     for k in ks or ():
         if not 1 <= k <= draws:
             samples = counted(draws, "posterior sample")
@@ -184,14 +187,14 @@ def _scored(interpreted: Interpreted, likelihood: str, bound: Bound) -> BoundSco
 
 
 def _over_all_subsets(log_weights: Array) -> Array:
-    """(n, K) to (n, K): at [i, k-1] the mean over subsets of k draws of log (1/k) sum weights."""
+    """Maps (n, K) to (n, K): [i, k-1] is the mean over subsets of size k of log mean weights."""
     n, draws = log_weights.shape
     sizes = np.array([bin(subset).count("1") for subset in range(2**draws)])
     means = np.empty((n, draws))
     chunk = max(1, _AT_ONCE // 2**draws)
     for start in range(0, n, chunk):
         part = log_weights[start : start + chunk].T  # (K, m)
-        sums = np.full((1, part.shape[1]), -np.inf)  # of the subset that the row's bits name
+        sums = np.full((1, part.shape[1]), -np.inf)  # row r is the subset given by the bits of r
         for draw in part:
             sums = np.concatenate([sums, np.logaddexp(sums, draw)])
         for k in range(1, draws + 1):
@@ -200,7 +203,7 @@ def _over_all_subsets(log_weights: Array) -> Array:
 
 
 def _over_orders(log_weights: Array) -> Array:
-    """As `_over_all_subsets`, over the first k of random orders of the draws, all rotated."""
+    """As `_over_all_subsets`, but over the first k of all rotations of random orders."""
     draws = log_weights.shape[1]
     rng = np.random.default_rng(0)
     total = np.zeros_like(log_weights)

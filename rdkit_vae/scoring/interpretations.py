@@ -1,6 +1,6 @@
-"""The interpretations: which decoder variance a checkpoint's likelihood is computed with.
+"""The registry of interpretations: the decoder variances with which a checkpoint is scored.
 
-The one registry of them. Imports no NumPy, so that help texts and usage errors come at once.
+Does not import NumPy, so that help texts and usage errors appear at once.
 D is the number of values in an image, K that of posterior samples.
 """
 
@@ -21,12 +21,12 @@ ON_ITSELF = "optimistic: fitted on the images it scores"
 
 
 class Trained(Protocol):
-    """What an interpretation may know of the training; a `Trial` is one.
+    """The part of a `Trial` that interpretations use.
 
     Attributes:
         beta: weight of the rate.
-        train_sigma2: constant variance C, squared pixels; None where there was none (then C = 1/2).
-        sigma2_floor: least value that a fitted variance takes, squared pixels.
+        train_sigma2: constant variance C, squared pixels; None if there was none (then C = 1/2).
+        sigma2_floor: least value of a fitted variance, squared pixels.
     """
 
     @property
@@ -46,15 +46,14 @@ class Interpretation:
 
     Attributes:
         about: the variance as a formula, for the user.
-        sigma2: the variance of a split's images, one number or (n, K), squared pixels, from its
-            statistics, the training and the statistics of the train split (None: not there). It
-            returns None where the interpretation does not apply to the model; NaN where there is no
-            single variance.
+        sigma2: returns the variance, one number or (n, K), squared pixels, from the statistics of a
+            split, the training, and the statistics of the train split (or None). It returns None if
+            the interpretation does not apply to the model, NaN if there is no single variance.
         fitted: the variance is fitted to images, so the floor applies.
-        caveat: what a reader must know before comparing it.
+        caveat: what a reader must know before comparing scores.
         is_density: whether p(x|z) is normalised.
-        scales: s_min and s_max of a mixture over scales, pixels, in place of a variance.
-        on_request: scored only where it is named.
+        scales: s_min and s_max of a mixture over scales, pixels, instead of a variance.
+        on_request: scored only if named by the user.
     """
 
     about: str
@@ -68,13 +67,13 @@ class Interpretation:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Interpretations with numbers in their names, such as `constant:0.01`.
+    """A family of interpretations with numbers in their names, such as `constant:0.01`.
 
     Attributes:
         form: how such a name is written.
         about: the variance, for the user.
-        numbers: reads the numbers of a name (the text after the colon, and the whole name).
-        make: the interpretation of those numbers.
+        numbers: reads the numbers, from the text after the colon and the whole name.
+        make: returns the interpretation for these numbers.
     """
 
     form: str
@@ -89,7 +88,7 @@ def _beta_half(statistics: "Statistics", trained: Trained, train: "Statistics | 
 
 def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> float:
     if train is None:
-        raise BadInput("sigma shared is fitted on the train split; its statistics are missing")
+        raise BadInput("sigma shared is fitted on the train split, whose statistics are missing")
     return float(train.sse.mean()) / train.dims
 
 
@@ -109,7 +108,7 @@ def _constant(value: float) -> Interpretation:
 INTERPRETATIONS: Mapping[str, Interpretation] = {
     "half": Interpretation(about="1/2", sigma2=lambda *_: 0.5),
     "beta-half": Interpretation(
-        about="beta/2 (beta x C where the model was trained with a constant variance C)",
+        about="beta/2 (or beta x C if the model was trained with a constant variance C)",
         sigma2=_beta_half,
     ),
     "optimal": Interpretation(
@@ -123,12 +122,12 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
         about="mean sse/D of the train split, frozen", sigma2=_shared, fitted=True
     ),
     "own": Interpretation(
-        about="the variance that the model was trained with, where it has one",
+        about="the variance that the model was trained with, if it has one",
         sigma2=lambda statistics, *_: statistics.own_sigma2,
     ),
     "mixture": _mixture(*MIXTURE_S),
     "shared-oracle": Interpretation(
-        about="mean sse/D of the split that is scored; optimistic",
+        about="mean sse/D of the scored split itself; optimistic",
         sigma2=lambda statistics, *_: float(statistics.sse.mean()) / statistics.dims,
         fitted=True,
         caveat=ON_ITSELF,
@@ -169,7 +168,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def described() -> dict[str, str]:
-    """Every interpretation, families included, with its variance in words."""
+    """Returns all interpretations and families with their variance in words."""
     families = {family.form: family.about for family in FAMILIES.values()}
     return {name: entry.about for name, entry in INTERPRETATIONS.items()} | families
 
@@ -178,24 +177,21 @@ def parse_sigma(text: str) -> str:
     """Checks the name of an interpretation and returns it in canonical form.
 
     Raises:
-        BadInput: the name is unknown, or a number in it is not positive, out of order, or so large
-            or small that a likelihood would overflow.
+        BadInput: the name is unknown, or a number in it is not positive, out of order, or would
+            make a likelihood overflow.
     """
     name = text.strip()
     family, colon, numbers = name.partition(":")
     if colon and family in FAMILIES:
         return f"{family}:{'..'.join(map(repr, FAMILIES[family].numbers(numbers, name)))}"
-    if name not in INTERPRETATIONS:
-        one_of(name, described(), "sigma")
-        raise BadInput(f"sigma {name}: write a number in the place of each capital letter")
-    return name
+    return one_of(name, described(), "sigma")
 
 
 def interpretation(sigma: str) -> Interpretation:
-    """The entry for a name, those of families included.
+    """Returns the entry for a name, including names of families.
 
     Raises:
-        BadInput: as `parse_sigma`.
+        BadInput: as for `parse_sigma`.
     """
     name = parse_sigma(sigma)
     family, colon, numbers = name.partition(":")
@@ -207,5 +203,5 @@ def interpretation(sigma: str) -> Interpretation:
 def _number(text: str, what: str, least: float, most: float) -> float:
     value = positive(text, what)
     if not least <= value <= most:
-        raise BadInput(f"{what}: must be within {least:g} and {most:g}, got {shown(text)}")
+        raise BadInput(f"{what}: must be between {least:g} and {most:g}, got {shown(text)}")
     return value

@@ -1,7 +1,7 @@
 """From statistics to scores: rate, distortion and ELBO under each interpretation of the variance.
 
-One evaluation leaves `Statistics`; every number here follows from them by NumPy alone. All sums are
-float64, in nats per image. D is the number of values in an image, K that of posterior samples.
+All numbers are computed from the `Statistics` of one evaluation with NumPy alone, in float64 and
+nats per image. D is the number of values in an image, K that of posterior samples.
 """
 
 import math
@@ -31,18 +31,18 @@ class Score:
     """Rate, distortion and ELBO of one split under one interpretation.
 
     Attributes:
-        split, sigma: what was scored, and how.
-        sigma2: the variance, squared pixels; its mean where it differs by image or draw.
-        s_min, s_max: range of the mixture, pixels; None where there is none.
+        split, sigma: the split and the interpretation.
+        sigma2: the variance, squared pixels; the mean if it differs by image or posterior sample.
+        s_min, s_max: range of the mixture, pixels; None if it is not a mixture.
         is_density: whether p(x|z) is normalised, so that its ELBO bounds a log-likelihood.
-        caveat: what a reader must know before comparing it; "" if nothing.
+        caveat: what a reader must know before comparing the score; may be "".
         rate, distortion, elbo: nats per image; elbo = -(rate + distortion).
         rate_se, distortion_se, elbo_se: standard errors over images, given the fitted variance.
             NaN for a single image.
-        mse, psnr: E[sse]/D and -10 log10 of it; no variance changes them.
-        bits_per_dim: -elbo / (D ln 2), of the density of x in [0, 1]^D.
-        floored: share of (image, draw) pairs whose fitted variance was raised to the floor.
-        sigma2_floor: that floor; None where nothing is fitted.
+        mse, psnr: E[sse]/D and -10 log10 of it; they do not depend on the variance.
+        bits_per_dim: -elbo / (D ln 2), for the density of x in [0, 1]^D.
+        floored: share of (image, sample) pairs whose fitted variance was raised to the floor.
+        sigma2_floor: that floor; None if nothing is fitted.
         n_images, n_draws, dims: n, K and D.
     """
 
@@ -70,26 +70,26 @@ class Score:
 
 
 class Scores(list[Score]):
-    """Scores, one for each split and interpretation that applies."""
+    """A list of scores, one per split and applicable interpretation."""
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row per score, with the attributes of `Score` as columns."""
+        """Returns a row per score, with the attributes of `Score` as columns."""
         import pandas as pd
 
         return pd.DataFrame([asdict(score) for score in self])
 
 
 def gaussian_nll(sse: Array, sigma2: "Array | float", dims: int) -> Array:
-    """-log N(x; mu, sigma2 I) = sse/(2 sigma2) + (D/2) log(2 pi sigma2), nats."""
+    """Returns -log N(x; mu, sigma2 I) = sse/(2 sigma2) + (D/2) log(2 pi sigma2), nats."""
     return sse / (2 * sigma2) + dims / 2 * np.log(2 * np.pi * np.asarray(sigma2))
 
 
 def dequantized_nll(sse: Array, sigma2: "Array | float", dims: int, levels: int) -> Array:
-    """E_u of -log N(x + u; mu, sigma2 I), per volume of a bin, nats: a likelihood of pixels.
+    """Returns E_u of -log N(x + u; mu, sigma2 I) per bin, nats: a likelihood of discrete pixels.
 
-    u is uniform over the bin of x, which is w = 1/(levels - 1) wide in every pixel. The expectation
-    is exact: u adds D w^2/12 to the squared error. It bounds from above the -log of the mass of
-    the bin (Theis et al. 2016, "A note on the evaluation of generative models", section 3.1).
+    u is uniform over the bin of x, of width w = 1/(levels - 1) in every pixel. The expectation is
+    exact: u adds D w^2/12 to the squared error. It is an upper bound of -log of the mass of the bin
+    (Theis et al. 2016, "A note on the evaluation of generative models", section 3.1).
     """
     width = 1 / (levels - 1)
     return gaussian_nll(sse + dims * width**2 / 12, sigma2, dims) - dims * math.log(width)
@@ -97,13 +97,13 @@ def dequantized_nll(sse: Array, sigma2: "Array | float", dims: int, levels: int)
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreted:
-    """A split under one interpretation, by image and posterior sample.
+    """The likelihoods of a split under one interpretation, by image and posterior sample.
 
     Attributes:
         split, sigma: the split, and the name of the interpretation.
         interpretation: its registry entry.
         statistics: of the split.
-        sigma2: the variance, floor applied: one number or (n, K), squared pixels.
+        sigma2: the variance after applying the floor, one number or (n, K), squared pixels.
         nll: (n, K) -log p(x|z), nats.
         floored: share of pairs whose variance was raised to the floor.
     """
@@ -117,7 +117,7 @@ class Interpreted:
     floored: float
 
     def facts(self) -> dict[str, Any]:
-        """What scores and bounds both say of it, by column."""
+        """Returns the columns that scores and bounds share."""
         images, draws = self.statistics.sse.shape
         fitted_on_itself = self.sigma == "shared" and self.split == "train"
         scales = self.interpretation.scales
@@ -138,16 +138,16 @@ class Interpreted:
 def interpret(
     statistics: Mapping[str, Statistics], trial: Trained, sigmas: Iterable[str] = SIGMAS
 ) -> list[Interpreted]:
-    """The likelihoods of every split under every interpretation that applies to the model.
+    """Computes the likelihoods of every split under every applicable interpretation.
 
     Args:
-        statistics: by split; `shared` takes its variance from the one named `train`.
-        trial: the trial, or whatever else knows beta, variance and floor.
-        sigmas: names of interpretations; one that does not apply (`own` of a model without a
-            variance) gives nothing.
+        statistics: by split; `shared` fits its variance on `train`.
+        trial: the trial, or any other object with beta, variance and floor.
+        sigmas: names of interpretations; one that does not apply, such as `own` for a model
+            without a variance, is skipped.
 
     Raises:
-        BadInput: unknown interpretation, or `shared` without statistics of the train split.
+        BadInput: an interpretation is unknown, or `shared` lacks statistics of the train split.
         NotFinite: a number of the statistics is not finite.
     """
     for split, measured in statistics.items():
@@ -188,15 +188,15 @@ def _interpret(
 def score(
     statistics: Mapping[str, Statistics], trial: Trained, sigmas: Iterable[str] = SIGMAS
 ) -> Scores:
-    """Scores every split under every interpretation that applies to the model.
+    """Scores every split under every applicable interpretation.
 
-    Args and errors are those of `interpret`.
+    Arguments and errors are those of `interpret`.
     """
     return Scores(score_one(each, trial) for each in interpret(statistics, trial, sigmas))
 
 
 def score_one(interpreted: Interpreted, trial: Trained) -> Score:
-    """The score of one split under one interpretation, averaged over images and samples."""
+    """Averages the likelihoods of a split over images and samples."""
     statistics = interpreted.statistics
     distortion = interpreted.nll.mean(axis=1)  # (n,): each image's mean over its samples
     rate, mse = float(statistics.kl.mean()), float(statistics.sse.mean()) / statistics.dims

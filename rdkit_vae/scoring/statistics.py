@@ -1,4 +1,4 @@
-"""What an evaluation pass leaves of a checkpoint; everything that is scored follows from it."""
+"""The statistics of a checkpoint, from which all its scores are computed."""
 
 import math
 from dataclasses import dataclass
@@ -10,21 +10,22 @@ from rdkit_vae.errors import BadInput, NotFinite
 
 Array = npt.NDArray[np.float64]
 
-ACTIVE = 0.01  # least variance over images of the posterior mean of an active unit
+ACTIVE = 0.01  # a unit is active if its posterior mean has more variance over images
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateTerms:
-    """Where the rate goes: by unit, and into information about x and mismatch with the prior.
+    """The rate by unit, and as the sum of mutual information and mismatch with the prior.
 
     R = I_q(x; z) + KL(q(z) || p(z)), where q(z) is the mean of the posteriors of the n images
-    (Hoffman and Johnson 2016, "ELBO surgery"). Both are of these n images: I_q is at most log n,
-    and where it comes near, more images would give more.
+    (Hoffman and Johnson 2016, "ELBO surgery"). I_q is at most log n; if it is close to that, more
+    images would give a larger value.
 
     Attributes:
         unit_variance: (L,) variance over images of each unit's posterior mean.
         unit_rate: (L,) mean KL of each unit, nats.
-        mutual_information: I_q(x; z), nats; its standard error over images beside.
+        mutual_information: I_q(x; z), nats.
+        mutual_information_se: its standard error over images.
     """
 
     unit_variance: Array
@@ -34,18 +35,18 @@ class RateTerms:
 
     @property
     def marginal_kl(self) -> float:
-        """KL(q(z) || p(z)): the rate less the mutual information, nats."""
+        """KL(q(z) || p(z)): the rate minus the mutual information, nats."""
         return float(self.unit_rate.sum()) - self.mutual_information
 
     @property
     def active_units(self) -> int:
-        """Units of variance above 0.01 (Burda et al. 2016, section 5.2)."""
+        """Number of units with a variance above 0.01 (Burda et al. 2016, section 5.2)."""
         return int((self.unit_variance > ACTIVE).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What an evaluation pass leaves of one checkpoint on one split.
+    """What one evaluation measures on one split.
 
     Attributes:
         image: (n,) position of each image in its split.
@@ -53,10 +54,10 @@ class Statistics:
         sse: (n, K) sum over the D values of (x - mu(z))^2, squared pixels.
         log_ratio: (n, K) log p(z) - log q(z|x), nats.
         dims: D.
-        levels: grey levels of a pixel; None where that is not known.
+        levels: grey levels of a pixel; None if unknown.
         own_sigma2: the variance that the model was trained with, squared pixels: one number, or
-            (n, K) where it depends on z; None: it has none.
-        rate_terms: where the rate goes; None where that was not measured.
+            (n, K) if it depends on z; None if the model has none.
+        rate_terms: the parts of the rate; None if not measured.
     """
 
     image: npt.NDArray[np.int64]
@@ -74,21 +75,21 @@ class Statistics:
         if self.log_ratio.shape != self.sse.shape or not (
             self.kl.shape == self.image.shape == self.sse.shape[:1]
         ):
-            raise BadInput("statistics: image, kl, sse and log_ratio disagree in shape")
+            raise BadInput("statistics: the shapes of image, kl, sse and log_ratio do not match")
         own = self.own_sigma2
         if isinstance(own, np.ndarray) and own.shape != self.sse.shape:
-            raise BadInput("statistics: own_sigma2 and sse disagree in shape")
+            raise BadInput("statistics: the shapes of own_sigma2 and sse do not match")
 
     @property
     def finite(self) -> bool:
-        """Whether every number in it is."""
+        """Whether every number is finite."""
         return all(bool(np.isfinite(values).all()) for values in self._numbers().values())
 
     def check_finite(self, split: str) -> None:
-        """Refuses numbers that are not.
+        """Refuses numbers that are not finite.
 
         Raises:
-            NotFinite: one is not; the message names it and the split.
+            NotFinite: a number is not finite; the message names it and the split.
         """
         for name, values in self._numbers().items():
             bad = values[~np.isfinite(values)]
@@ -111,7 +112,7 @@ class Statistics:
 
 
 def standard_error(per_image: Array) -> float:
-    """Of the mean of (n,) values; NaN for a single one."""
+    """Returns the standard error of the mean of (n,) values; NaN for a single value."""
     if len(per_image) < 2:
         return math.nan
     return float(per_image.std(ddof=1) / math.sqrt(len(per_image)))

@@ -1,1 +1,1 @@
-"""Every file that is written or read, and what runs/ holds."""
+"""All files that rdvae writes and reads, and the layout of runs/."""

@@ -1,4 +1,4 @@
-"""Checkpoints and resume files: weights and configuration, in files that run no code when read."""
+"""Checkpoints and resume files: weights and configuration. Reading them runs no code."""
 
 import hashlib
 import io
@@ -11,32 +11,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.trial import Trial, import_code
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData, BadInput, Newer
+from rdkit_vae.errors import BadData, BadInput, Newer, NotNamed
 from rdkit_vae.models import Shape
+from rdkit_vae.store.archive import Foreign
 from rdkit_vae.store.paths import code_version
-from rdkit_vae.store.torchfile import Foreign, StoredTensor, TorchFile, open_torch_file
+from rdkit_vae.store.torchfile import StoredTensor, TorchFile, open_torch_file
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 
-_FORMAT, _VERSION = "rdvae-checkpoint", 2  # in version 1 checkpoints held the optimiser too
-_MOST_OPTIONS = 100
-_AGAIN = (
+_FORMAT, _VERSION = "rdvae-checkpoint", 2  # version 1 checkpoints also held the optimiser
+_MAX_OPTIONS = 100
+_TRAIN_AGAIN = (
     "train it again with the same sweep command, or repair its sweep: rdvae verify FOLDER --repair"
 )
-_OURS = "give one that rdvae sweep wrote: runs/NAME/checkpoints/RUN/epoch=NNNNN.pt"
+_EXPECTED = "give one that rdvae sweep wrote: runs/NAME/checkpoints/RUN/epoch=NNNNN.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint or a resume file holds.
+    """The content of a checkpoint or resume file.
 
     Attributes:
         trial: the full configuration.
         shape: channels, height, width of the images.
-        levels: their grey levels.
-        state: for `Training.restore`; only that of a resume file has `moments`.
+        levels: grey levels of the images.
+        state: argument of `Training.restore`; only resume files have `moments`.
         sha256: hash of the file.
     """
 
@@ -57,16 +58,16 @@ class Checkpoint:
         return int(self.state["step"])
 
     def model(self) -> nn.Module:
-        """The network with its weights, on the CPU, in evaluation mode."""
+        """Returns the network with its weights, on the CPU, in evaluation mode."""
         model = build_model(self.trial, self.shape)
         model.load_state_dict(self.state["model"])
         return model.eval()
 
 
 def save_checkpoint(path: Path, training: Training) -> str:
-    """Writes weights and configuration, whole or not at all, and returns the file's SHA-256.
+    """Writes weights and configuration atomically and returns the SHA-256 of the file.
 
-    The bytes are a function of the training alone, so equal trainings make equal files.
+    The bytes depend only on the training, so equal trainings make equal files.
     """
     data = checkpoint_bytes(training)
     write_atomic(path, data)
@@ -74,12 +75,12 @@ def save_checkpoint(path: Path, training: Training) -> str:
 
 
 def save_resume_file(path: Path, training: Training) -> None:
-    """Writes what it takes to continue a training bit for bit: the optimiser's state as well."""
+    """Writes everything needed to continue a training bit for bit, including optimiser state."""
     write_atomic(path, _encoded(training, training.state()))
 
 
 def checkpoint_bytes(training: Training) -> bytes:
-    """The bytes that `save_checkpoint` writes."""
+    """Returns the bytes that `save_checkpoint` writes."""
     return _encoded(training, training.snapshot())
 
 
@@ -100,13 +101,13 @@ def _encoded(training: Training, state: dict[str, Any]) -> bytes:
 
 
 def _portable(value: Any) -> Any:
-    """The same value in canonical form: tensors on the CPU in the plain layout, nothing aliased.
+    """Returns the value in canonical form: contiguous tensors on the CPU, no shared objects.
 
-    Pickle writes an object that it meets again as a reference, so equal states would give other
-    bytes where one of them shares a string or a tuple and the other does not.
+    Pickle writes a repeated object as a reference. So equal states would give different bytes if
+    one of them shares a string or tuple and the other does not.
     """
     if isinstance(value, Tensor):
-        plain = torch.contiguous_format  # and a copy, as it may be a view of a group's
+        plain = torch.contiguous_format  # and a copy, as it may be a view
         return value.detach().to("cpu", copy=True, memory_format=plain)
     if isinstance(value, str):
         return sys.intern(value)
@@ -119,27 +120,41 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint, if all that it says of itself agrees; takes no more memory than it fills.
+def load_checkpoint(
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    objective: str | None = None,
+    trial: Trial | None = None,
+) -> Checkpoint:
+    """Reads a checkpoint and checks that it is consistent. Needs no more memory than the file size.
 
-    Only plain values and dense tensors are read, of the network that its configuration builds.
+    Reads only plain values, and dense tensors of the network described by its configuration.
+
+    Args:
+        path: of the checkpoint.
+        architecture, objective: your own network and loss as `package.module:name`, if the
+            checkpoint names them. Once named, code is trusted until the process ends.
+        trial: the configuration that it must have.
 
     Raises:
-        BadData: missing, damaged, of another program or of a newer release.
+        NotNamed: it names code of your own that you did not name.
+        BadData: the file is missing, damaged, of another program or of a newer release.
     """
     path = Path(path)
+    import_code(architecture, objective)
     try:
         with open_torch_file(path) as file:
-            return _checked(file)
+            return _checked(file, trial)
     except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror}); {_OURS}") from error
+        raise BadData(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
     except Foreign as error:
         reason = _line(error)
-        raise BadData(f"{path}: not a checkpoint of rdvae ({reason}); {_OURS}") from error
-    except Newer as error:
-        raise Newer(f"{path}: {error}") from error
-    except Exception as error:  # readers raise what they like on damaged files
-        raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_AGAIN}") from error
+        raise BadData(f"{path}: not a checkpoint of rdvae ({reason}); {_EXPECTED}") from error
+    except (Newer, NotNamed) as error:
+        raise type(error)(f"{path}: {error}") from error
+    except Exception as error:  # readers raise all kinds of errors on damaged files
+        raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_TRAIN_AGAIN}") from error
 
 
 def _line(error: Exception) -> str:
@@ -147,10 +162,10 @@ def _line(error: Exception) -> str:
 
 
 def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
-    """|a - b| / |a| over all the numbers of two networks of the same kind.
+    """Returns |a - b| / |a| over all weights a and b of two networks of the same architecture.
 
     Raises:
-        BadInput: they have other weights.
+        BadInput: the names or shapes of their weights differ.
     """
     pairs = [(a, other.state["model"].get(name)) for name, a in one.state["model"].items()]
     if any(b is None or a.shape != b.shape for a, b in pairs):
@@ -160,18 +175,22 @@ def relative_distance(one: Checkpoint, other: Checkpoint) -> float:
     return math.sqrt(difference / sum(float(a.square().sum()) for a, _ in numbers))
 
 
-def _checked(file: TorchFile) -> Checkpoint:
+def _checked(file: TorchFile, expected: Trial | None) -> Checkpoint:
     content = file.content
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise Foreign("a PyTorch file of another program")
     version = content["version"]
     if type(version) is int and version > _VERSION:
-        raise Newer(f"checkpoint of version {version}, rdvae here reads {_VERSION}; upgrade rdvae")
+        raise Newer(
+            f"checkpoint of version {version}, but this rdvae reads {_VERSION}; upgrade rdvae"
+        )
     trial, shape = _trial_of(content["trial"]), _shape_of(content["shape"])
+    if expected is not None and trial != expected:
+        raise ValueError(f"it is of another trial, {trial.run_id}")
     levels = content["levels"]
     _check(levels, "levels", type(levels) is int and 2 <= levels <= 256)
     if trial.image_size is not None and shape[1:] != (trial.image_size,) * 2:
-        raise ValueError(f"its images are {shape}, not of side {trial.image_size}")
+        raise ValueError(f"its images are {shape}, but image_size is {trial.image_size}")
     for name in ("epoch", "step"):
         _check(content[name], name, type(content[name]) is int and content[name] >= 0)
     _check(content["loss"], "loss", type(content["loss"]) is float)
@@ -180,7 +199,7 @@ def _checked(file: TorchFile) -> Checkpoint:
     _check_tensors(weights, model.state_dict(), f"the weights of {trial.architecture}")
     state = {name: content[name] for name in ("epoch", "step", "loss")}
     if "within" in content:  # written in the middle of an epoch
-        state["within"] = _checked_within(content["within"])
+        state["within"] = _checked_progress(content["within"])
     if "moments" in content:
         _check_moments(content["moments"], dict(model.named_parameters()))
     file.check()
@@ -188,15 +207,15 @@ def _checked(file: TorchFile) -> Checkpoint:
     return Checkpoint(trial=trial, shape=shape, levels=levels, state=state, sha256=file.sha256())
 
 
-def _checked_within(within: Any) -> dict[str, Any]:
-    kinds = {"batches": int, "images": int, "loss": float}
-    if not isinstance(within, dict) or {k: type(v) for k, v in within.items()} != kinds:
-        raise ValueError("what it says of its epoch is not of the right kind")
-    return within
+def _checked_progress(progress: Any) -> dict[str, Any]:
+    types = {"batches": int, "images": int, "loss": float}
+    if not isinstance(progress, dict) or {k: type(v) for k, v in progress.items()} != types:
+        raise ValueError("its progress within the epoch is damaged")
+    return progress
 
 
-def _check(value: object, name: str, holds: bool) -> None:
-    if not holds:
+def _check(value: object, name: str, valid: bool) -> None:
+    if not valid:
         raise ValueError(f"{name} is {str(value)[:60]!r}")
 
 
@@ -206,7 +225,7 @@ def _trial_of(values: Any) -> Trial:
         if name == "checkpoints":
             _check(value, name, type(value) is list and all(type(epoch) is int for epoch in value))
         elif name == "options":
-            _check(value, name, isinstance(value, dict) and len(value) <= _MOST_OPTIONS)
+            _check(value, name, isinstance(value, dict) and len(value) <= _MAX_OPTIONS)
         else:
             _check(value, str(name), isinstance(value, str | int | float | None))
     return Trial.from_dict(values)
@@ -219,22 +238,22 @@ def _shape_of(sides: Any) -> Shape:
     return channels, height, width
 
 
-def _check_tensors(found: Any, expected: dict[str, Any], what: str) -> None:
-    """Checks that dense tensors of the expected names, shapes and types are described."""
-    if not isinstance(found, dict) or found.keys() != expected.keys():
+def _check_tensors(stored_tensors: Any, expected: dict[str, Any], what: str) -> None:
+    """Checks that tensors have the expected names, shapes and types."""
+    if not isinstance(stored_tensors, dict) or stored_tensors.keys() != expected.keys():
         raise ValueError(f"it does not hold {what}")
-    for name, wanted in expected.items():
-        stored = found[name]
+    for name, tensor in expected.items():
+        stored = stored_tensors[name]
         if not isinstance(stored, StoredTensor):
             raise ValueError(f"{name} is not a tensor")
-        if stored.shape != wanted.shape or stored.dtype != wanted.dtype:
-            kind = f"{stored.dtype} {stored.shape}, not {wanted.dtype} {tuple(wanted.shape)}"
-            raise ValueError(f"{name} is {kind}".replace("torch.", ""))
+        if stored.shape != tensor.shape or stored.dtype != tensor.dtype:
+            differing = f"{stored.dtype} {stored.shape}, not {tensor.dtype} {tuple(tensor.shape)}"
+            raise ValueError(f"{name} is {differing}".replace("torch.", ""))
 
 
-def _check_moments(found: Any, weights: dict[str, Any]) -> None:
-    """Checks that there are AdamW's two moments of each weight."""
-    if not isinstance(found, dict) or found.keys() != set(MOMENTS):
-        raise ValueError("its moments are not AdamW's")
+def _check_moments(moments: Any, weights: dict[str, Any]) -> None:
+    """Checks that both moments of AdamW are there for each weight."""
+    if not isinstance(moments, dict) or moments.keys() != set(MOMENTS):
+        raise ValueError("its moments are not those of AdamW")
     for average in MOMENTS:
-        _check_tensors(found[average], weights, f"{average} of every weight")
+        _check_tensors(moments[average], weights, f"{average} of every weight")

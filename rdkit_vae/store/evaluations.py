@@ -1,6 +1,6 @@
-"""What was measured of one checkpoint: the record, its rows of results, and its file.
+"""Evaluations of checkpoints: the record, its rows of results, and its file.
 
-Never imports torch, so that stored evaluations are scored in a moment.
+Never imports torch, so that stored evaluations are scored quickly.
 """
 
 import math
@@ -28,15 +28,15 @@ _RATE_COLUMNS = ("mutual_information", "mutual_information_se", "marginal_kl", "
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured of one checkpoint.
+    """The evaluation of one checkpoint.
 
     Attributes:
-        trial: its configuration.
-        epoch, step: epochs and optimiser steps it was trained for.
-        checkpoint_sha256: hash of its file.
+        trial: the configuration.
+        epoch, step: epochs and optimiser steps of training.
+        checkpoint_sha256: hash of the checkpoint file.
         statistics: by split.
-        environment: device and versions that it was measured with.
-        source: where the statistics come from, in words; "" where that is known.
+        environment: device and versions of the evaluation.
+        source: where the statistics come from, in words; may be "".
     """
 
     trial: Trial
@@ -49,14 +49,14 @@ class Evaluation:
 
     @property
     def draws(self) -> int:
-        """K, posterior samples per image."""
+        """K, the number of posterior samples per image."""
         return int(next(iter(self.statistics.values())).sse.shape[1])
 
     def rows(self, sigmas: Sequence[str] = tuple(SIGMAS)) -> list[Row]:
-        """The rows of results, a row per split and interpretation that applies.
+        """Returns the rows of results, one per split and applicable interpretation.
 
         Raises:
-            BadInput: an unknown interpretation.
+            BadInput: an interpretation is unknown.
             NotFinite: a number of the statistics is not finite.
         """
         base = self._identity() | {"reason": ""}
@@ -75,14 +75,14 @@ class Evaluation:
         ks: Sequence[int] | None,
         masses: Mapping[str, Mapping[str, Array]],
     ) -> list[Row]:
-        """The rows of bounds, with the columns of `store.schema.BOUNDS`.
+        """Returns the rows of bounds, with the columns of `store.schema.BOUNDS`.
 
         Args:
             sigmas: interpretations that are densities.
-            ks, masses: as `score_bounds` takes them.
+            ks, masses: as for `score_bounds`.
 
         Raises:
-            BadInput: as `score_bounds`.
+            BadInput: as for `score_bounds`.
         """
         interpreted = interpret(self.statistics, self.trial, sigmas=sigmas)
         base = self._identity()
@@ -94,13 +94,13 @@ class Evaluation:
 
 
 def failed_rows(trial: Trial, *, epoch: int, step: int, status: Status, reason: str) -> list[Row]:
-    """The rows of a trial that diverged or crashed: what and why, no numbers."""
+    """Returns the rows of a trial that diverged or crashed: the reason, but no numbers."""
     base = _identity(trial, epoch, step, status) | {"reason": reason}
     return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in SIGMAS]
 
 
 def _identity(trial: Trial, epoch: int, step: int, status: Status) -> Row:
-    """What every row says of its trial and checkpoint."""
+    """Returns the columns that describe the trial and checkpoint."""
     return {
         "run_id": trial.run_id,
         "curve": trial.curve,
@@ -123,7 +123,7 @@ def _identity(trial: Trial, epoch: int, step: int, status: Status) -> Row:
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Writes an evaluation, whole or not at all."""
+    """Writes an evaluation atomically."""
     about = {
         "trial": evaluation.trial.to_dict(),
         "environment": dict(evaluation.environment),
@@ -136,10 +136,10 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Reads what `write_evaluation` wrote.
+    """Reads an evaluation that `write_evaluation` wrote.
 
     Raises:
-        BadData: missing, damaged, not rdvae's, or of a newer schema.
+        BadData: the file is missing, damaged, not from rdvae, or of a newer schema.
     """
     statistics, about = read_statistics(path)
     try:
@@ -165,7 +165,7 @@ def _count(value: Any) -> int:
 def write_statistics(
     path: Path, statistics: Mapping[str, Statistics], about: Mapping[str, Any]
 ) -> None:
-    """Writes statistics: a row per split, image and draw; `about` (JSON) goes beside them."""
+    """Writes statistics: a row per split, image and draw, and `about` (JSON) as metadata."""
     import pyarrow as pa
 
     columns: dict[str, list[Any]] = {
@@ -188,32 +188,34 @@ def write_statistics(
 
 
 def read_statistics(path: Path) -> tuple[dict[str, Statistics], dict[str, Any]]:
-    """Reads what `write_statistics` wrote: the statistics by split, and `about`.
+    """Reads the statistics by split, and `about`, that `write_statistics` wrote.
 
     Raises:
-        BadData: missing, damaged, not rdvae's, or of a newer schema.
+        BadData: the file is missing, damaged, not from rdvae, or of a newer schema.
     """
     table = read_table(path, STATISTICS_KIND)
     about = about_of(table)
     try:
         columns = {name: table[name].to_numpy() for name in table.column_names}
         splits = about.get("splits") or _splits_of_schema_1(about)
+        if not {"test"} <= splits.keys() <= {"train", "test"}:
+            raise ValueError(f"its splits are {', '.join(splits)}"[:60])
         statistics = {
             split: _statistics_of(columns, split, facts) for split, facts in splits.items()
         }
-    except Exception as error:  # what is wrong with a column shows itself in many ways
+    except Exception as error:  # damaged columns cause all kinds of errors
         raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
     return statistics, about
 
 
 def _facts_of(measured: Statistics) -> dict[str, Any]:
-    """What is not a number per image and draw."""
+    """Returns the values that are not numbers per image and draw."""
     terms, own = measured.rate_terms, measured.own_sigma2
     return {
         "dims": measured.dims,
         "levels": measured.levels,
         "own_sigma2": None if isinstance(own, np.ndarray) else own,
-        # Under the name that it had in the first files.
+        # The name in the first files, kept so that all files can be read alike.
         "split_of_rate": terms and {k: np.asarray(v).tolist() for k, v in asdict(terms).items()},
     }
 
@@ -239,6 +241,9 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
     if own is not None and (not isinstance(own, int | float) or not 0 < own < math.inf):
         raise ValueError(f"own_sigma2 is {own!r}"[:60])
 
+    if (columns["sse"][rows] < 0).any():
+        raise ValueError("a squared error is negative")
+
     def per_draw(name: str) -> Any:
         return np.asarray(columns[name][rows], np.float64).reshape(shape)
 
@@ -250,9 +255,17 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
         dims=dims,
         levels=levels,
         own_sigma2=per_draw("own_sigma2") if "own_sigma2" in columns else own,
-        rate_terms=terms and RateTerms(**{k: _numbers(v) for k, v in terms.items()}),
+        rate_terms=None if terms is None else _rate_terms_of(terms),
     )
 
 
-def _numbers(value: Any) -> Any:
-    return np.array(value, np.float64) if isinstance(value, list) else float(value)
+def _rate_terms_of(facts: dict[str, Any]) -> RateTerms:
+    variance, rate = (np.array(facts[name], np.float64) for name in ("unit_variance", "unit_rate"))
+    if variance.ndim != 1 or variance.shape != rate.shape:
+        raise ValueError("the rates of its units are damaged")
+    return RateTerms(
+        unit_variance=variance,
+        unit_rate=rate,
+        mutual_information=float(facts["mutual_information"]),
+        mutual_information_se=float(facts["mutual_information_se"]),
+    )

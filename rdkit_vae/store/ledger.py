@@ -1,4 +1,4 @@
-"""What the results of a sweep say of its trials: which have ended, how, and why."""
+"""The state of the trials of a sweep, according to its results."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ from rdkit_vae.store.evaluations import Row, failed_rows
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
-from rdkit_vae.system.files import claimed
+from rdkit_vae.system.locks import claimed
 
 
 @dataclass(frozen=True)
 class State:
-    """How a trial stands, and why it failed if it did."""
+    """The state of a trial, and why it failed if it did."""
 
     status: Status
     reason: str = ""
 
 
 def state_of(sweep: Sweep, run_id: str) -> State:
-    """How a trial stands. One without results is left to be run.
+    """Returns the state of a trial; one without results has the status `LEFT`.
 
     Raises:
-        BadData: its results cannot be read; to run it again would be to lose them.
+        BadData: its results cannot be read; running it again would overwrite them.
     """
     path = sweep.results(run_id)
     if not path.exists():
@@ -43,10 +43,10 @@ def state_of(sweep: Sweep, run_id: str) -> State:
 
 
 def rows_of(sweep: Sweep, run_id: str) -> list[Row]:
-    """The rows of a trial's checkpoints, without those of a failure.
+    """Returns the rows of the checkpoints of a trial, without rows of a failure.
 
     Raises:
-        BadData: its results are damaged.
+        BadData: the results are damaged.
     """
     path = sweep.results(run_id)
     if not path.exists():
@@ -55,7 +55,7 @@ def rows_of(sweep: Sweep, run_id: str) -> list[Row]:
 
 
 def record_crash(sweep: Sweep, trial: Trial, reason: str) -> None:
-    """Adds rows of status `crashed` to what a trial had reached, unless it has ended since."""
+    """Adds rows with the status `crashed` to the results of a trial, unless it has ended."""
     with claimed(sweep.claims, [trial.run_id]) as mine:
         if not mine or state_of(sweep, trial.run_id).status not in (Status.LEFT, Status.CRASHED):
             return

@@ -1,23 +1,24 @@
-"""Parquet whose size is known before it is unpacked.
+"""Reads Parquet files, checking their size before they are unpacked. Never imports torch.
 
-A few bytes of it can stand for gigabytes: pages are compressed, and a value that is repeated is
-written once. What rdvae writes stays within a few times its size, so a file that does not is
-refused by what its headers say. Never imports torch.
+A few bytes of Parquet can stand for gigabytes, since pages are compressed and repeated values are
+stored once. Files of rdvae unpack to a few times their size, so files whose headers announce much
+more are refused.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-MOST_UNPACKED = 2**26  # bytes, where a file is small
-_MOST_TIMES = 30  # its size, where it is large
-_MOST_OF_FEW_BYTES = 100_000  # rows that fit in fewer bytes than there are rows
-_MOST_LISTED = 256  # columns, or groups of rows
+MOST_UNPACKED = 2**26  # bytes, for small files
+_MAX_RATIO = 30  # of unpacked to packed size, for large files
+_MAX_ROWS_OF_SMALL = 100_000  # rows, even if the file has fewer bytes
+_MAX_LISTED = 256  # columns, or row groups
 _LARGE = 2**20  # bytes of a file
-_SURELY_LITTLE = 2**16  # bytes of texts that are not worth to be counted
+_NEGLIGIBLE = 2**16  # bytes of text that need not be counted
 _WIDTH = 8  # bytes of a number
+_MOST_FIELDS = 16  # of a page's header; Parquet has eight
 _TEXTS = ("string", "binary")
-_ENCODINGS = (0, 2, 3, 8)  # plain, by a dictionary, runs: those that rdvae's files have
+_ENCODINGS = (0, 2, 3, 8)  # plain, dictionary, run-length: those in files of rdvae
 
 
 def read_parquet(
@@ -30,26 +31,26 @@ def read_parquet(
     """Reads a Parquet file of flat columns as a table.
 
     Args:
-        data: of the file.
-        columns: those that are wanted, as far as they are there.
-        check: is given what stands beside the rows, before any is read.
-        verify: the checksums of pages.
+        data: the bytes of the file.
+        columns: columns to read, if present.
+        check: called with the metadata before any row is read.
+        verify: whether to verify page checksums.
 
     Raises:
-        ValueError: it is another, or unpacks to more than its size allows. `pyarrow.ArrowInvalid`
-            is one.
-        OSError, pyarrow.ArrowException: it is damaged.
+        ValueError: the file is not such a file, or unpacks to more than its size allows.
+            (`pyarrow.ArrowInvalid` is a ValueError.)
+        OSError, pyarrow.ArrowException: the file is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     options: dict[str, Any] = {
-        "thrift_container_size_limit": _MOST_LISTED,
+        "thrift_container_size_limit": _MAX_LISTED,
         "page_checksum_verification": verify,
     }
-    most = max(MOST_UNPACKED, _MOST_TIMES * len(data))
-    # In small files threads would cost more than they save.
-    reading = {"columns": columns and list(columns), "use_threads": len(data) > _LARGE}
+    most = max(MOST_UNPACKED, _MAX_RATIO * len(data))
+    # For small files, threads cost more than they save.
+    read_options = {"columns": columns and list(columns), "use_threads": len(data) > _LARGE}
     with pq.ParquetFile(pa.BufferReader(data), **options) as file:
         facts, schema = file.metadata, file.schema_arrow
         check(schema.metadata)
@@ -57,14 +58,14 @@ def read_parquet(
         _check_rows(facts, len(data), most)
         unpacked = _check_pages(facts, data, most)
         if facts.num_rows * unpacked <= most:  # even if every row repeats the longest text
-            table = file.read(**reading)
+            table = file.read(**read_options)
             table.validate(full=True)
             return table
     texts = [field.name for field in schema if _is_text(field.type)]
     with pq.ParquetFile(
         pa.BufferReader(data), metadata=facts, read_dictionary=texts, **options
     ) as file:
-        return _with_texts(file.read(**reading), schema, most)
+        return _with_texts(file.read(**read_options), schema, most)
 
 
 def _check_types(schema: Any) -> None:
@@ -76,7 +77,7 @@ def _check_types(schema: Any) -> None:
 
 @functools.cache
 def _flat_types() -> frozenset[int]:
-    """Ids of the types of numbers and texts, of which each value is by itself."""
+    """Returns the ids of the types of numbers and texts."""
     import pyarrow as pa
 
     numbers = (*(f"int{n}" for n in (8, 16, 32, 64)), *(f"uint{n}" for n in (8, 16, 32, 64)))
@@ -90,15 +91,15 @@ def _is_text(kind: Any) -> bool:
 
 def _check_rows(facts: Any, size: int, most: int) -> None:
     rows = sum(facts.row_group(i).num_rows for i in range(facts.num_row_groups))
-    if rows != facts.num_rows or not 0 <= rows <= max(size, _MOST_OF_FEW_BYTES):
+    if rows != facts.num_rows or not 0 <= rows <= max(size, _MAX_ROWS_OF_SMALL):
         raise ValueError(f"it claims {facts.num_rows:,} rows in {size:,} bytes")
     if rows * facts.num_columns * _WIDTH > most:
         raise ValueError(f"it claims {rows:,} rows of {facts.num_columns} columns")
 
 
 def _check_pages(facts: Any, data: bytes, most: int) -> int:
-    """Adds up the bytes that the pages say they unpack to, and returns the sum."""
-    total, left = 0, 1000 + len(data) // 256  # pages are larger; to walk through more takes long
+    """Returns the number of bytes to which all pages unpack, according to their headers."""
+    total, left = 0, 1000 + len(data) // 256  # real pages are larger; more would take long to read
     for i in range(facts.num_row_groups):
         for j in range(facts.num_columns):
             column = facts.row_group(i).column(j)
@@ -107,7 +108,7 @@ def _check_pages(facts: Any, data: bytes, most: int) -> int:
                 at = min(at, column.dictionary_page_offset)
             end = at + column.total_compressed_size
             if not 4 <= at <= end <= len(data):
-                raise ValueError("a column that is not in the file")
+                raise ValueError("a column lies outside the file")
             while at < end and left:
                 unpacks_to, at = _page(data, at)
                 total, left = total + unpacks_to, left - 1
@@ -117,20 +118,20 @@ def _check_pages(facts: Any, data: bytes, most: int) -> int:
 
 
 def _page(data: bytes, at: int) -> tuple[int, int]:
-    """What a page unpacks to, and where the next one begins."""
+    """Returns the unpacked size of a page, and where the next one begins."""
     header, at = _thrift(data, at)
     unpacks_to, length = header.get(2), header.get(3)
     if not (isinstance(unpacks_to, int) and isinstance(length, int)) or min(unpacks_to, length) < 0:
-        raise ValueError("a page of no size")
-    for kind, field in ((5, 2), (7, 2), (8, 4)):  # of data, a dictionary, and data again
+        raise ValueError("a page without a size")
+    for kind, field in ((5, 2), (7, 2), (8, 4)):  # data, dictionary, data of version 2
         if kind in header and header[kind].get(field) not in _ENCODINGS:
-            raise ValueError("a page of an unusual encoding")
+            raise ValueError("a page has an unusual encoding")
     return unpacks_to, at + length
 
 
 def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """A structure in Thrift's compact form: its whole numbers and structures, and its end."""
-    found: dict[int, Any] = {}
+    """Parses the whole numbers and structures of a structure in Thrift's compact form."""
+    fields: dict[int, Any] = {}
     index = 0
     while head := data[at]:
         at += 1
@@ -139,22 +140,26 @@ def _thrift(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
             index += step
         else:
             index, at = _whole(data, at)
+        if (
+            index in fields or not 1 <= index < _MOST_FIELDS
+        ):  # readers differ in which one they take
+            raise ValueError("a page whose header repeats a field")
         if 4 <= kind <= 6:
             value = data[at]
-            if value < 0x80:  # as nearly all are: quicker than the call
-                found[index], at = (value >> 1) ^ -(value & 1), at + 1
+            if value < 0x80:  # almost always; faster than the call
+                fields[index], at = (value >> 1) ^ -(value & 1), at + 1
             else:
-                found[index], at = _whole(data, at)
+                fields[index], at = _whole(data, at)
         elif kind == 12 and depth < 3:
-            found[index], at = _thrift(data, at, depth + 1)
+            fields[index], at = _thrift(data, at, depth + 1)
         elif kind == 8:
             length, at = _varint(data, at)
             at += length
         elif kind in (3, 7):
             at += 1 if kind == 3 else 8
-        elif kind not in (1, 2):  # which are the values false and true themselves
-            raise ValueError("a page with a damaged header")
-    return found, at + 1
+        elif kind not in (1, 2):  # these are the values false and true themselves
+            raise ValueError("a page has a damaged header")
+    return fields, at + 1
 
 
 def _whole(data: bytes, at: int) -> tuple[int, int]:
@@ -163,18 +168,18 @@ def _whole(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A whole number, seven bits a byte, the lowest first; and its end."""
+    """Reads a whole number, seven bits per byte, lowest first; returns it and its end."""
     value = 0
     for shift in range(0, 70, 7):
         value |= (data[at] & 0x7F) << shift
         at += 1
         if data[at - 1] < 0x80:
             return value, at
-    raise ValueError("a number of too many bytes")
+    raise ValueError("a number has too many bytes")
 
 
 def _with_texts(table: Any, schema: Any, most: int) -> Any:
-    """The table with its texts written out, which were read as dictionaries."""
+    """Expands the texts of a table, which were read as dictionaries."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -182,11 +187,11 @@ def _with_texts(table: Any, schema: Any, most: int) -> Any:
         if not pa.types.is_dictionary(field.type):
             continue
         for chunk in table.column(i).chunks:
-            if chunk.dictionary.nbytes * len(chunk) > _SURELY_LITTLE:
+            if chunk.dictionary.nbytes * len(chunk) > _NEGLIGIBLE:
                 lengths = pc.binary_length(chunk.dictionary)
                 most -= pc.sum(pc.take(lengths, chunk.indices)).as_py() or 0
             if most < 0:
-                raise ValueError(f"{field.name} repeats too long a text too often"[:60])
+                raise ValueError(f"{field.name} repeats a long text too often"[:60])
         written = schema.field(field.name)
         table = table.set_column(i, written, table.column(i).cast(written.type))
     table.validate(full=True)

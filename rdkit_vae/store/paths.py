@@ -1,16 +1,17 @@
-"""What runs/ holds: the paths of a sweep.
+"""The layout of runs/: the paths of a sweep.
 
-    <sweep>/sweep.json                                what was asked
+    <sweep>/sweep.json                                settings of the sweep
     <sweep>/results/<run_id>.parquet                  a row per checkpoint, split, interpretation
-    <sweep>/statistics/<run_id>/epoch=00050.parquet   what each evaluation measured
+    <sweep>/statistics/<run_id>/epoch=00050.parquet   statistics of an evaluation
     <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
-    <sweep>/checkpoints/<run_id>/resume.pt            where an unfinished trial continues
-    <sweep>/samples/<run_id>/epoch=00050.parquet      pictures that it makes, where asked for
-    <sweep>/log.jsonl                                 what happened when, an event a line
+    <sweep>/checkpoints/<run_id>/resume.pt            state of an unfinished trial
+    <sweep>/samples/<run_id>/epoch=00050.parquet      pictures of a checkpoint, if requested
+    <sweep>/log.jsonl                                 log, one event per line
     <sweep>/crashes/<run_id>.txt                      tracebacks
-    <sweep>/lock, claims, partial/                    of the processes at work
+    <sweep>/lock, claims, partial/                    files of running processes
 
-Checkpoint, then statistics, then results: a checkpoint counts once the results name its SHA-256.
+Checkpoints are written first, then statistics, then results: a checkpoint counts once the results
+contain its SHA-256.
 """
 
 import functools
@@ -24,7 +25,7 @@ from rdkit_vae.errors import BadData
 from rdkit_vae.system.files import SWEEP_FILE, read_json
 from rdkit_vae.text import is_plain_name, shown
 
-_LONGEST = 1000  # letters of a folder's name that is taken from a file
+_MAX_FOLDER_LENGTH = 1000  # characters of a path read from a file
 
 
 @dataclass(frozen=True)
@@ -35,40 +36,46 @@ class Sweep:
 
     @property
     def description(self) -> Path:
-        """What was asked."""
+        """The settings of the sweep."""
         return self.root / SWEEP_FILE
 
     @property
     def log(self) -> Path:
-        """What happened, as JSON lines."""
+        """The log, in JSON lines."""
         return self.root / "log.jsonl"
 
     @property
     def claims(self) -> Path:
-        """The file in which a process claims the trials that it runs."""
+        """The file in which processes claim the trials that they run."""
         return self.root / "claims"
 
     def run_ids(self) -> list[str]:
-        """The trials that were asked for.
+        """Returns the trials of the sweep.
 
         Raises:
-            BadData: what was asked cannot be read.
+            BadData: `sweep.json` cannot be read.
         """
         run_ids = read_json(self.description).get("run_ids")
         if not isinstance(run_ids, list):
-            raise BadData(f"{self.description}: damaged (it names no runs)")
+            raise BadData(f"{self.description}: damaged (it has no list of runs)")
         for run_id in run_ids:
             if not is_plain_name(run_id):
-                raise BadData(f"{self.description}: damaged ({shown(str(run_id))} names no run)")
+                raise BadData(
+                    f"{self.description}: damaged ({shown(str(run_id))} is not a valid run name)"
+                )
         return run_ids
 
     def data_dir(self) -> Path | None:
-        """The folder that the images were read from, where the sweep was told one."""
+        """Returns the `--data-dir` of the sweep, if it had one."""
         try:
             folder = read_json(self.description).get("data_dir")
         except BadData:
             return None
-        if not isinstance(folder, str) or not folder.isprintable() or len(folder) > _LONGEST:
+        if (
+            not isinstance(folder, str)
+            or not folder.isprintable()
+            or len(folder) > _MAX_FOLDER_LENGTH
+        ):
             return None
         return Path(folder) if Path(folder).is_absolute() else None
 
@@ -85,29 +92,29 @@ class Sweep:
         return self.root / "checkpoints" / run_id / f"epoch={epoch:05d}.pt"
 
     def bytes_of(self, run_id: str) -> int:
-        """What the checkpoints and statistics of a trial take so far."""
+        """Returns the size of the checkpoints and statistics of a trial."""
         folders = (self.checkpoint(run_id, 0).parent, self.statistics(run_id, 0).parent)
         return sum(file.stat().st_size for folder in folders for file in folder.glob("epoch=*"))
 
     def resume_file(self, run_id: str) -> Path:
-        """Where an unfinished trial continues; removed when the trial ends."""
+        """The state from which an unfinished trial continues; removed when the trial ends."""
         return self.root / "checkpoints" / run_id / "resume.pt"
 
 
 def sweep_around(checkpoint: Path) -> Sweep | None:
-    """The sweep that a checkpoint lies in; None where it lies elsewhere."""
+    """Returns the sweep that contains a checkpoint; None if it is outside a sweep."""
     run = checkpoint.absolute().parent
     sweep = Sweep(run.parent.parent)
     return sweep if run.parent.name == "checkpoints" and sweep.description.exists() else None
 
 
 def statistics_beside(checkpoint: Path) -> Path:
-    """Where a sweep keeps the statistics of a checkpoint that lies in its place."""
+    """Returns the path of the statistics of a checkpoint in a sweep."""
     return _beside(checkpoint, "statistics")
 
 
 def samples_beside(checkpoint: Path) -> Path:
-    """Where a sweep keeps the pictures of a checkpoint that lies in its place."""
+    """Returns the path of the pictures of a checkpoint in a sweep."""
     return _beside(checkpoint, "samples")
 
 
@@ -117,19 +124,19 @@ def _beside(checkpoint: Path, kind: str) -> Path:
 
 
 def find_sweeps(path: Path) -> list[Path]:
-    """All sweep folders at or below a path, in order.
+    """Returns all sweep folders at or below a path, sorted.
 
     Raises:
-        BadData: no such folder.
+        BadData: the folder does not exist.
     """
     if not path.is_dir():
         raise BadData(f"{path}: no such folder")
-    return sorted(found.parent for found in path.rglob(SWEEP_FILE))
+    return sorted(file.parent for file in path.rglob(SWEEP_FILE))
 
 
 @functools.cache
 def code_version() -> str:
-    """The release and a hash of the source files, so that a working copy is told from a release."""
+    """Returns the release and a hash of the source files, which tells modified copies apart."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[1]
     for source in sorted(package.rglob("*.py")):
@@ -139,5 +146,5 @@ def code_version() -> str:
 
 
 def utc_now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """Returns the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

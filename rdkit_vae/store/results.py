@@ -1,4 +1,4 @@
-"""Files of results and of bounds: written whole, checked when read. Never imports torch."""
+"""Files of results and bounds, written atomically and checked when read. Never imports torch."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,7 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.store.schema import BOUNDS, COLUMNS, Column
-from rdkit_vae.store.tables import (
-    about_of,
-    encoded,
-    file_metadata,
-    read_table,
-)
+from rdkit_vae.store.tables import about_of, encoded, file_metadata, read_table
 from rdkit_vae.system.files import Write, write_atomic
 from rdkit_vae.text import is_plain_name, shown
 
@@ -28,12 +23,12 @@ def write_results(
     *,
     write: Write = write_atomic,
 ) -> None:
-    """Writes the results of one trial; `about` (JSON) goes into the file's metadata."""
+    """Writes the results of one trial, with `about` (JSON) as metadata."""
     write(path, _encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
 
 
 def encode_results(frame: Any, about: Mapping[str, Any]) -> bytes:
-    """The bytes of one results file with the rows of a DataFrame of all columns."""
+    """Returns the bytes of a results file with the rows of a DataFrame of all columns."""
     import pyarrow as pa
 
     schema = _schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
@@ -47,12 +42,12 @@ def write_bounds(
     *,
     write: Write = write_atomic,
 ) -> None:
-    """Writes bounds, with the columns of `BOUNDS`."""
+    """Writes bounds, with the columns `BOUNDS`."""
     write(path, _encoded_rows(rows, BOUNDS, BOUNDS_KIND, about))
 
 
 def results_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows of results as a DataFrame, with all columns and their types."""
+    """Returns rows of results as a DataFrame, with all columns and their types."""
     return _table_of(rows, _schema_of(COLUMNS)).to_pandas()
 
 
@@ -63,14 +58,14 @@ def _encoded_rows(
     about: Mapping[str, Any],
 ) -> bytes:
     schema = _schema_of(columns).with_metadata(file_metadata(kind, about))
-    # A few hundred rows of many columns: what counts is how fast thousands of such files are read.
+    # Optimised for reading thousands of files with a few hundred rows each.
     texts = [name for name, column in columns.items() if column.type == "string"]
-    quick: dict[str, Any] = {
-        "compression": "snappy",
-        "use_dictionary": texts,
-        "write_statistics": False,
-    }
-    return encoded(_table_of(rows, schema), **quick)
+    return encoded(
+        _table_of(rows, schema),
+        compression="snappy",
+        use_dictionary=texts,
+        write_statistics=False,
+    )
 
 
 def _table_of(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
@@ -95,59 +90,59 @@ def _results_schema(columns: tuple[str, ...]) -> Any:
 
 
 def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
-    """Reads one results file as an Arrow table; columns younger than the file are null.
+    """Reads a results file as an Arrow table; columns newer than the file are null.
 
     Args:
-        path: of the file.
-        columns: those that are wanted; fewer are read sooner.
+        path: the file.
+        columns: columns to read; fewer are faster.
 
     Raises:
-        BadData: it is damaged, not rdvae's, or of a newer schema.
+        BadData: the file is damaged, not from rdvae, or of a newer schema.
     """
     import pyarrow as pa
 
-    wanted = _results_schema(tuple(columns))
+    expected = _results_schema(tuple(columns))
     table = read_table(path, RESULTS_KIND, columns)
-    if table.schema.equals(wanted):
+    if table.schema.equals(expected):
         return _with_plain_names(table, path)
     table = read_table(path, RESULTS_KIND)
     schema = int(table.schema.metadata[b"schema"])
-    there = set(table.column_names)
+    present = set(table.column_names)
     for name, column in COLUMNS.items():
-        if column.since > schema and name not in there:
+        if column.since > schema and name not in present:
             values = pa.nulls(len(table), column.type)
-            if name == "setup":  # what is compared hangs on it, and the trial knows it
+            if name == "setup":  # needed for comparisons, and the trial in the metadata has it
                 values = pa.array([_setup_of(table, path)] * len(table), column.type)
             table = table.append_column(name, values)
-            there.add(name)
-    missing = [name for name in COLUMNS if name not in there]
+            present.add(name)
+    missing = [name for name in COLUMNS if name not in present]
     if missing:
         raise BadData(f"{path}: damaged (no column {', '.join(missing)})")
     table = table.select(list(columns))
-    # The checksums are of the pages alone; a flipped bit in the footer can change a type.
-    other = [f.name for f, w in zip(table.schema, wanted, strict=True) if f.type != w.type]
+    # Page checksums do not cover the footer, where a flipped bit can change a type.
+    other = [f.name for f, w in zip(table.schema, expected, strict=True) if f.type != w.type]
     if other:
-        raise BadData(f"{path}: damaged (another type of column {', '.join(other)})")
+        raise BadData(f"{path}: damaged (wrong type of column {', '.join(other)})")
     return _with_plain_names(table, path)
 
 
 def _with_plain_names(table: Any, path: Path) -> Any:
-    """The table, if every run in it has a name that can be a file's.
+    """Returns the table if all its run names are valid file names.
 
     Raises:
-        BadData: one has not; it could lead out of the sweep.
+        BadData: a name is invalid, and could point outside the sweep.
     """
     if "run_id" in table.column_names:
         column = table["run_id"]
-        few = len(column) < _FEW_ROWS  # where a kernel of Arrow's takes longer to call than to do
+        few = len(column) < _FEW_ROWS  # then `unique` is slower than a Python set
         for run_id in {*(column if few else column.unique()).to_pylist()}:
             if not is_plain_name(run_id):
-                raise BadData(f"{path}: damaged ({shown(str(run_id))} names no run)")
+                raise BadData(f"{path}: damaged ({shown(str(run_id))} is not a valid run name)")
     return table
 
 
 def _setup_of(table: Any, path: Path) -> str | None:
-    """The setup of the trial that a file of an early schema holds; None if it does not say."""
+    """Returns the setup of the trial in the metadata of an old file; None if there is no trial."""
     trial = about_of(table).get("trial")
     try:
         return None if trial is None else Trial.from_dict(trial).setup

@@ -1,4 +1,4 @@
-"""Pictures of a checkpoint in a file: originals, reconstructions, prior samples. No torch here."""
+"""Files of pictures: originals, reconstructions and prior samples. Never imports torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +19,15 @@ _KIND = b"rdvae-samples"
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What a checkpoint makes of the same images and latents as every other.
+    """Pictures of a checkpoint, for the same images and latents as of every other checkpoint.
 
     Attributes:
-        split: where the originals are from; they are its first images.
-        seed: of the latents.
-        original, reconstruction: (n, C, H, W), uint8 from black to white; the decoder mean at one
-            posterior draw, whose noise is the same for every model.
-        prior: (m, C, H, W), the decoder means at latents from N(0, I).
+        split: the split whose first images are the originals.
+        seed: seed of the latents.
+        original: (n, C, H, W) uint8.
+        reconstruction: (n, C, H, W) decoder means at one posterior sample, whose noise is the same
+            for every model.
+        prior: (m, C, H, W) decoder means at latents from N(0, I).
     """
 
     split: str
@@ -39,10 +40,10 @@ class Samples:
 def write_samples(
     path: Path, samples: Samples, about: Mapping[str, Any], *, write: Write = write_atomic
 ) -> None:
-    """Writes a row per picture; `about` (JSON) says of which checkpoint.
+    """Writes a row per picture; `about` (JSON) describes the checkpoint.
 
     Raises:
-        BadInput: so many pictures of this size that `read_samples` would refuse them.
+        BadInput: the pictures are too large for `read_samples`.
         BadData: the file cannot be written.
     """
     import pyarrow as pa
@@ -50,8 +51,8 @@ def write_samples(
     size = sum(getattr(samples, kind).nbytes for kind in KINDS)
     if size > MOST_UNPACKED:
         raise BadInput(
-            f"{path}: pictures of {size:,} bytes are more than a file of them may hold "
-            f"({MOST_UNPACKED:,}); ask for fewer"
+            f"{path}: the pictures have {size:,} bytes, but a file holds {MOST_UNPACKED:,} "
+            "at most; ask for fewer"
         )
     pictures = [(kind, i, p) for kind in KINDS for i, p in enumerate(getattr(samples, kind))]
     table = pa.table(
@@ -71,10 +72,10 @@ def write_samples(
 
 
 def read_samples(path: Path) -> tuple[Samples, dict[str, Any]]:
-    """Reads what `write_samples` wrote: the pictures, and `about`.
+    """Reads the pictures and `about` that `write_samples` wrote.
 
     Raises:
-        BadData: damaged, not rdvae's, or of a newer schema.
+        BadData: the file is damaged, not from rdvae, or of a newer schema.
     """
     table = read_table(path, _KIND, most=2 * MOST_UNPACKED)
     about = about_of(table)
@@ -87,5 +88,5 @@ def read_samples(path: Path) -> tuple[Samples, dict[str, Any]]:
         }
         pictures = {kind: flat.reshape(-1, *shape) for kind, flat in arrays.items()}
         return Samples(split=str(about["split"]), seed=int(about["seed"]), **pictures), about
-    except Exception as error:  # what is wrong with a column shows itself in many ways
+    except Exception as error:  # damaged columns cause all kinds of errors
         raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error

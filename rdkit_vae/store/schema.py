@@ -1,4 +1,4 @@
-"""The columns of every table that rdvae writes, with their units and meanings."""
+"""The columns of all tables that rdvae writes, with units and meanings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ SCHEMA = 3
 
 
 class Status(StrEnum):
-    """How a trial ended, or that it has not. Only the first three occur in rows."""
+    """The status of a trial. Only the first three occur in rows."""
 
     OK = "ok"
     DIVERGED = "diverged"
     CRASHED = "crashed"
-    STOPPED = "stopped"  # by an interrupt; it goes on when its sweep is run again
+    STOPPED = "stopped"  # by an interrupt; running the sweep again continues it
     LEFT = "left"  # not ended yet
     DAMAGED = "damaged"  # its results cannot be read
 
@@ -25,10 +25,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table: its Arrow type, unit and meaning, which stand in the file too.
+    """A column of a table. Its unit and meaning are stored in the files too.
 
     Attributes:
-        since: the first schema that has it; in older files it reads as null.
+        since: the first schema that has the column; it is null in older files.
     """
 
     type: str
@@ -104,7 +104,7 @@ COLUMNS: Mapping[str, Column] = {
     "created_at": _column("string", "when the row was made, UTC, ISO 8601"),
 }
 
-# What numbers can be, beyond finite: a row with another one is not drawn, tabulated or compared.
+# Columns whose numbers must be positive; rows that violate this are not used.
 POSITIVE = frozenset(
     {
         *("latents", "beta", "train_sigma2", "epochs", "sigma2", "sigma2_floor", "s_min", "s_max"),
@@ -117,7 +117,7 @@ NOT_NEGATIVE = frozenset(
         *("mutual_information_se", "active_units"),
     }
 )
-# What an evaluation gives: null where the status is not ok.
+# Columns that an evaluation gives; null if the status is not ok.
 MEASURED = frozenset(
     {
         *("sigma2", "sigma2_floor", "s_min", "s_max", "floored", "is_density", "caveat", "rate"),
@@ -126,7 +126,7 @@ MEASURED = frozenset(
         *("active_units", "n_images", "n_draws", "dims", "checkpoint_sha256"),
     }
 )
-# What may be null elsewhere too: not every model has it, or nothing hangs on it.
+# Other columns that may be null, since not every model has a value.
 NULLABLE = frozenset(
     {
         *("setup", "train_sigma2", "step", "sigma2", "sigma2_floor", "s_min", "s_max", "floored"),
@@ -143,7 +143,7 @@ _SHARED = (
     *("checkpoint_sha256", "code_version", "created_at"),
 )
 
-# Bounds of the log-likelihood beyond the results' ELBO: a row per interpretation, likelihood and K.
+# Columns of files of bounds: a row per interpretation, likelihood and K.
 BOUNDS: Mapping[str, Column] = {
     **{name: COLUMNS[name] for name in _SHARED},
     "likelihood": _column(

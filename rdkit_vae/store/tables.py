@@ -1,7 +1,4 @@
-"""Arrow tables in Parquet files whose every byte is under one checksum.
-
-Never imports torch.
-"""
+"""Arrow tables in Parquet files, with a checksum over the whole file. Never imports torch."""
 
 import json
 import os
@@ -16,17 +13,17 @@ from rdkit_vae.store.pages import read_parquet
 from rdkit_vae.store.schema import SCHEMA
 from rdkit_vae.system.files import open_regular, write_atomic
 
-MOST_BYTES = 2**32  # of a file; statistics of a million images and 127 draws come near
+MAX_BYTES = 2**32  # of a file; statistics of a million images with 127 draws almost reach it
 
 
 def about_of(table: Any) -> dict[str, Any]:
-    """The `about` that was written with a table."""
+    """Returns the `about` that was written with a table."""
     values: dict[str, Any] = json.loads(table.schema.metadata[b"about"])
     return values
 
 
 def file_metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """What stands in a file beside its rows: whose it is, of which schema, and `about`."""
+    """Returns the metadata of a file: its kind, its schema and `about`."""
     return {
         b"kind": kind,
         b"schema": str(SCHEMA).encode(),
@@ -35,12 +32,12 @@ def file_metadata(kind: bytes, about: Mapping[str, Any]) -> dict[bytes, bytes]:
 
 
 def write_table(path: Path, table: Any, **options: Any) -> None:
-    """Writes an Arrow table, sealed and with page checksums, whole or not at all.
+    """Writes an Arrow table atomically, with checksums of the file and of its pages.
 
     Args:
-        path: of the file.
-        table: its rows, with what `file_metadata` makes.
-        **options: of `encoded`.
+        path: the file.
+        table: the rows, with metadata from `file_metadata`.
+        **options: as for `encoded`.
 
     Raises:
         BadData: the file cannot be written.
@@ -48,18 +45,13 @@ def write_table(path: Path, table: Any, **options: Any) -> None:
     write_atomic(path, encoded(table, **options))
 
 
-def encoded(
-    table: Any,
-    *,
-    compression: str = "zstd",
-    **options: Any,
-) -> bytes:
-    """The bytes of the file that `write_table` writes.
+def encoded(table: Any, *, compression: str = "zstd", **options: Any) -> bytes:
+    """Returns the bytes of the file that `write_table` writes.
 
     Args:
-        table: its rows, with what `file_metadata` makes.
-        compression: of its pages.
-        **options: of `pyarrow.parquet.ParquetWriter`.
+        table: the rows, with metadata from `file_metadata`.
+        compression: compression of the pages.
+        **options: as for `pyarrow.parquet.ParquetWriter`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -73,12 +65,12 @@ def encoded(
     return _sealed(sink.getvalue().to_pybytes())
 
 
-# A checksum of the whole file, footer too, which no page's checksum covers; it stands in the
-# footer's metadata, and is taken over the file with zeros in its place.
+# A checksum of the whole file including the footer, which page checksums do not cover. It is stored
+# in the metadata of the footer, and computed with zeros in its place.
 _SEAL, _OPEN = "rdvae-crc32", b"00000000"
 _SEAL_MARK = _SEAL.encode() + b"\x18\x08"  # Thrift: a binary field of 8 bytes follows
 _SEALED_SINCE = 3
-_LARGE = 2**26  # bytes of a file, which is then written without holes
+_LARGE = 2**26  # bytes; rdvae writes such files without holes
 
 
 def _sealed(data: bytes) -> bytes:
@@ -94,7 +86,7 @@ def _seal_in(data: bytes) -> int | None:
 
 
 def _is_whole(data: bytes) -> bool | None:
-    """Whether a file is as it was written; None: it was not sealed."""
+    """Whether the checksum of a file is right; None if it has none."""
     at = _seal_in(data)
     if at is None:
         return None
@@ -104,18 +96,18 @@ def _is_whole(data: bytes) -> bool | None:
 
 
 def read_table(
-    path: Path, kind: bytes, columns: Sequence[str] | None = None, *, most: int = MOST_BYTES
+    path: Path, kind: bytes, columns: Sequence[str] | None = None, *, most: int = MAX_BYTES
 ) -> Any:
-    """Reads an Arrow table of a kind that rdvae writes, checksums verified.
+    """Reads an Arrow table that rdvae wrote, and verifies its checksums.
 
     Args:
-        path: of the file.
-        kind: what it must say of itself.
-        columns: only those, as far as they are there. The whole file is checked all the same.
-        most: bytes that such a file may have.
+        path: the file.
+        kind: the kind that its metadata must name.
+        columns: columns to read, if present; the whole file is checked anyway.
+        most: maximal size of the file in bytes.
 
     Raises:
-        BadData: damaged, of another kind, of a newer schema, or of a size that none of rdvae has.
+        BadData: the file is damaged, of another kind or newer schema, or implausibly large.
     """
     import pyarrow as pa
 
@@ -123,34 +115,34 @@ def read_table(
         data = file_of(path, most)
         whole = _is_whole(data)
         if whole is False:
-            raise BadData(f"{path}: damaged (its checksum is another)")
+            raise BadData(f"{path}: damaged (wrong checksum)")
         table = read_parquet(
             data,
             columns,
             check=lambda metadata: _check_metadata(path, metadata, kind, sealed=bool(whole)),
-            verify=not whole,  # the seal covers the pages too
+            verify=not whole,  # the checksum of the file covers the pages
         )
         if not isinstance(about_of(table), dict):
-            raise ValueError("what stands beside the rows is damaged")
+            raise ValueError("its metadata is damaged")
     except (OSError, pa.ArrowException, LookupError, ValueError, RecursionError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise BadData(f"{path}: not a readable Parquet file ({reason[:120]})") from error
     return table
 
 
-def file_of(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a file of rows, if they can be that.
+def file_of(path: Path, most: int = MAX_BYTES) -> bytes:
+    """Returns the bytes of a file of plausible size.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        ValueError: it is larger than such a file is, or large and mostly holes.
+        OSError: the file cannot be read, or is not a regular file.
+        ValueError: the file is too large, or large and with holes.
     """
     with open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         if size > most:
-            raise ValueError(f"of {size:,} bytes")
+            raise ValueError(f"{size:,} bytes are too many")
         if size > _LARGE and hasattr(os, "SEEK_HOLE") and file.seek(0, os.SEEK_HOLE) < size:
-            raise ValueError(f"of {size:,} bytes, not all of which are there")
+            raise ValueError(f"{size:,} bytes, some of which are holes")
         file.seek(0)
         return file.read(size)
 
@@ -162,7 +154,7 @@ def _check_metadata(
     if metadata.get(b"kind") != kind:
         ours = metadata.get(b"kind", b"").startswith(b"rdvae-")
         error = OtherKind if ours else BadData
-        raise error(f"{path}: Parquet, but not {kind.decode()}")
+        raise error(f"{path}: a Parquet file, but not {kind.decode()}")
     schema = metadata.get(b"schema", b"").decode("ascii", "replace")
     if not re.fullmatch(r"\d{1,9}", schema):
         raise BadData(f"{path}: damaged (its schema is {schema!r})")

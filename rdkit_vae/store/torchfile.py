@@ -1,12 +1,11 @@
-"""Reads what `torch.save` writes, without running any of it or trusting what it claims.
+"""Reads files of `torch.save` without running code from them or trusting their claims.
 
-`torch.load(weights_only=True)` runs no foreign code, but it takes what memory a file asks for: for
-a `bytearray` of any length, an inflated record, or a tensor that says it is longer than its record.
-And a zip file can be made such that two readers find different records in it. So nothing of it is
-called: the few operations that plain values and dense tensors need are carried out here on
-descriptions of the tensors, those are compared with the sizes of the records that are there, and
-the numbers come from the very records that were checked. An archive that others might read in
-another way is refused.
+`torch.load(weights_only=True)` runs no foreign code, but allocates as much memory as a file asks
+for: for a `bytearray` of any length, an inflated record, or a tensor that claims to be longer than
+its record. And a zip file can be made so that two readers find different records in it. So this
+module does not use it. It interprets the few pickle operations that plain values and dense tensors
+need, on descriptions of the tensors; compares those with the sizes of the records; and reads the
+numbers from the records it has checked. It refuses an archive that is open to interpretation.
 """
 
 import hashlib
@@ -15,7 +14,6 @@ import math
 import os
 import pickletools
 import stat
-import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +23,11 @@ from typing import Any
 
 import torch
 
-_MOST_AT_ONCE = 2**20  # bytes of the table of records, and of the values beside the tensors
+from rdkit_vae.store.archive import Foreign, check_layout, check_records
 
-_MOST_DIMENSIONS = 8
+_MAX_SMALL_BYTES = 2**20  # of the table of records, and of everything except tensors
+
+_MAX_DIMENSIONS = 8
 _STORAGES = {
     "torch FloatStorage": torch.float32,
     "torch DoubleStorage": torch.float64,
@@ -39,19 +39,15 @@ _STORAGES = {
 _DICT, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 
 
-class Foreign(ValueError):
-    """A file that is no damaged one: another program's, or made to do harm."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """What a file says of a tensor in it.
+    """The description of a tensor in a file.
 
     Attributes:
-        dtype: of its numbers.
+        dtype: type of its numbers.
         key: name of the record that holds them.
-        count: how many the record holds.
-        offset, shape, stride: which of them are the tensor's, in numbers.
+        count: how many numbers the record holds.
+        offset, shape, stride: which of these numbers belong to the tensor.
     """
 
     dtype: torch.dtype
@@ -63,7 +59,7 @@ class StoredTensor:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is the whole of its record, in the plain order."""
+        """Whether it is its whole record, in contiguous order."""
         steps = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
         plain = all(
             side == 1 or stride == step
@@ -81,52 +77,56 @@ class TorchFile:
     """An open file.
 
     Attributes:
-        content: what was saved, with a `StoredTensor` in the place of each tensor.
+        content: the saved values, with a `StoredTensor` in place of each tensor.
     """
 
-    def __init__(self, file: "_Frugal") -> None:
-        """Reads all but the tensors.
+    def __init__(self, file: "_LimitedFile") -> None:
+        """Reads everything except the tensors.
 
         Raises:
             Foreign: it holds more than plain values and tensors, or was made to do harm.
-            Exception: of whatever type, damaged.
+            Exception: of any type; the file is damaged.
         """
         self._file = file
         self._archive = zipfile.ZipFile(file)
         records = self._archive.infolist()
         size = os.fstat(file.fileno()).st_size
-        _check_records(records, size)
-        _check_layout(file, records, self._archive.start_dir, size)
+        check_records(records, size)
+        check_layout(file, records, self._archive.start_dir, size)
         self._records = {record.filename.partition("/")[2]: record for record in records}
         if "data.pkl" not in self._records or len(self._records) != len(records):
-            raise Foreign("a zip file, but not of PyTorch")
+            raise Foreign("a zip file, but not one of PyTorch")
         small = [record for name, record in self._records.items() if not name.startswith("data/")]
-        if sum(record.file_size for record in small) > _MOST_AT_ONCE:
-            raise Foreign("too large beside its tensors")
+        if sum(record.file_size for record in small) > _MAX_SMALL_BYTES:
+            raise Foreign("its parts other than tensors are too large")
         read = {record.filename.partition("/")[2]: self._archive.read(record) for record in small}
         if read.get("byteorder", b"little") != b"little":
-            raise Foreign("saved on a machine of another byte order")
+            raise Foreign("saved on a machine with another byte order")
         self.content = _plain_values(read["data.pkl"])
 
     def check(self) -> None:
-        """Checks that its tensors are dense and are what the records hold, each its own.
+        """Checks that each tensor is dense and has exactly one record, of its size.
 
         Raises:
-            ValueError: they are not.
+            ValueError: a tensor does not.
         """
         tensors = list(_tensors_in(self.content))
-        held = {name.removeprefix("data/"): record.file_size for name, record in self._data()}
+        stored = {
+            name.removeprefix("data/"): record.file_size
+            for name, record in self._records.items()
+            if name.startswith("data/")
+        }
         claimed = {t.key: t.count * t.dtype.itemsize for t in tensors if t.is_dense}
         if len(claimed) != len(tensors):
-            raise ValueError("a tensor is not dense, or shares its numbers with another")
-        if claimed != held:
-            raise ValueError("its tensors are not of the size that the file holds")
+            raise ValueError("a tensor is not dense, or shares its data with another")
+        if claimed != stored:
+            raise ValueError("its tensors do not have the sizes of their records")
 
     def load(self, content: Any) -> Any:
-        """A part of `content` with its tensors, of a file that `check` has passed.
+        """Returns a part of `content` with its tensors; call `check` first.
 
         Raises:
-            ValueError: the checksum of a record is another.
+            ValueError: a record has a wrong checksum.
         """
         if isinstance(content, dict):
             return {name: self.load(value) for name, value in content.items()}
@@ -137,61 +137,58 @@ class TorchFile:
         data = torch.empty(record.file_size, dtype=torch.uint8)
         try:
             with self._archive.open(record) as source:
-                taken = source.readinto(data.numpy())  # type: ignore[attr-defined]
+                count = source.readinto(data.numpy())  # type: ignore[attr-defined]
         except zipfile.BadZipFile as error:
             raise ValueError(f"wrong checksum of {record.filename}") from error
-        if taken != record.file_size:
+        if count != record.file_size:
             raise ValueError(f"{record.filename} is cut short")
         return data.view(stored.dtype).reshape(stored.shape)
 
     def sha256(self) -> str:
-        """Hash of the file's bytes."""
+        """Returns the SHA-256 of the file."""
         self._file.seek(0)
         return hashlib.file_digest(self._file, "sha256").hexdigest()
-
-    def _data(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-        return ((name, r) for name, r in self._records.items() if name.startswith("data/"))
 
 
 @contextmanager
 def open_torch_file(path: Path) -> Iterator[TorchFile]:
-    """Opens a file of `torch.save`; no tensor in it is read yet.
+    """Opens a file of `torch.save` without reading its tensors yet.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         Foreign: it holds more than plain values and tensors, or was made to do harm.
-        ValueError: damaged.
+        ValueError: the file is damaged.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise Foreign("not a file" if not path.is_dir() else "a folder")
-    with _Frugal(path) as file:
+    with _LimitedFile(path) as file:
         try:
             opened = TorchFile(file)
         except Foreign:
             raise
         except zipfile.BadZipFile as error:
-            what = "no PyTorch file, or cut short" if "not a zip" in str(error) else str(error)
+            what = "not a PyTorch file, or cut short" if "not a zip" in str(error) else str(error)
             raise ValueError("it is empty" if not path.stat().st_size else what) from error
-        except Exception as error:  # zip readers raise what they like on damaged files
+        except Exception as error:  # zip readers raise all kinds of errors on damaged files
             raise ValueError(f"{type(error).__name__}: {error}") from error
-        file.at_once = None
+        file.limit = None
         yield opened
 
 
-class _Frugal(io.FileIO):
-    """A file that hands out little at once, as what asks may have been made to ask for all."""
+class _LimitedFile(io.FileIO):
+    """A file that refuses large reads, which a malicious table of records could cause."""
 
-    at_once: int | None = _MOST_AT_ONCE
+    limit: int | None = _MAX_SMALL_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
-        if self.at_once is not None and size is not None and size > self.at_once:
-            raise Foreign(f"its table of records is of {size:,} bytes")
-        wanted = self.at_once if size is None or size < 0 else size
-        return super().read(-1 if wanted is None else wanted) or b""
+        if self.limit is not None and size is not None and size > self.limit:
+            raise Foreign(f"its table of records has {size:,} bytes")
+        count = self.limit if size is None or size < 0 else size
+        return super().read(-1 if count is None else count) or b""
 
 
 def _tensors_in(value: Any) -> Iterator[StoredTensor]:
-    """All tensors in plain values; `_plain_values` sees to it that none is there twice."""
+    """Yields all tensors in plain values; `_plain_values` ensures that there are no duplicates."""
     if isinstance(value, StoredTensor):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -199,104 +196,11 @@ def _tensors_in(value: Any) -> Iterator[StoredTensor]:
             yield from _tensors_in(item)
 
 
-def _check_records(records: list[zipfile.ZipInfo], size: int) -> None:
-    for record in records:
-        if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1:
-            raise Foreign(f"{record.filename} is compressed, which PyTorch's records are not")
-        if record.file_size != record.compress_size:
-            raise ValueError(f"{record.filename} has two sizes")
-    if sum(record.file_size for record in records) > size:
-        raise Foreign(f"it claims to hold more than its {size:,} bytes")
-
-
-_LOCAL = struct.Struct("<4s2x2H4x3I2H")  # mark, flags, method, checksum, sizes, lengths
-_END = struct.Struct("<4s4x2H2IH")  # mark, records here and in all, size and place, comment
-_LOCATOR_64 = struct.Struct("<4s4xQI")  # mark, place of the next one, files
-_END_64 = struct.Struct("<4sQ12x4Q")  # mark, size, then as the short one
-_HAS_DESCRIPTOR = 0x8
-
-
-def _check_layout(file: io.FileIO, records: list[zipfile.ZipInfo], table: int, size: int) -> None:
-    """Checks that the file is its records, one after the other, their table and its end; no more.
-
-    Otherwise another reader may find other records in it.
-
-    Args:
-        file: the archive, of `size` bytes.
-        records: as its table lists them.
-        table: where that was found.
-
-    Raises:
-        Foreign: it is more, or its parts contradict each other.
-    """
-    place = 0
-    for record in sorted(records, key=lambda record: record.header_offset):
-        if record.header_offset != place:
-            raise Foreign("there is something before or between its records")
-        place = _end_of_record(file, record)
-    length = sum(46 + len(_name(r)) + len(r.extra) + len(r.comment) for r in records)
-    facts = _facts_of_end(file, size)
-    if facts != (len(records), len(records), length, place, place + length) or table != place:
-        raise Foreign("its table of records is not where it says, or not the only one")
-
-
-def _end_of_record(file: io.FileIO, record: zipfile.ZipInfo) -> int:
-    file.seek(record.header_offset)
-    head = file.read(_LOCAL.size)
-    if len(head) < _LOCAL.size:
-        raise ValueError("it is cut short")
-    mark, flags, method, *sums, name, extra = _LOCAL.unpack(head)
-    told = [record.CRC, record.compress_size, record.file_size]
-    later = flags & _HAS_DESCRIPTOR and sums == [0, 0, 0]
-    agree = (mark, flags, method) == (b"PK\x03\x04", record.flag_bits, record.compress_type)
-    if not agree or file.read(name) != _name(record) or not (later or sums == told):
-        raise Foreign(f"what it says of {record.filename} is there twice, and differs")
-    end: int = record.header_offset + _LOCAL.size + name + extra + record.file_size
-    if not flags & _HAS_DESCRIPTOR:
-        return end
-    file.seek(end)
-    found = file.read(24)
-    for form in ("<4s3I", "<4sI2Q"):
-        length = struct.calcsize(form)
-        if found[:4] == b"PK\x07\x08" and [*struct.unpack(form, found[:length])[1:]] == told:
-            return end + length
-    raise Foreign(f"what it says of {record.filename} is there twice, and differs")
-
-
-def _name(record: zipfile.ZipInfo) -> bytes:
-    name = record.orig_filename.encode("utf-8" if record.flag_bits & 0x800 else "cp437")
-    if b"\0" in name:
-        raise Foreign(f"{record.filename} has a longer name")
-    return name
-
-
-def _facts_of_end(file: io.FileIO, size: int) -> tuple[int, ...]:
-    """What the end says: records here and in all, size and place of their table; and its start."""
-    start = size - _END.size
-    file.seek(start)
-    mark, *facts, comment = _END.unpack(file.read(_END.size))
-    if mark != b"PK\x05\x06" or comment:
-        raise Foreign("there is something after its records")
-    long = start - _LOCATOR_64.size - _END_64.size
-    if long < 0:
-        return (*facts, start)
-    file.seek(long)
-    mark, length, *facts_64 = _END_64.unpack(file.read(_END_64.size))
-    if _LOCATOR_64.unpack(file.read(_LOCATOR_64.size)) != (b"PK\x06\x07", long, 1):
-        return (*facts, start)
-    for short, found, most in zip(facts, facts_64, (2**16, 2**16, 2**32, 2**32), strict=True):
-        if short not in (found, most - 1):
-            raise Foreign("its end is there twice, and differs")
-    if (mark, length) != (b"PK\x06\x06", _END_64.size - 12):
-        raise Foreign("its end is not one of PyTorch's")
-    return (*facts_64, long)
-
-
 def _plain_values(pickled: bytes) -> Any:
-    """Carries out a pickle of plain values and tensors. Nothing in it is imported or called.
+    """Interprets a pickle of plain values and tensors, importing and calling nothing.
 
-    Only strings are met twice: a value that holds another one many times over would be small here
-    and endless to whoever walks through it.
+    Only strings can be referenced twice. Otherwise a small file could nest references so that a
+    walk through its values would never end.
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -304,19 +208,19 @@ def _plain_values(pickled: bytes) -> Any:
 
     def since_mark() -> list[Any]:
         start = marks.pop()
-        found = stack[start:]
+        values = stack[start:]
         del stack[start:]
-        return found
+        return values
 
     for code, argument, _ in pickletools.genops(pickled):
         match code.name:
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
             case "BINGET" | "LONG_BINGET":
-                again = memo[argument]
-                if not isinstance(again, str | _Global):
-                    raise Foreign("it holds one value in two places")
-                stack.append(again)
+                value = memo[argument]
+                if not isinstance(value, str | _Global):
+                    raise Foreign("it holds the same value in two places")
+                stack.append(value)
             case "BININT1" | "BININT2" | "BININT" | "LONG1" | "BINUNICODE" | "BINFLOAT":
                 stack.append(argument)
             case "MARK":
@@ -333,8 +237,8 @@ def _plain_values(pickled: bytes) -> Any:
             case "BINPERSID":
                 stack.append(_storage(stack.pop()))
             case "REDUCE":
-                arguments, made = stack.pop(), stack.pop()
-                stack.append(_rebuilt(made, arguments))
+                arguments, function = stack.pop(), stack.pop()
+                stack.append(_rebuilt(function, arguments))
             case "EMPTY_DICT":
                 stack.append({})
             case "EMPTY_LIST":
@@ -365,15 +269,15 @@ def _last(stack: list[Any], count: int) -> list[Any]:
 
 
 def _popped(stack: list[Any], count: int) -> list[Any]:
-    found = _last(stack, count)
+    values = _last(stack, count)
     del stack[-count:]
-    return found
+    return values
 
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     keys = values[::2]
     if not all(type(key) in (str, int) for key in keys):
-        raise Foreign("a key in it is neither a name nor a number")
+        raise Foreign("one of its keys is neither a text nor a whole number")
     return dict(zip(keys, values[1::2], strict=True))
 
 
@@ -391,7 +295,7 @@ def _list_of(stack: list[Any]) -> list[Any]:
 
 def _known(name: str) -> _Global:
     if name not in (*_STORAGES, _DICT, _TENSOR):
-        raise Foreign(f"it names {name.replace(' ', '.', 1)}, and only tensors belong in it")
+        raise Foreign(f"it contains {name.replace(' ', '.', 1)}, but only tensors are allowed")
     return _Global(name=name)
 
 
@@ -402,16 +306,16 @@ def _storage(value: Any) -> StoredTensor:
             return StoredTensor(
                 dtype=dtype, key=key, count=count, offset=0, shape=(count,), stride=(1,)
             )
-    raise ValueError("a record's description is damaged")
+    raise ValueError("the description of a record is damaged")
 
 
-def _rebuilt(made: Any, arguments: Any) -> Any:
-    if made == _Global(name=_DICT) and arguments == ():
+def _rebuilt(function: Any, arguments: Any) -> Any:
+    if function == _Global(name=_DICT) and arguments == ():
         return {}
     match arguments:
         case (StoredTensor() as storage, int(offset), tuple(shape), tuple(stride), bool(), {}):
             whole = all(type(n) is int and n >= 0 for n in (*shape, *stride))
-            fits = len(shape) == len(stride) <= _MOST_DIMENSIONS
-            if made == _Global(name=_TENSOR) and whole and fits:
+            fits = len(shape) == len(stride) <= _MAX_DIMENSIONS
+            if function == _Global(name=_TENSOR) and whole and fits:
                 return replace(storage, offset=offset, shape=shape, stride=stride)
-    raise Foreign("it calls more than tensors need")
+    raise Foreign("it calls functions that tensors do not need")

@@ -1,6 +1,5 @@
 """How long a sweep will take and how much it will write, from a short measurement."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,21 +9,22 @@ import torch
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.evaluation.evaluate import evaluate
 from rdkit_vae.sweeps.footprint import bytes_of, evaluated, packs_that_fit
-from rdkit_vae.sweeps.pace import Pace, seconds_until_done
+from rdkit_vae.sweeps.forecast import Forecast
+from rdkit_vae.sweeps.messages import Event, EventKind, Pace
 from rdkit_vae.sweeps.plan import Plan
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Pack
 
-_SECONDS = 2.0  # of training steps that are timed
+_SECONDS = 2.0  # of training steps to time
 _WARM_UP = 5  # steps before them
-_IMAGES = (2, 16, 128)  # of a split that are evaluated for the timing, until it takes long enough
+_IMAGES = (2, 16, 128)  # to evaluate of each split, more and more until it takes long enough
 _LONG_ENOUGH = 0.1  # seconds
 _START_UP = 5.0  # seconds until the workers have loaded torch and the data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Seconds of wall clock and bytes on disk, both to be taken as "about"."""
+    """Approximate seconds of wall clock and bytes on disk."""
 
     seconds: float
     bytes: float
@@ -39,7 +39,7 @@ def estimate(plan: Plan, left: Sequence[Trial]) -> Estimate:
     """
     torch.set_num_threads(1)
     images, device, jobs = plan.images, plan.device, plan.jobs
-    trial = replace(left[0], beta=1.0, learning_rate=1e-9)  # as fast, and never diverges
+    trial = replace(left[0], beta=1.0, learning_rate=1e-9)  # just as fast, but never diverges
     size = min(plan.pack_size(left), len(left))
     pack = packs_that_fit(size * [trial], images, device, jobs)[0]
     members = [Training(each, images, device) for each in pack]
@@ -50,14 +50,14 @@ def estimate(plan: Plan, left: Sequence[Trial]) -> Estimate:
         checkpoint=seconds_per_checkpoint(training, device),
         pack_size=len(members),
     )
-    packs = math.ceil(len(left) / pace.pack_size)
-    per_pack = pace.seconds(trial) * len(left) / packs
-    seconds = _START_UP + seconds_until_done([], packs, per_pack, jobs)
+    forecast = Forecast(left, jobs)
+    forecast.take(Event(kind=EventKind.PACE, pace=pace), now=0.0)
+    seconds = _START_UP + (forecast.seconds_left(now=0.0) or 0.0)
     return Estimate(seconds=seconds, bytes=len(left) * bytes_of(training))
 
 
 def _seconds_per_step(pack: Pack) -> float:
-    """Of one step of the whole pack."""
+    """Seconds of one step of the whole pack."""
     for _ in range(_WARM_UP):
         pack.run_epoch(stop=lambda: True)  # the first steps also set things up
     first, start = pack.members[0], time.perf_counter()
@@ -68,10 +68,10 @@ def _seconds_per_step(pack: Pack) -> float:
 
 
 def seconds_per_checkpoint(training: Training, device: str) -> float:
-    """What the evaluation of a checkpoint takes, timed on the first images of each split."""
+    """Seconds that the evaluation of a checkpoint takes, from the first images of each split."""
     images = training.images
     took = 0.0
-    for count in _IMAGES:  # the first time, libraries are loaded
+    for count in _IMAGES:  # the first evaluation also loads libraries
         if count > _IMAGES[1] and took > _LONG_ENOUGH:
             break
         few = replace(images, train=images.train[:count], test=images.test[:count], sha256="sample")

@@ -1,4 +1,4 @@
-"""What a trial will write, and what memory it takes while it trains."""
+"""How much disk space a trial takes, and how much memory it takes to train."""
 
 import gc
 import io
@@ -17,24 +17,24 @@ from rdkit_vae.training.state import Training, build_model
 
 _BYTES_PER_DRAW = 20  # of a statistics file, compressed
 _COPIES = 6  # of a weight: itself, gradient, two moments; the last finite one, and the next
-_MOST_ON_CPU = 2**29  # bytes that a pack may take; more trials are no quicker then
-_SHARE_OF_GPU = 0.8  # of the memory that is free
+_MOST_ON_CPU = 2**29  # bytes for a pack; larger packs are not faster
+_SHARE_OF_GPU = 0.8  # of the free memory
 
 
 def bytes_of(training: Training) -> float:
-    """About the bytes of a trial's checkpoints and statistics, once it has ended."""
+    """Approximate bytes of the checkpoints and statistics of a trial, once it has ended."""
     stored = evaluated(training) * training.trial.draws * _BYTES_PER_DRAW
     return len(training.trial.checkpoints) * (_bytes_of_weights(training) + stored)
 
 
 def evaluated(training: Training) -> int:
-    """How many images each checkpoint is evaluated on."""
+    """The number of images that each checkpoint is evaluated on."""
     images, trial = training.images, training.trial
     return sum(len(evaluated_images(images, split, trial)) for split in SPLITS)
 
 
 def _bytes_of_weights(training: Training) -> int:
-    weights = io.BytesIO()  # of copies: the weights of a group are views of more
+    weights = io.BytesIO()  # of copies, as the weights in a pack are views of larger tensors
     torch.save({name: w.clone() for name, w in training.model.state_dict().items()}, weights)
     return weights.tell()
 
@@ -42,12 +42,12 @@ def _bytes_of_weights(training: Training) -> int:
 def packs_that_fit(
     trials: Sequence[Trial], images: Images, device: str, jobs: int = 1
 ) -> list[list[Trial]]:
-    """Divides trials into packs, as equal as possible, whose training fits the memory.
+    """Divides trials into packs, as equal as possible, that fit into the memory.
 
-    On a CPU a pack gains nothing where its networks are not stacked: there each is by itself.
+    On a CPU, packs of networks that cannot be stacked gain nothing, so each trial gets its own.
 
     Args:
-        trials: of one `Trial.pack_key`.
+        trials: with the same `Trial.pack_key`.
         images: to train on.
         device: a torch device.
         jobs: processes that share the device.
@@ -60,7 +60,7 @@ def packs_that_fit(
         state, activations = state + activations, 0
     free = float(_MOST_ON_CPU)
     if device != "cpu":
-        gc.collect()  # what the packs before this one occupied
+        gc.collect()  # memory of earlier packs
         torch.cuda.empty_cache()
         free = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0] / jobs
     most = max(1, int((free - activations) // state))
@@ -69,10 +69,10 @@ def packs_that_fit(
 
 
 def bytes_in_training(trial: Trial, images: Images) -> tuple[int, int]:
-    """About the bytes that a trial's training holds: between steps, and beside them within one.
+    """Approximate bytes that the training of a trial takes: always, and in addition within a step.
 
-    Counted on a network without numbers: its weights, an epoch's noise, its images as they are
-    warped, and what its layers keep for their gradients.
+    Counted on a network on the meta device: its weights, the noise of an epoch, its images and
+    their warps, and what its layers save for the gradients.
     """
     kept = 0
 

@@ -1,8 +1,8 @@
-"""The log of a sweep: a JSON object a line, added to by every process that runs its trials.
+"""The log of a sweep: one JSON object per line, written by every process that runs its trials.
 
-Each line has `time` (UTC, ISO 8601), `clock` (seconds of a clock that nobody sets, to take
-differences of within one `process`), `process` (number and host) and `event`. Events of a trial
-(`started`, `epoch`, `retried`, `ended`) have its `run_id` and what `messages.Event` says of it.
+Each line has `time` (UTC, ISO 8601), `clock` (seconds of a monotonic clock, for differences within
+one `process`), `process` (number and host) and `event`. Events of a trial (`started`, `epoch`,
+`retried`, `ended`) also have its `run_id` and the fields of `messages.Event`.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from rdkit_vae.sweeps.messages import Event, EventKind
 from rdkit_vae.system.files import open_regular
 from rdkit_vae.text import is_plain_name
 
-_LONGEST = 2**16  # bytes of a line; none of rdvae's is longer
+_LONGEST = 2**16  # bytes of a line; rdvae writes shorter ones
 _MOST_EPOCHS = 10**9
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
-    """Adds lines to a log, each with one write, so that several processes can."""
+    """Appends lines to a log, each with one write, so that several processes can share it."""
 
     def __init__(self, path: Path) -> None:
         """Opens the log.
@@ -38,7 +38,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self._path = path
         try:
             self._file = open_regular(path, "ab", follow=False, buffering=0)
-            if not _ends_a_line(path):  # a process was killed, or the disk was full
+            if not _ends_a_line(path):  # as a process was killed or the disk was full
                 self._file.write(b"\n")
         except OSError as error:
             raise CannotWrite(f"{path}: cannot be written ({cause_of(error)})") from error
@@ -47,7 +47,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self._file.close()
 
     def note(self, event: str, **facts: Any) -> None:
-        """Adds an event.
+        """Appends an event.
 
         Raises:
             CannotWrite: it cannot be written.
@@ -65,7 +65,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
             raise CannotWrite(f"{self._path}: cannot be written ({cause_of(error)})") from error
 
     def note_event(self, event: Event, trials: Mapping[str, Trial]) -> None:
-        """Adds an event of a trial, or of all."""
+        """Appends an event of a trial or of the whole sweep."""
         facts: dict[str, Any] = {"run_id": event.run_id} if event.run_id else {}
         if event.kind is EventKind.EPOCH:
             epochs = trials[event.run_id].epochs
@@ -86,13 +86,13 @@ def _ends_a_line(path: Path) -> bool:
 
 @dataclass
 class Running:
-    """What a log says of a trial at work.
+    """What a log says about a running trial.
 
     Attributes:
-        process: who trains it.
-        epoch, epochs: done, and of the whole training; 0 before the first has ended.
+        process: the process that trains it.
+        epoch, epochs: epochs done and in all; 0 before the first has ended.
         loss: mean of the last epoch, nats per image.
-        first, last: epoch and clock when this process's first and last epochs ended.
+        first, last: epoch and clock at the end of this process's first and last epoch.
     """
 
     process: str
@@ -103,7 +103,7 @@ class Running:
     last: tuple[int, float] | None = None
 
     def seconds_left(self) -> float | None:
-        """At its pace so far; None before there is one."""
+        """The time left at its pace so far; None before that is known."""
         if self.first is None or self.last is None or self.last[0] == self.first[0]:
             return None
         pace = (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
@@ -111,19 +111,19 @@ class Running:
 
 
 class LogReader:
-    """Follows a log: each call of `running` reads what was added."""
+    """Follows a log: each call of `running` reads the lines that are new."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
         self._running: dict[str, Running] = {}
 
     def running(self) -> dict[str, Running]:
-        """By run_id, the trials that were begun and not ended, by a process that may have died."""
+        """The trials that were started and have not ended, by run_id; their process may be dead."""
         with contextlib.suppress(OSError), open_regular(self._path, follow=False) as file:
             file.seek(self._offset)
             while line := file.readline(_LONGEST):
                 if not line.endswith(b"\n") and len(line) < _LONGEST:
-                    break  # half written
+                    break  # not yet complete
                 self._offset += len(line)
                 self._take(line)
         return self._running
@@ -133,7 +133,7 @@ class LogReader:
             facts = json.loads(line)
             run_id, event = facts.get("run_id"), facts["event"]
             if run_id is not None and not is_plain_name(run_id):
-                return  # nothing that rdvae has written
+                return  # not written by rdvae
             if event == "started":
                 self._running[run_id] = Running(process=str(facts["process"]))
             elif event == "ended":
@@ -144,11 +144,11 @@ class LogReader:
                 running.loss = float(facts["loss"])
                 running.first, running.last = running.first or at, at
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            return  # a line that a killed process or a full disk cut short
+            return  # a killed process or a full disk has cut the line short
 
 
 def _count(value: Any) -> int:
     count = int(value)
     if not 0 <= count <= _MOST_EPOCHS:
-        raise ValueError("no number of epochs")
+        raise ValueError("not a number of epochs")
     return count

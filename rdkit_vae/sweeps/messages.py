@@ -1,4 +1,4 @@
-"""What the processes of a sweep tell each other, and what a sweep tells whoever watches it."""
+"""Messages between the processes of a sweep, and the events that a sweep reports."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,15 +7,14 @@ from typing import Any
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweeps.pace import Pace
 
 
 class EventKind(StrEnum):
-    """What can happen; the first three happen to the whole sweep, the others to one trial."""
+    """What can happen: the first four to the whole sweep, the others to one trial."""
 
-    OPENED = "opened"  # the folder is ours, and what is left to run is known
-    PACE = "pace"  # how long trials take was measured
-    WAITING = "waiting"  # for the trials that other processes have claimed
+    OPENED = "opened"  # the folder is locked, and the trials left to run are known
+    PACE = "pace"  # the time that trials take has been measured
+    WAITING = "waiting"  # for trials that other processes have claimed
     STOPPING = "stopping"  # after an interrupt
     STARTED = "started"
     EPOCH = "epoch"
@@ -24,17 +23,37 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long parts of a training take, as measured.
+
+    Attributes:
+        epoch: seconds of an epoch of one trial; in a pack, its share of the pack's epoch.
+        checkpoint: seconds of the evaluation of one checkpoint.
+        pack_size: trials in a pack.
+    """
+
+    epoch: float
+    checkpoint: float
+    pack_size: int
+
+    def seconds(self, trial: Trial, epoch: int = 0) -> float:
+        """What a trial takes from the end of an epoch on, including that epoch's checkpoint."""
+        checkpoints = sum(at >= max(epoch, 1) for at in trial.checkpoints)
+        return (trial.epochs - epoch) * self.epoch + checkpoints * self.checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened in a sweep.
 
     Attributes:
-        kind: what.
-        run_id: of the trial it happened to; empty where it happened to the whole sweep.
-        epoch, loss: epochs done, and the mean loss of the last in nats (kind `epoch`).
+        kind: what happened.
+        run_id: the trial that it happened to; empty for the whole sweep.
+        epoch, loss: epochs done, and the mean loss of the last one in nats (kind `epoch`).
         status: how the trial ended (kind `ended`).
-        summary: in words, how it ended, why it is retried, or what is waited for.
-        elsewhere: another process has trained it, and has written everything.
-        process: the number of the process that trains it; 0 where it is this one.
+        summary: in words, how it ended, why it is retried, or what the sweep waits for.
+        elsewhere: another process has trained it and written all its files.
+        process: number of the process that trains it; 0 for this one.
         pace: how long trials take (kind `pace`).
         left: the trials to run (kind `opened`).
     """
@@ -53,12 +72,12 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """What a worker knows from its start.
+    """Settings of a worker, which do not change.
 
     Attributes:
         jobs: processes that share the device.
         images: the dataset, as `datasets.images.share` describes it.
-        sweep: folder that the results go to.
+        sweep: the folder for the results.
         device: torch device.
     """
 
@@ -70,11 +89,11 @@ class WorkerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """To a worker: trials to train, or to pass over if they have ended since.
+    """To a worker: trials to train, except those that have ended since.
 
     Attributes:
         before: values of each trial, with the status it had.
-        measure: tell first how much the trials will write, and how long they take.
+        measure: first report how much the trials will write and how long they take.
     """
 
     before: list[tuple[dict[str, Any], Status]] = field(default_factory=list)
@@ -83,12 +102,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Stop:
-    """To a worker: write where the trials are, and start no others."""
+    """To a worker: save the trials and start no others."""
 
 
 @dataclass(frozen=True)
 class RoomNeeded:
-    """From a worker: the bytes that one trial will write."""
+    """From a worker: the number of bytes that one trial will write."""
 
     bytes: float
 
@@ -102,18 +121,18 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Free:
-    """From a worker: the assignment is done, or was stopped."""
+    """From a worker: the assignment is done or was stopped."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """From a worker: something that the user must put right; trying again would be of no use."""
+    """From a worker: an error that the user must fix, so retrying would not help."""
 
     error: Exception
 
 
 @dataclass(frozen=True)
 class Broken:
-    """From a worker, or of one that died: trials that have not ended are to be tried again."""
+    """From a worker, or about one that died: its unfinished trials must be retried."""
 
     summary: str

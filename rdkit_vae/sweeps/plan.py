@@ -1,4 +1,4 @@
-"""What a sweep will run: its trials, images and folder, and how."""
+"""The plan of a sweep: its trials, images and folder, and how to run them."""
 
 import os
 import re
@@ -6,23 +6,25 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rdkit_vae.config.grid import grid, pairs
 from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
-from rdkit_vae.config.trial import Option, Trial, bind
+from rdkit_vae.config.trial import Option, Trial, bind, check
 from rdkit_vae.datasets import load_dataset
-from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import architecture_of
 from rdkit_vae.objectives.losses import OBJECTIVES, objective_name
-from rdkit_vae.store.ledger import State, state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
 from rdkit_vae.system.devices import choose_device, choose_jobs
 
+if TYPE_CHECKING:
+    from rdkit_vae.datasets.images import Images
+    from rdkit_vae.store.ledger import State
+
 DEFAULT_OBJECTIVES = ("constant", "optimal")
-_MOST_STACKED = 16  # more gain little, and lose more where a process dies
+_MOST_STACKED = 16  # larger packs gain little, and lose more if a process dies
 T = TypeVar("T")
 
 
@@ -31,20 +33,20 @@ class Plan:
     """A sweep to run.
 
     Attributes:
-        trials: all that were asked for, bound to their images.
+        trials: all trials, bound to their images.
         images: the dataset.
         sweep: the folder.
         data_dir: folder that the images were read from, which the sweep remembers.
-        jobs: processes at a time.
-        pack: trials that each process trains at once; None: what is fastest.
+        jobs: largest number of processes.
+        pack: trials in a pack; None: the fastest number.
         device: torch device of every process.
-        join: share the folder with the processes that are running there.
+        join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
     """
 
     trials: tuple[Trial, ...]
-    images: Images
+    images: "Images"
     sweep: Sweep
     data_dir: str | None
     jobs: int
@@ -54,16 +56,18 @@ class Plan:
     retry_failed: bool
     fail_fast: bool
 
-    def states(self) -> dict[str, State]:
-        """How each trial stands, by run_id.
+    def states(self) -> "dict[str, State]":
+        """The state of each trial, by run_id.
 
         Raises:
-            BadData: results that cannot be read.
+            BadData: results cannot be read.
         """
+        from rdkit_vae.store.ledger import state_of  # loads NumPy, which usage errors do not need
+
         return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
 
-    def left(self, states: Mapping[str, State]) -> list[Trial]:
-        """The trials to run: those that have not ended, and the failed ones if asked for."""
+    def left(self, states: "Mapping[str, State]") -> list[Trial]:
+        """The trials to run: those that have not ended, and with `retry_failed` the failed ones."""
 
         def is_left(status: Status) -> bool:
             return status is Status.LEFT or (status.failed and self.retry_failed)
@@ -71,10 +75,10 @@ class Plan:
         return [trial for trial in self.trials if is_left(states[trial.run_id].status)]
 
     def pack_size(self, left: Sequence[Trial]) -> int:
-        """How many of the trials that are left a process trains at once.
+        """The number of trials in a pack.
 
-        Unless the user says: one where a trial fills a core, up to 16 for each process where
-        networks are stacked, and all on a GPU. The memory may make packs smaller.
+        Unless the user sets it: up to 16 on a CPU if the networks can be stacked and 1 if not, and
+        all trials on a GPU. Packs become smaller if the memory is too small.
         """
         if self.pack is not None or not left:
             return self.pack or 1
@@ -85,7 +89,7 @@ class Plan:
         return max(1, -(-len(left) // (self.jobs * rounds)))
 
     def free_bytes(self) -> int:
-        """Bytes that are free where the folder is, or will be."""
+        """Free bytes on the disk of the folder, which may not exist yet."""
         return shutil.disk_usage(_nearest(self.sweep.root)).free
 
 
@@ -108,25 +112,32 @@ def plan_sweep(
     decoding: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Plan:
-    """Makes the trials of a sweep, loads their images, and checks that they can be run.
+    """Makes the trials of a sweep, loads their images, and checks that they can run.
 
     Args:
         betas, dataset, objectives, seeds, out, data_dir, options, jobs, pack, device, join,
-            retry_failed, fail_fast, settings: as `sweep` takes them.
-        paired: lines of constant beta x C in the place of objectives; see `config.grid.pairs`.
+            retry_failed, fail_fast, settings: as for `sweep`.
+        paired: make pairs with the same beta x C; see `config.grid.pairs`.
         decoding: called as `decoding(done, total)` while images are decoded.
 
     Raises:
-        BadInput: something cannot be done as asked; the message says what.
+        BadInput: a setting cannot be used.
         BadData: the images are missing or damaged.
     """
     if paired and objectives is not None:
-        raise BadInput("pairs are of objective constant: leave the objectives out")
+        raise BadInput("pairs always have objective constant: leave out the objectives")
+    for name in ("beta", "objective", "seed"):
+        if name in settings:
+            raise BadInput(f"a sweep takes {name}s, not {name}")
+    for name, value in (("jobs", jobs), ("pack", pack)):
+        check(name, value, value is None or (type(value) is int and value >= 1), "at least 1")
     axes: dict[str, Any] = {
-        "betas": _once(parse_betas(betas) if isinstance(betas, str) else betas),
-        "seeds": _once(parse_seeds(str(seeds)) if isinstance(seeds, str | int) else seeds),
+        "betas": _once(parse_betas(betas) if isinstance(betas, str) else _listed(betas)),
+        "seeds": _once(parse_seeds(str(seeds)) if isinstance(seeds, str | int) else _listed(seeds)),
         "options": {name: _values(value) for name, value in (options or {}).items()},
     }
+    if "checkpoints" in settings:
+        settings["checkpoints"] = str(settings["checkpoints"])
     if paired:
         trials = pairs(dataset=dataset, **axes, **settings)
     else:
@@ -161,7 +172,7 @@ def plan_sweep(
 
 
 def default_folder(dataset: str, architecture: str, paired: bool = False) -> str:
-    """The folder of a sweep unless the user names one."""
+    """The folder of a sweep for which the user names none."""
     words = [re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-") for word in (dataset, architecture)]
     return "runs/" + "-".join([*words, *(["pairs"] if paired else [])])
 
@@ -170,8 +181,19 @@ def _once(values: Iterable[T]) -> tuple[T, ...]:
     return merge_repeats(values)[0]
 
 
-def _values(value: Option | Sequence[Option]) -> tuple[Option, ...]:
-    return (value,) if isinstance(value, int | float | str) else _once(value)
+def _listed(values: Any) -> list[Any]:
+    """One value or several, those of NumPy as Python's own."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        return [values]
+    return [value.item() if hasattr(value, "item") else value for value in values]
+
+
+def _values(values: Option | Sequence[Option]) -> tuple[Option, ...]:
+    """Values of an option, each once; 1, 1.0 and True are three."""
+    kinds = {(type(value), value): value for value in _listed(values)}
+    return tuple(kinds.values())
 
 
 def _nearest(folder: Path) -> Path:
@@ -190,19 +212,15 @@ def _check_precision(precision: str, device: str) -> None:
         raise BadInput("precision tf32 needs a GPU; use float32 or bf16")
 
 
-def _try_out(trials: Sequence[Trial], images: Images) -> None:
-    """Runs networks and losses of the user's own once, before any process starts.
-
-    Raises:
-        BadInput: one of them cannot be used.
-    """
-    own = {
+def _try_out(trials: Sequence[Trial], images: "Images") -> None:
+    """Runs the user's own networks and losses once, and networks with options."""
+    unproven = {
         (trial.architecture, trial.options, trial.objective): trial
         for trial in trials
-        if ":" in trial.architecture or trial.objective not in OBJECTIVES
+        if ":" in trial.architecture or trial.options or trial.objective not in OBJECTIVES
     }
-    if own:
+    if unproven:
         from rdkit_vae.training.networks import try_out
 
-        for trial in own.values():
+        for trial in unproven.values():
             try_out(trial, images.shape)

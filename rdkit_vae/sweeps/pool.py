@@ -1,4 +1,4 @@
-"""A pool of processes that train trials: a thread and a pack each; no pack takes another down."""
+"""A pool of worker processes, which train one pack each; if one crashes, the others continue."""
 
 import contextlib
 import shutil
@@ -32,14 +32,14 @@ from rdkit_vae.system.processes import Interrupts, end_children, start_child
 from rdkit_vae.text import counted, megabytes
 
 RETRIES = 2  # of a trial whose process has crashed
-_LOOK_AGAIN = 1.0  # seconds until a trial that is elsewhere is asked for again
+_LOOK_AGAIN = 1.0  # seconds between attempts to claim trials of other processes
 
 
 @dataclass(kw_only=True)
 class _Worker:
     process: BaseProcess
     connection: "Connection[Any, Any]"
-    trials: dict[str, Trial] = field(default_factory=dict)  # assigned to it and not ended
+    trials: dict[str, Trial] = field(default_factory=dict)  # assigned and unfinished
 
 
 class Pool:
@@ -48,12 +48,12 @@ class Pool:
     def __init__(
         self, trials: Mapping[Trial, Status], settings: WorkerSettings, pack_size: int
     ) -> None:
-        """Starts no process yet.
+        """Does not start any process yet.
 
         Args:
-            trials: what to run, in this order, and the status that each has so far.
+            trials: what to run, in this order, with the current status of each.
             settings: of every worker.
-            pack_size: trials that a process is given to train at once, at most.
+            pack_size: largest number of trials in a pack.
         """
         self._settings, self._pack_size, self._before = settings, pack_size, trials
         self._waiting = deque(trials)
@@ -61,21 +61,21 @@ class Pool:
         self._idle: list[_Worker] = []
         self._elsewhere: dict[str, Trial] = {}  # claimed by another process
         self._crashes: Counter[str] = Counter()
-        self._alone: set[str] = set()  # their pack crashed, so each now runs by itself
+        self._alone: set[str] = set()  # their pack has crashed, so each now runs alone
         self._stopping = False
-        self._has_room = False  # for all trials, as the first one knows its size
+        self._has_room = False  # on the disk, for all trials
         self._looked = 0.0
 
     def run(self, interrupts: Interrupts) -> Iterator[Event]:
         """Runs the trials and yields what happens. Closing the iterator stops the workers at once.
 
-        A first interrupt lets each worker finish its step and write where it is, and starts no
-        further trial.
+        After a first interrupt, each worker finishes its step and saves its trials, and no further
+        trial is started.
 
         Raises:
-            BadInput: the trials cannot be run, as code of the user's or the images do not suit.
+            BadInput: the trials cannot be run because of the user's code or the images.
             CannotWrite: there is no room for the files of a trial.
-            KeyboardInterrupt: a second interrupt.
+            KeyboardInterrupt: after a second interrupt.
         """
         try:
             if interrupts.count():
@@ -87,15 +87,15 @@ class Pool:
                 for ready in wait([interrupts.pipe, *connections], timeout):
                     if ready is not interrupts.pipe:
                         yield from self._receive(ready)
-                    elif interrupts.count() == 1:
-                        yield from self._stop_gently()
-                    else:
+                    elif interrupts.count() > 1:
                         raise KeyboardInterrupt
+                    elif not self._stopping:
+                        yield from self._stop_gently()
         finally:
             end_children((w.process, w.connection) for w in [*self._busy, *self._idle])
 
     def _assign(self) -> Iterator[Event]:
-        """Gives trials to every process that is free, or starts one."""
+        """Assigns trials to idle processes, or to new ones."""
         if self._elsewhere and not self._waiting:
             yield from self._look_again()
         while self._waiting and len(self._busy) < self._settings.jobs and not self._stopping:
@@ -108,26 +108,26 @@ class Pool:
             worker.trials = {trial.run_id: trial for trial in pack}
             self._busy.append(worker)
             before = [(trial.to_dict(), self._before[trial]) for trial in pack]
-            with contextlib.suppress(OSError):  # it has died: the end of its connection says so
+            with contextlib.suppress(OSError):  # if it has died, `_receive` will notice
                 worker.connection.send(Assignment(before=before, measure=not self._has_room))
 
     def _next_pack(self) -> list[Trial]:
-        """Takes the next trial that waits, and others that can be packed with it."""
+        """Takes the next waiting trial, and others that can be in a pack with it."""
         first = self._waiting[0]
         pack = [first]
         if first.run_id not in self._alone:
-            alike = (
+            packable = (
                 trial
                 for trial in self._waiting
                 if trial.pack_key == first.pack_key and trial.run_id not in self._alone
             )
-            pack = list(islice(alike, self._pack_size))
+            pack = list(islice(packable, self._pack_size))
         for trial in pack:
             self._waiting.remove(trial)
         return pack
 
     def _look_again(self) -> Iterator[Event]:
-        """Queues the trials that other processes had claimed: those may have ended, or died."""
+        """Queues trials that other processes had claimed, as these may have ended or died."""
         if not self._looked:
             count = counted(len(self._elsewhere), "trial")
             yield Event(kind=EventKind.WAITING, summary=f"{count} of another process")
@@ -137,7 +137,7 @@ class Pool:
             self._looked = time.monotonic()
 
     def _receive(self, connection: Any) -> Iterator[Event]:
-        """Takes the next message of a worker. All its messages come before its end."""
+        """Handles the next message of a worker; its end counts as the last one."""
         worker = next(worker for worker in self._busy if worker.connection is connection)
         message: Message
         try:
@@ -164,15 +164,11 @@ class Pool:
                 raise error
             case Broken(summary=summary):
                 self._busy.remove(worker)
-                end_children([(worker.process, worker.connection)])  # others get a fresh one
+                end_children([(worker.process, worker.connection)])  # `_assign` starts a new one
                 yield from self._crashed(list(worker.trials.values()), summary)
 
     def _check_room(self, bytes_per_trial: float) -> None:
-        """Refuses to begin what the disk cannot hold, once the first trial knows its size.
-
-        Raises:
-            CannotWrite: there is too little room.
-        """
+        """Checks that the files of all trials fit on the disk, from the size of the first trial."""
         if self._has_room:
             return
         sweep = self._settings.sweep
@@ -180,16 +176,16 @@ class Pool:
         free = shutil.disk_usage(sweep.root).free
         if needed > free:
             raise CannotWrite(
-                f"{sweep.root}: about {megabytes(needed)} will be written and "
+                f"{sweep.root}: the sweep will write about {megabytes(needed)}, but only "
                 f"{megabytes(free)} are free; make room, or use --checkpoints last"
             )
         self._has_room = True
 
     def _crashed(self, trials: list[Trial], summary: str) -> Iterator[Event]:
-        """Queues trials whose process broke: a pack's one by one, as any of them may be why."""
+        """Queues trials whose process crashed; one by one, as any of a pack may be the cause."""
         for trial in reversed(trials):
             run_id = trial.run_id
-            if self._stopping:  # whatever ended it, it goes on when the sweep is run again
+            if self._stopping:  # it will continue when the sweep is run again
                 yield self._ended(run_id, Status.STOPPED, summary)
                 continue
             if len(trials) == 1:
@@ -208,7 +204,7 @@ class Pool:
         return Event(kind=EventKind.ENDED, run_id=run_id, status=status, summary=summary)
 
     def _stop_gently(self) -> Iterator[Event]:
-        """Asks every worker to write where it is, and assigns nothing more."""
+        """Asks every worker to save its trials and stop, and assigns no more."""
         self._stopping = True
         self._waiting.clear()
         self._elsewhere.clear()

@@ -1,10 +1,10 @@
-"""A sweep on the screen: bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of a sweep: bars on a terminal, plain lines elsewhere."""
 
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions
 from rich.live import Live
@@ -12,17 +12,17 @@ from rich.text import Text
 
 from rdkit_vae.config.trial import DEFAULT_SIGMA2, Trial
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweeps.forecast import Forecast
+from rdkit_vae.sweeps.forecast import Forecast, duration
 from rdkit_vae.sweeps.messages import Event, EventKind
 
-_LINE_EVERY = 60.0  # seconds, at least, where there are no bars
-_MOST_BARS = 12  # of trials at work; a pack on a GPU would fill the screen
+_LINE_EVERY = 60.0  # seconds, at least, between lines if there are no bars
+_MOST_BARS = 12  # for running trials; a pack on a GPU would fill the screen
 _NARROWEST, _WIDEST = 8, 40  # columns of a bar
-_FREE = 5  # columns that end a line: with a ^C or two in them it is still one line
-_LINES = {  # what is printed of an event before its summary
+_FREE = 5  # columns at the end of a line, for a ^C or two
+_LINES = {  # what is printed before the summary of an event
     EventKind.RETRIED: "tried again: ",
     EventKind.WAITING: "waiting for ",
-    EventKind.STOPPING: "stopping after this step; Ctrl-C again stops at once",
+    EventKind.STOPPING: "stopping after this step; press Ctrl-C again to stop at once",
 }
 
 
@@ -32,7 +32,7 @@ class SweepProgress:
     def __init__(
         self, trials: Sequence[Trial], left: Sequence[Trial], jobs: int, console: Console
     ) -> None:
-        """Starts before those of the trials that are left are run by so many processes."""
+        """Starts before any of the trials that are left, which so many processes will run."""
         self._epochs = {trial.run_id: trial.epochs for trial in left}
         self._total, self._ended = len(trials), len(trials) - len(left)
         self._names = _short_names(left)
@@ -40,7 +40,7 @@ class SweepProgress:
         self._forecast = Forecast(left, min(jobs, len(left)))
         self._printed = time.monotonic()
         self._console = console
-        # The bars are drawn by another thread, which must not wait for this one while it prints.
+        # Another thread draws the bars, which must not wait while this one prints.
         self._lock = threading.Lock()
         bars = left and console.is_terminal and not console.is_dumb_terminal
         self._live = Live(_Bars(self), console=console, transient=True) if bars else None
@@ -84,7 +84,7 @@ class SweepProgress:
             self._print(f"[{self._count()}] {done:,} of {total:,} epochs, {self._standing()}")
 
     def rows(self, most: int) -> "list[_Row]":
-        """What the bars show now, on so many lines at most: all trials, and each at work."""
+        """What the bars show, on so many lines at most: the whole sweep, and each running trial."""
         with self._lock:
             running = self._forecast.running
             share = self._forecast.epochs_done / sum(self._epochs.values())
@@ -111,7 +111,7 @@ class SweepProgress:
     def _standing(self) -> str:
         running = len(self._forecast.running)
         if self._ended == self._total:
-            return "all have ended"
+            return "all trials have ended"
         return f"{running} running, {self._time_left()}" if running else "starting"
 
     def _time_left(self) -> str:
@@ -121,22 +121,14 @@ class SweepProgress:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """A line of the bars; without a share it has none.
-
-    Attributes:
-        label, note: left and right of the bar.
-        share: from 0 to 1.
-    """
-
-    label: str
-    share: float | None = None
-    note: str = ""
+class _Row(NamedTuple):
+    label: str  # left of the bar
+    share: float | None = None  # of the bar that is filled; None: there is no bar
+    note: str = ""  # right of the bar
 
 
 class _Bars:
-    """All bars, as wide as the terminal is when they are drawn."""
+    """All bars, which fit the current width of the terminal."""
 
     def __init__(self, progress: SweepProgress) -> None:
         self._progress = progress
@@ -145,7 +137,7 @@ class _Bars:
         rows = self._progress.rows(most=console.height - 2)
         width = max(1, options.max_width - _FREE)
         notes = max(len(row.note) for row in rows)
-        # A name gives way to the bar, and the bar to the note, which has the time that is left.
+        # On a narrow terminal labels get shorter first, then bars; the note has the time left.
         labels = min(max(len(row.label) for row in rows), max(0, width - notes - _NARROWEST - 2))
         bar = min(_WIDEST, max(0, width - notes - labels - 2))
         done, rest = ("#", "-") if options.ascii_only else ("━", "─")
@@ -166,7 +158,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _short_names(trials: Sequence[Trial]) -> dict[str, str]:
-    """What tells each trial of a sweep from the others, by run_id."""
+    """Short names that are unique within a sweep, by run_id."""
     several = len({trial.seed for trial in trials}) > 1
     names = {}
     for trial in trials:
@@ -175,10 +167,3 @@ def _short_names(trials: Sequence[Trial]) -> dict[str, str]:
             words.append(f"C={trial.train_sigma2:g}")
         names[trial.run_id] = " ".join([*words, *([f"seed={trial.seed}"] if several else [])])
     return names
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,15 +1,16 @@
-"""Repairs a sweep: makes rows from statistics, statistics from checkpoints.
+"""Repairs a sweep: makes rows from statistics, and statistics from checkpoints.
 
 Nothing is deleted: damaged files are moved into the folder `damaged` of the sweep.
 """
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.evaluation.checkpoints import Measuring, evaluate_checkpoint, images_of
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.store.checkpoints import Checkpoint, load_checkpoint
@@ -18,19 +19,59 @@ from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.sweeps.verify import PUT_ASIDE, Finding, differences, is_named
+from rdkit_vae.sweeps.verify import (
+    PUT_ASIDE,
+    Finding,
+    Progress,
+    Report,
+    differences,
+    is_named,
+    verify,
+)
 from rdkit_vae.system.devices import choose_device
 from rdkit_vae.system.files import DAMAGED, own_folder
+from rdkit_vae.system.locks import locked
 from rdkit_vae.text import counted
+
+_ROUNDS = 3  # of verifying and repairing, as a repair can uncover further damage
+
+
+def verify_and_repair(
+    sweep: Sweep,
+    measuring: Measuring,
+    watch: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
+) -> Iterator[Report | str]:
+    """Verifies and repairs a sweep until there is nothing left to repair.
+
+    Args:
+        sweep: the folder.
+        measuring: how to evaluate a checkpoint whose statistics are lost.
+        watch: called before each verification; gives the `progress` for it.
+
+    Yields:
+        Each report of `verify`, followed by what was then repaired, in words.
+
+    Raises:
+        BadInput: another process is using the folder.
+        BadData: as `verify` and `repair`.
+    """
+    with locked(sweep.root, alone=True):
+        for _ in range(_ROUNDS):
+            with watch() as progress:
+                report = verify(sweep, progress, alone=True)
+            yield report
+            if not any(finding.remedy for finding in report.findings):
+                return
+            yield from repair(sweep, report.findings, measuring)
 
 
 def repair(sweep: Sweep, findings: Iterable[Finding], measuring: Measuring) -> list[str]:
-    """Does what the findings' remedies say, and returns what was done, in words.
+    """Applies the remedies of the findings, and returns what was done, in words.
 
     Args:
-        sweep: the folder, whose lock the caller has held alone since before it was verified.
-        findings: of `verify`.
-        measuring: how to measure a checkpoint whose statistics are lost.
+        sweep: the folder, which the caller must have locked since before `verify`.
+        findings: from `verify`.
+        measuring: how to evaluate a checkpoint whose statistics are lost.
 
     Raises:
         BadData: the images are missing, or a model has diverged.
@@ -45,7 +86,7 @@ def repair(sweep: Sweep, findings: Iterable[Finding], measuring: Measuring) -> l
 
 
 def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
-    """Moves (or copies) a file into the folder `damaged`, beside others that came there before."""
+    """Moves (or copies) a file into the folder `damaged`, without replacing any file there."""
     place = own_folder(sweep.root / DAMAGED) / path.relative_to(sweep.root)
     place.parent.mkdir(parents=True, exist_ok=True)
     taken = sum(1 for _ in place.parent.glob(f"{path.stem}*{path.suffix}"))
@@ -59,7 +100,7 @@ def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
 
 
 class _Repair:
-    """Makes the results of one trial again, up to its first checkpoint that is damaged."""
+    """Makes the results of one trial again, up to its first damaged checkpoint."""
 
     def __init__(self, sweep: Sweep, run_id: str, measuring: Measuring) -> None:
         self._sweep, self._run_id, self._measuring = sweep, run_id, measuring
@@ -73,7 +114,7 @@ class _Repair:
         for path in self._checkpoints(stored):
             epoch = int(path.stem.removeprefix("epoch="))
             of_epoch = [row for row in stored if row["epoch"] == epoch]
-            if of_epoch and not path.exists():  # its rows stay, though they cannot be traced
+            if of_epoch and not path.exists():  # keeps the rows, although they cannot be traced
                 rows += of_epoch
                 continue
             checkpoint = _sound(path, of_epoch)
@@ -96,7 +137,7 @@ class _Repair:
         return self._done
 
     def _stored(self, results: Path) -> tuple[list[Row], list[Row], dict[str, Any]]:
-        """The rows of checkpoints, those of a failure, and what stands beside them."""
+        """The rows of checkpoints, those of a failure, and the metadata of the file."""
         if not results.exists():
             return [], [], {}
         try:
@@ -110,7 +151,7 @@ class _Repair:
         return stored, list(failed.values()), about_of(table)
 
     def _checkpoints(self, stored: list[Row]) -> list[Path]:
-        """The checkpoints that rows name, present or not; without rows, those that are there."""
+        """The checkpoints in the rows, even if missing; without rows, all those in the folder."""
         if stored:
             epochs = sorted({row["epoch"] for row in stored})
             return [self._sweep.checkpoint(self._run_id, epoch) for epoch in epochs]
@@ -118,7 +159,7 @@ class _Repair:
         return [file for file in files if re.fullmatch(r"epoch=\d{1,9}", file.stem, re.ASCII)]
 
     def _evaluation(self, path: Path, checkpoint: Checkpoint) -> Evaluation:
-        """The stored evaluation of a checkpoint, or else one made and stored now."""
+        """The stored evaluation of a checkpoint; if there is none, a new one is stored."""
         place = self._sweep.statistics(checkpoint.trial.run_id, checkpoint.epoch)
         try:
             stored = read_evaluation(place)
@@ -138,8 +179,10 @@ class _Repair:
 
 
 def _sound(path: Path, rows: list[Row]) -> Checkpoint | None:
-    """The checkpoint, if it can be read and is the file that its rows name."""
+    """The checkpoint, if it can be read and has the SHA-256 in its rows."""
     try:
         return load_checkpoint(path) if not rows or is_named(path, rows) else None
+    except Newer:
+        raise
     except BadData:
         return None

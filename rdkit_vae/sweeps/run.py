@@ -1,5 +1,6 @@
-"""A sweep: runs what is left of its trials, in its folder."""
+"""Runs the trials of a sweep that are left, in its folder."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from rdkit_vae.sweeps.log import Log
 from rdkit_vae.sweeps.messages import Event, EventKind, WorkerSettings
 from rdkit_vae.sweeps.plan import Plan, plan_sweep
 from rdkit_vae.sweeps.pool import Pool
-from rdkit_vae.system.files import locked, read_json, write_json
+from rdkit_vae.system.files import read_json, write_json
+from rdkit_vae.system.locks import locked
 from rdkit_vae.system.processes import Interrupts
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def sweep(
     *,
     betas: str | Sequence[float] = "1e-4..1e3",
     dataset: str = "digits",
-    objectives: str | Sequence[str] = ("constant", "optimal"),
+    objectives: str | Sequence[str] | None = None,
+    paired: bool = False,
     seeds: str | int | Sequence[int] = 1,
     architecture: str = "conv",
     options: Mapping[str, Option | Sequence[Option]] | None = None,
@@ -37,6 +40,7 @@ def sweep(
     jobs: int | None = None,
     pack: int | None = None,
     device: str = "auto",
+    join: bool = False,
     retry_failed: bool = False,
     fail_fast: bool = False,
     progress: Callable[[Event], None] = lambda event: None,
@@ -44,24 +48,27 @@ def sweep(
 ) -> "pd.DataFrame":
     """Trains a grid of VAEs and scores every checkpoint, as `rdvae sweep` does.
 
-    The folder is that of the command, and so is what a second call does: it runs what is left, from
-    where it stopped. Trials run in processes of their own.
+    It uses the same folder as the command. A second call runs what is left, from where the first
+    one stopped. Trials run in worker processes.
 
     Args:
         betas: numbers, or text such as `1e-4..1e3`, `0.01..100:9` or `0.1,1,10`.
         dataset: a name that `rdvae datasets` lists.
-        objectives: names, aliases, or `package.module:loss` of your own.
+        objectives: names, aliases, or `package.module:loss` for your own; None: `constant` and
+            `optimal`.
+        paired: train pairs with the same beta x C instead; see `config.grid.pairs`.
         seeds: how many (5: the seeds 0 to 4), or which.
-        architecture: a name, or `package.module:factory` of your own.
-        options: of the network, by name; several values of one are swept.
-        out: the folder; runs/DATASET-ARCHITECTURE unless given.
-        data_dir: folder that holds the files of the dataset.
-        jobs: processes; one per core, or one on a GPU, unless given.
-        pack: trials that a process trains at once; what is fastest unless given.
+        architecture: a name, or `package.module:factory` for your own.
+        options: of the network, by name; a list of values is swept.
+        out: the folder; None: runs/DATASET-ARCHITECTURE.
+        data_dir: folder with the files of the dataset.
+        jobs: processes; None: one per core, or one on a GPU.
+        pack: trials in a pack; None: the fastest number.
         device: `auto`, `cpu` or `cuda`.
+        join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
-        progress: called with each `sweep.messages.Event`.
+        progress: called with each `sweeps.messages.Event`.
         **settings: any other attribute of `Trial`, such as `epochs` or `latents`.
 
     Returns:
@@ -78,6 +85,7 @@ def sweep(
         betas=betas,
         dataset=dataset,
         objectives=objectives,
+        paired=paired,
         seeds=seeds,
         architecture=architecture,
         options=options,
@@ -86,6 +94,7 @@ def sweep(
         jobs=jobs,
         pack=pack,
         device=device,
+        join=join,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         **settings,
@@ -96,7 +105,7 @@ def sweep(
 
 
 def results_of(plan: Plan) -> "pd.DataFrame":
-    """The rows of the trials of a sweep, in their order."""
+    """The rows of all trials of a sweep, in their order."""
     import pandas as pd
     import pyarrow as pa
 
@@ -110,18 +119,18 @@ def run(plan: Plan, progress: Callable[[Event], None]) -> bool:
 
     Args:
         plan: the sweep.
-        progress: called with each event, after it was logged; the first one tells what is left.
+        progress: called with each event after it was logged; the first has the trials left to run.
 
     Raises:
-        BadInput: the folder holds another sweep, or is used by another process.
-        CannotWrite: the folder cannot be written, or has too little room.
+        BadInput: the folder belongs to another sweep, or another process is using it.
+        CannotWrite: the folder cannot be written, or there is too little room.
         KeyboardInterrupt: interrupted twice.
     """
     with Interrupts() as interrupts, _opened(plan):
         states = plan.states()
         left = {trial: states[trial.run_id].status for trial in plan.left(states)}
         for run_id, state in states.items():
-            if state.status is Status.OK:  # a process may have died just before it did this
+            if state.status is Status.OK:  # unless a process died just before it did this
                 plan.sweep.resume_file(run_id).unlink(missing_ok=True)
         progress(Event(kind=EventKind.OPENED, left=tuple(left)))
         return bool(left) and _run_left(plan, left, progress, interrupts)
@@ -155,7 +164,7 @@ def _run_left(
                 has_failed = event.status is not None and event.status.failed
                 if plan.fail_fast and has_failed and not (failed or interrupted):
                     failed = True
-                    interrupts.interrupt()
+                    interrupts.ask_to_stop()
             log.note("sweep ended", interrupted=interrupted)
         finally:
             events.close()  # type: ignore[attr-defined]
@@ -164,13 +173,7 @@ def _run_left(
 
 @contextmanager
 def _opened(plan: Plan) -> Iterator[None]:
-    """Locks the sweep folder for these trials, and records what was asked.
-
-    Raises:
-        BadInput: it holds another sweep, or is used by another process that was not to be joined.
-        BadData: what was asked there cannot be read.
-        CannotWrite: the folder cannot be written.
-    """
+    """Locks the sweep folder for these trials, and records the settings in it."""
 
     def record() -> None:
         if not plan.sweep.description.exists():
@@ -183,14 +186,14 @@ def _opened(plan: Plan) -> Iterator[None]:
                 facts["data_dir"] = str(Path(plan.data_dir).absolute())
             write_json(plan.sweep.description, describe(plan) | facts)
 
-    check_same(plan)  # before its lock is made in a folder of other files
+    check_same(plan)  # before a lock file is made in somebody else's folder
     with locked(plan.sweep.root, join=plan.join, first=record):
         check_same(plan)
         yield
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """What was asked, as it is recorded in sweep.json."""
+    """The settings of the sweep, as sweep.json records them."""
     first, trials = plan.trials[0].to_dict(), plan.trials
     axes = ("beta", "objective", "seed", "train_sigma2", "options")
     options = list(dict.fromkeys(trial.options for trial in trials))
@@ -208,11 +211,11 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 
 def check_same(plan: Plan) -> None:
-    """Refuses a folder that holds another sweep.
+    """Checks that the folder does not belong to another sweep.
 
     Raises:
         BadInput: it does; the message names the differences.
-        BadData: what was asked there cannot be read.
+        BadData: its sweep.json cannot be read.
     """
     description = plan.sweep.description
     if not description.exists():
@@ -222,24 +225,24 @@ def check_same(plan: Plan) -> None:
         raise Newer(f"{description}: written by a newer rdvae; upgrade rdvae")
     if recorded.get("schema") == 1:  # as it was written then
         asked |= {"train_sigma2": next(iter(asked["train_sigma2"]), None)}
-    asked.pop("schema")  # of the files; older ones are read
+    asked.pop("schema")  # older files can be read
     recorded = {**BEFORE_THE_FIELD, **recorded}
     asked = {**BEFORE_THE_FIELD, **asked}
     differing = [
         f"{key} {_short(recorded.get(key))}, not {_short(value)}"
         for key, value in asked.items()
-        if recorded.get(key) != value
+        if json.dumps(recorded.get(key)) != json.dumps(value)  # in which 1, 1.0 and true differ
     ]
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise BadInput(
             f"{plan.sweep.root} holds another sweep ({'; '.join(differing[:3])}{more}); use a "
-            "separate --out for each sweep, plot-rd draws all sweeps below a folder"
+            "separate --out for each sweep; plot-rd draws all sweeps below a folder"
         )
 
 
 def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description in one level; the list of runs follows from the rest."""
+    """A description without nesting, and without the list of runs, which follows from the rest."""
     nested = ("settings", "data")
     flat = {key: value for key, value in description.items() if key not in (*nested, "run_ids")}
     for name in nested:

@@ -1,4 +1,4 @@
-"""Trials from start to end: train, write each checkpoint, evaluate it, write its rows."""
+"""Runs trials from start to end: trains, and writes each checkpoint, its statistics and rows."""
 
 import contextlib
 import hashlib
@@ -27,12 +27,12 @@ from rdkit_vae.training.state import Diverged, Training
 from rdkit_vae.training.steps import Pack
 
 _SAVED_EVERY = 60.0  # seconds between resume files
-_SHARE_OF_SAVING = 0.05  # of the time, at most, goes into them
+_SHARE_OF_SAVING = 0.05  # largest share of the time spent on them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a trial ended: its status, and in words."""
+    """How a trial ended, as a status and in words."""
 
     status: Status
     summary: str
@@ -61,27 +61,28 @@ def run_pack(
     on_epoch: Callable[[Training], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Trial, Outcome]]:
-    """Trains a pack of trials into a sweep folder, each from where it stopped if it was begun.
+    """Trains a pack of trials into a sweep folder, each from where it stopped.
 
-    Those that are behind train by themselves until they have caught up. A results file is rewritten
-    after each checkpoint of its trial, so it holds every checkpoint whose evaluation has ended, and
-    nothing else.
+    Trials that are behind train without the others until they have caught up. The results file of a
+    trial is rewritten after each checkpoint, so it always contains exactly the checkpoints that
+    have been evaluated.
 
     Args:
-        trials: of one `Trial.pack_key`.
+        trials: with the same `Trial.pack_key`.
         images: their dataset.
         sweep: the folder.
         device: a torch device.
-        on_epoch: called after every epoch of each.
-        stop: asked after every step; True writes resume files and ends all with `Status.STOPPED`.
+        on_epoch: called after every epoch of each trial.
+        stop: called after every step; if it returns True, resume files are written and all trials
+            end with `Status.STOPPED`.
 
     Yields:
-        Each trial as it ends, and how.
+        Each trial as it ends, and its outcome.
 
     Raises:
-        BadInput: the images do not suit the trials, or cannot be packed.
-        BadData: results are damaged, or of a newer release.
-        CannotWrite: no room for files, or no permission.
+        BadInput: the trials cannot be trained on these images, or not in a pack.
+        BadData: results are damaged or from a newer release.
+        CannotWrite: there is no room for files, or no permission.
     """
     runs = [_Run(trial, images, sweep, device) for trial in trials]
     pack: Pack | None = None
@@ -101,7 +102,7 @@ def run_pack(
         at_work = [run for run in runs if run.training.step == behind]
         members = [run.training for run in at_work]
         if pack is None or {*map(id, pack.members)} != {*map(id, members)}:
-            pack = None  # first let go of what it holds
+            pack = None  # frees its memory first
             pack = Pack(members)
         whole = pack.run_epoch(pause)
         for run in at_work:
@@ -120,12 +121,12 @@ def run_pack(
 
 
 class _Run:
-    """A trial on its way into a sweep folder.
+    """A trial that is being run.
 
     Attributes:
-        trial: as it was given.
-        training: where it is.
-        outcome: how it ended; None before.
+        trial: the trial, as it was passed in.
+        training: its current state.
+        outcome: how it ended; None while it is running.
     """
 
     def __init__(self, trial: Trial, images: Images, sweep: Sweep, device: str) -> None:
@@ -135,7 +136,7 @@ class _Run:
         self._begin()
 
     def _begin(self) -> None:
-        """Goes to the latest state that there is of it."""
+        """Restores the latest saved state."""
         self.training = Training(self.trial, self._images, self._device)
         trial = self.training.trial
         self._about = {"trial": trial.to_dict(), "environment": environment(self._device)}
@@ -145,17 +146,17 @@ class _Run:
             self._end(Status.OK, _summary(self._rows))
             return
         _resume(self.training, self._sweep, committed)
-        # Where training resumes within an epoch, the last state between two epochs is not known.
-        self._entered_half = self.training.within.batches > 0
+        # If training resumes within an epoch, the state at the start of the epoch is unknown.
+        self._entered_half = self.training.epoch_progress.batches > 0
         self._finite = None if self._entered_half else _kept(self.training)
 
     def take_epoch(self, on_epoch: Callable[[Training], None] | None) -> None:
-        """Writes what an epoch has come to: a checkpoint and its rows, or that it diverged."""
+        """Writes a checkpoint and its rows if one is due, or that the trial has diverged."""
         training = self.training
         if training.diverged:
             self._end_diverged(training.diverged)
             return
-        if training.within.batches:
+        if training.epoch_progress.batches:
             return
         if on_epoch:
             on_epoch(training)
@@ -172,12 +173,12 @@ class _Run:
             self._end(Status.OK, _summary(self._rows))
 
     def save(self) -> None:
-        """Writes a resume file, if it has begun and not ended."""
+        """Writes a resume file, unless the trial has ended or not begun."""
         if self.outcome is None and self.training.step > 0:
             save_resume_file(self._resume_file, self.training)
 
     def stop(self) -> None:
-        """Ends it where it is, if it has not ended."""
+        """Ends it with `Status.STOPPED`, unless it has ended."""
         if self.outcome is None:
             self.outcome = Outcome(
                 status=Status.STOPPED, summary=f"stopped at step {self.training.step}"
@@ -195,9 +196,9 @@ class _Run:
         self.outcome = Outcome(status=status, summary=summary)
 
     def _end_diverged(self, reason: str) -> None:
-        """Commits the state that it was last whole in, if it can be evaluated, and why it ended."""
+        """Writes its last finite state, if that can be evaluated, and why the trial ended."""
         training = self.training
-        if self._entered_half:  # the last finite state is found by training from the beginning
+        if self._entered_half:  # its last finite state is unknown, so it starts over
             self._resume_file.unlink(missing_ok=True)
             self._begin()
             return
@@ -216,7 +217,7 @@ class _Run:
         write_results(self._sweep.results(self.training.trial.run_id), self._rows, self._about)
 
     def _commit(self) -> None:
-        """Evaluates the training as it is, and writes its checkpoint, statistics and rows.
+        """Evaluates the current state, and writes its checkpoint and statistics.
 
         Raises:
             Diverged: a number of the evaluation is not finite; nothing was written.
@@ -244,9 +245,8 @@ class _Run:
 
 
 def _kept(training: Training) -> dict[str, Any] | None:
-    """A copy of its weights that the next steps do not change; None before the first."""
-    kept: dict[str, Any] | None = _copied(training.snapshot()) if training.epoch else None
-    return kept
+    """A copy of its state that training does not change; None before the first epoch."""
+    return _copied(training.snapshot()) if training.epoch else None
 
 
 def _copied(value: Any) -> Any:
@@ -256,26 +256,26 @@ def _copied(value: Any) -> Any:
 
 
 def _resume(training: Training, sweep: Sweep, committed: set[int]) -> None:
-    """Restores the resume file of a trial, if it can be trusted.
+    """Restores the resume file of a trial, if it can be used.
 
-    Not where it lies past a checkpoint that is not committed, which would never be made then.
+    A file past a checkpoint that was not committed is ignored, as that checkpoint would be skipped.
     """
     trial = training.trial
     try:
-        later = load_checkpoint(sweep.resume_file(trial.run_id))
+        later = load_checkpoint(sweep.resume_file(trial.run_id), trial=trial)
     except Newer:
         raise
     except BadData:
         return
     passed = {epoch for epoch in trial.checkpoints if epoch <= later.epoch}
-    if later.trial == trial and "moments" in later.state and passed <= committed:
+    if "moments" in later.state and passed <= committed:
         training.restore(later.state)
 
 
 def _rows_to_keep(sweep: Sweep, trial: Trial) -> list[Row]:
-    """The rows of the checkpoints that were asked for and are still the files that the rows name.
+    """The rows of the checkpoints whose files still have the SHA-256 in the rows.
 
-    The others, and the last state of a run that failed, are made again.
+    Other checkpoints, and the last state of a failed run, are made again.
     """
     rows = [row for row in rows_of(sweep, trial.run_id) if row["epoch"] in trial.checkpoints]
     sound = {

@@ -1,4 +1,4 @@
-"""Scalars of a sweep for TensorBoard, by the extra `tensorboard`: a run for each trial."""
+"""Scalars of a sweep for TensorBoard, with the extra `tensorboard`; each trial is a run."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ _SCALARS = ("rate", "distortion", "elbo")
 
 
 class Scalars:
-    """Writes the events of a sweep below its folder `tensorboard`.
+    """Writes the events of a sweep into its folder `tensorboard`.
 
-    The loss of each epoch as it comes; when a trial has ended, rate, distortion and ELBO of its
-    checkpoints by split and interpretation, in nats per image. The axis counts epochs.
+    Writes the loss after each epoch and, when a trial has ended, the rate, distortion and ELBO of
+    its checkpoints by split and interpretation, in nats per image. The axis counts epochs.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -24,7 +24,7 @@ class Scalars:
         self._writers: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
-        """Writes what an event tells."""
+        """Writes the scalars of an event."""
         if event.kind is EventKind.EPOCH:
             self._writer(event.run_id).add_scalar("loss", event.loss, event.epoch)
         elif event.kind is EventKind.ENDED:
@@ -36,14 +36,14 @@ class Scalars:
             self._writers.pop(event.run_id).close()
 
     def close(self) -> None:
-        """Writes what is still held."""
+        """Closes all files."""
         for writer in self._writers.values():
             writer.close()
 
     def _rows(self, run_id: str) -> list[dict[str, Any]]:
         try:
             return rows_of(self._sweep, run_id)
-        except BadData:  # no reason to end a sweep
+        except BadData:  # not worth ending a sweep for
             return []
 
     def _writer(self, run_id: str) -> Any:

@@ -1,7 +1,7 @@
-"""Checks everything in a sweep folder that can be checked. No torch, and nothing is written.
+"""Checks every file and number in a sweep folder, without torch and without writing anything.
 
-Hashes and checksums; each row against its statistics, computed again; files that are missing, or
-that no row names.
+Checks hashes and checksums, computes each row again from its statistics, and looks for files that
+are missing or that no row refers to.
 """
 
 import math
@@ -18,25 +18,27 @@ from rdkit_vae.store.results import read_results
 from rdkit_vae.store.samples import read_samples
 from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.system.files import is_locked, left_partial, sha256_of
+from rdkit_vae.system.files import left_partial, sha256_of
+from rdkit_vae.system.locks import is_locked
 from rdkit_vae.text import are, counted, few
 
 Rows = list[Row]
 Progress = Callable[[int, int], None]  # (trials done, trials in all)
-_NOT_COMPARED = ("code_version", "created_at")  # they differ when a row is made again
-PUT_ASIDE = "put aside"  # the remedy of a file that nothing can be made of
-_TOLERANCE = 1e-11  # relative; another version of SciPy may round otherwise
+_NOT_COMPARED = ("code_version", "created_at")  # they change when a row is made again
+_TOLERANCE = 1e-11  # relative; versions of SciPy round differently
+PUT_ASIDE = "put aside"  # the remedy for a file that cannot be used
+_NEW_ROWS = "its rows are made again from the statistics"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """Something that is wrong.
 
     Attributes:
         path: the file.
-        what: is wrong with it.
-        run_id: the trial that it belongs to; empty where it belongs to none.
-        remedy: what a repair does about it; empty where it does nothing.
+        what: what is wrong with it.
+        run_id: the trial that it belongs to; empty if there is none.
+        remedy: what a repair does about it; empty if it does nothing.
     """
 
     path: Path
@@ -50,10 +52,10 @@ class Report:
     """What was checked in a sweep folder, and what is wrong with it.
 
     Attributes:
-        findings: all that is wrong.
-        foreign: files that are not of rdvae, which are left alone.
+        findings: everything that is wrong.
+        foreign: files that rdvae did not write, which are left alone.
         n_checkpoints, n_rows: how many were checked.
-        at_work: a sweep is running, so rows may still come for files that no row names.
+        at_work: a sweep is running, so files without rows may still get theirs.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -62,11 +64,6 @@ class Report:
     n_rows: int = 0
     at_work: bool = False
 
-    @property
-    def in_words(self) -> str:
-        """What was checked, in one line."""
-        return f"{counted(self.n_checkpoints, 'checkpoint')}, {counted(self.n_rows, 'row')}"
-
 
 def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = False) -> Report:
     """Checks a sweep folder.
@@ -74,10 +71,10 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = Fals
     Args:
         sweep: the folder.
         progress: called as `progress(done, total)` after each trial.
-        alone: the caller holds its lock, so no sweep is running.
+        alone: the caller has locked the folder, so no sweep is running.
 
     Raises:
-        BadData: what was asked of the sweep cannot be read.
+        BadData: the sweep.json cannot be read.
     """
     report = Report(at_work=not alone and is_locked(sweep.root))
     named = set(sweep.run_ids())
@@ -103,7 +100,7 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = Fals
 
 
 def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
-    """The rows of every run whose results can be read; notes what is wrong with the others."""
+    """The rows of every run whose results can be read; reports what is wrong with the others."""
     runs: dict[str, Rows] = {}
     for path in sorted((sweep.root / "results").glob("*.parquet")):
         run_id = path.stem
@@ -114,29 +111,21 @@ def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
                 raise BadData(f"{path}: damaged (it holds rows of {few(sorted(runs_inside))})")
         except BadData as error:
             if run_id in named:
-                report.findings.append(_damaged(path, error))
+                remedy = "it is put aside, and its rows are made again from the checkpoints"
+                remedy = "" if isinstance(error, Newer) else remedy
+                report.findings.append(Finding(path, _reason(error, path), run_id, remedy))
             else:
                 report.foreign.append(path)
             continue
         runs[run_id] = table.to_pylist()
         if _name_of(about_of(table)) != run_id:
             what = f"its configuration is not that of {run_id}"
-            report.findings.append(Finding(path=path, what=what, run_id=run_id))
+            report.findings.append(Finding(path, what, run_id))
     return runs
 
 
-def _damaged(path: Path, error: BadData) -> Finding:
-    remedy = "it is put aside, and its rows are made again from the checkpoints"
-    return Finding(
-        path=path,
-        what=_reason(error, path),
-        run_id=path.stem,
-        remedy="" if isinstance(error, Newer) else remedy,
-    )
-
-
 def _reason(error: RdvaeError, path: Path) -> str:
-    """What an error says, without the file that it says it of."""
+    """The message of an error without the path at its start."""
     return str(error).removeprefix(f"{path}: ")
 
 
@@ -152,17 +141,14 @@ def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterat
     good = [row for row in rows if row["status"] == Status.OK]
     report.n_rows += len(rows)
     results = sweep.results(run_id)
-    remedy = "its rows are made again from the statistics"
     if not rows:
         what = "there is no results file, but there are checkpoints"
-        remedy = "it is made again from the checkpoints"
-        yield Finding(path=results, what=what, run_id=run_id, remedy=remedy)
+        yield Finding(results, what, run_id, "it is made again from the checkpoints")
         return
     keys = [(row["epoch"], row["split"], row["sigma"], row["status"]) for row in rows]
-    if len(set(keys)) < len(keys):
-        twice = len(keys) - len(set(keys))
-        what = f"{counted(twice, 'row')} {are(twice)} there twice"
-        yield Finding(path=results, what=what, run_id=run_id, remedy=remedy)
+    if repeated := len(keys) - len(set(keys)):
+        what = f"{counted(repeated, 'row')} {are(repeated)} there twice"
+        yield Finding(results, what, run_id, _NEW_ROWS)
     for epoch in sorted({row["epoch"] for row in good}):
         report.n_checkpoints += 1
         of_epoch = [row for row in good if row["epoch"] == epoch]
@@ -170,37 +156,31 @@ def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterat
 
 
 def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Iterator[Finding]:
-    """A checkpoint, its statistics and its rows, each against the next."""
+    """Compares a checkpoint, its statistics and its rows."""
     checkpoint, measured = sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)
     try:
         if not is_named(checkpoint, rows):
-            what = "its SHA-256 is not the one that its rows name"
-            remedy = "it is put aside, and the same sweep command trains from there again"
-            yield Finding(path=checkpoint, what=what, run_id=run_id, remedy=remedy)
-    except BadData as error:  # its rows stand, though nobody can trace them any more
-        what = _reason(error, checkpoint)
-        yield Finding(path=checkpoint, what=what, run_id=run_id)
-    remedy = "measured again"
+            what = "its SHA-256 is not the one in its rows"
+            remedy = "it is put aside, and the same sweep command trains it again"
+            yield Finding(checkpoint, what, run_id, remedy)
+    except BadData as error:  # its rows are kept, although they cannot be traced any more
+        yield Finding(checkpoint, _reason(error, checkpoint), run_id)
     try:
         evaluation = read_evaluation(measured)
         again = evaluation.rows(sorted({row["sigma"] for row in rows}))
     except (BadData, BadInput) as error:
-        what = _reason(error, measured)
-        yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
+        yield Finding(measured, _reason(error, measured), run_id, "measured again")
         return
     if evaluation.checkpoint_sha256 != rows[0]["checkpoint_sha256"]:
-        what = "measured on another checkpoint than the rows name"
-        yield Finding(path=measured, what=what, run_id=run_id, remedy=remedy)
-        return
-    differing = differences(rows, again)
-    if differing:
-        what = f"epoch {epoch} does not follow from its statistics: {few(differing)}"
-        remedy = "its rows are made again from the statistics"
-        yield Finding(path=sweep.results(run_id), what=what, run_id=run_id, remedy=remedy)
+        what = "it was measured on another checkpoint than that of the rows"
+        yield Finding(measured, what, run_id, "measured again")
+    elif differing := differences(rows, again):
+        what = f"the rows of epoch {epoch} do not agree with its statistics: {few(differing)}"
+        yield Finding(sweep.results(run_id), what, run_id, _NEW_ROWS)
 
 
 def is_named(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a checkpoint file is the one whose SHA-256 its rows name.
+    """Whether a checkpoint file has the SHA-256 in its rows.
 
     Raises:
         BadData: it cannot be read.
@@ -209,7 +189,7 @@ def is_named(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def differences(rows: Iterable[Mapping[str, Any]], again: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The columns in which rows differ from those that were made again, in words."""
+    """How rows differ from those that were made again, in words."""
     expected = {(row["split"], row["sigma"]): row for row in again}
     differing = []
     for row in rows:
@@ -231,36 +211,33 @@ def _same(stored: Any, made: Any) -> bool:
         if math.isnan(stored) or math.isnan(made):
             return math.isnan(stored) and math.isnan(made)
         return math.isclose(stored, made, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    # A column that is younger than its file reads as null.
+    # A column that was added after the file was written is null.
     return bool(stored == made) or stored is None
 
 
 def _pictures(sweep: Sweep) -> Iterator[Finding]:
-    """Samples that are damaged, or of another checkpoint than the one that is there."""
+    """Pictures that are damaged, or of another version of the checkpoint."""
     for path in sorted((sweep.root / "samples").glob("*/*.parquet")):
         checkpoint = sweep.root / "checkpoints" / path.parent.name / f"{path.stem}.pt"
         try:
-            _, about = read_samples(path)
-            current = not checkpoint.exists() or sha256_of(checkpoint) == about.get(
-                "checkpoint_sha256"
-            )
-            what = "" if current else "its pictures are of another checkpoint"
+            sha256 = read_samples(path)[1].get("checkpoint_sha256")
+            if not checkpoint.exists() or sha256_of(checkpoint) == sha256:
+                continue
+            what = "its pictures are of another checkpoint"
         except BadData as error:
             what = _reason(error, path)
-        if what:
-            yield Finding(path=path, what=what, run_id=path.parent.name, remedy=PUT_ASIDE)
+        yield Finding(path, what, path.parent.name, PUT_ASIDE)
 
 
 def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:
     return sorted(sweep.checkpoint(run_id, 0).parent.glob("epoch=*.pt"))
 
 
-def _unnamed(sweep: Sweep, accounted: set[Path], going_on: set[str]) -> Iterator[Finding]:
-    """Files that belong to no row. Of a trial that goes on, they are on their way to one."""
+def _unnamed(sweep: Sweep, accounted: set[Path], unfinished: set[str]) -> Iterator[Finding]:
+    """Files without rows, except those of unfinished trials, whose rows are still to come."""
     for kind, pattern in (("checkpoints", "epoch=*.pt"), ("statistics", "*.parquet")):
         for path in sorted((sweep.root / kind).glob(f"*/{pattern}")):
-            if path not in accounted and path.parent.name not in going_on:
-                what = "no row names it"
-                yield Finding(path=path, what=what, run_id=path.parent.name, remedy=PUT_ASIDE)
+            if path not in accounted and path.parent.name not in unfinished:
+                yield Finding(path, "no row refers to it", path.parent.name, PUT_ASIDE)
     for path in left_partial(sweep.root):
-        yield Finding(path=path, what="left by a process that died", remedy="removed")
+        yield Finding(path, "left by a process that died", remedy="removed")

@@ -1,4 +1,4 @@
-"""A process of a pool: trains the packs of trials that it is given, and tells what happens."""
+"""A worker process: trains the packs that it is assigned and reports what happens."""
 
 import contextlib
 import os
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.trial import Trial, import_code
 from rdkit_vae.datasets.images import shared
 from rdkit_vae.errors import BadInput, CannotWrite, RdvaeError
-from rdkit_vae.models import import_architecture
-from rdkit_vae.objectives.losses import import_objective
 from rdkit_vae.store.ledger import state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
+from rdkit_vae.sweeps.forecast import Stopwatch
 from rdkit_vae.sweeps.messages import (
     Assignment,
     Broken,
@@ -22,12 +21,13 @@ from rdkit_vae.sweeps.messages import (
     Event,
     EventKind,
     Free,
+    Pace,
     Refused,
     RoomNeeded,
     WorkerSettings,
 )
-from rdkit_vae.sweeps.pace import Pace, Stopwatch
-from rdkit_vae.system.files import CRASHES, claimed, own_folder, write_atomic
+from rdkit_vae.system.files import CRASHES, own_folder, write_atomic
+from rdkit_vae.system.locks import claimed
 from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ Message = Event | RoomNeeded | Elsewhere | Free | Refused | Broken
 
 
 def work(connection: "Connection[Any, Any]", settings: WorkerSettings) -> None:
-    """A worker's life: takes an `Assignment` or `Stop`, sends messages, until its end is closed."""
+    """The main loop of a worker, which ends when the connection is closed."""
     live_as_child()
     keep_freed_memory()
-    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+    with contextlib.suppress(EOFError, OSError):  # the parent has ended
         while True:
             assignment = connection.recv()
             if isinstance(assignment, Assignment):
@@ -53,12 +53,12 @@ def work(connection: "Connection[Any, Any]", settings: WorkerSettings) -> None:
 def _carry_out(
     assignment: Assignment, connection: "Connection[Any, Any]", settings: WorkerSettings
 ) -> Message:
-    """Trains what was assigned, telling what happens; returns the message that ends it."""
-    for values, _ in assignment.before:  # the parent has imported the same names
-        import_architecture(values["architecture"])
-        import_objective(values["objective"])
-    before = {Trial.from_dict(values): status for values, status in assignment.before}
+    """Trains the assigned trials, sending messages; returns the last one."""
+    before: dict[Trial, Status] = {}
     try:
+        for values, status in assignment.before:  # the parent has imported these names
+            import_code(values["architecture"], values["objective"])
+            before[Trial.from_dict(values)] = status
         for message in _run(before, assignment.measure, connection, settings):
             connection.send(message)
         return Free()
@@ -78,7 +78,7 @@ def _run(
     connection: "Connection[Any, Any]",
     settings: WorkerSettings,
 ) -> Iterator[Message]:
-    """Runs trials, except those that another process runs, or has run since `before`."""
+    """Runs trials, except those that another process is running or has run since `before`."""
     with claimed(settings.sweep.claims, [trial.run_id for trial in before]) as mine:
         trials = []
         for trial, status in before.items():
@@ -106,7 +106,7 @@ def _train(
     connection: "Connection[Any, Any]",
     settings: WorkerSettings,
 ) -> Iterator[Message]:
-    """Trains trials that can be packed, as many at a time as fit the memory."""
+    """Trains trials that can form a pack, in packs that fit into the memory."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -117,7 +117,7 @@ def _train(
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    # Nothing here reads such memory.
+    # Nothing here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     images, device = shared(settings.images), settings.device
@@ -126,7 +126,7 @@ def _train(
         yield RoomNeeded(bytes_of(first))
         checkpoint = seconds_per_checkpoint(first, device)
     for pack in packs_that_fit(trials, images, device, settings.jobs):
-        if connection.poll():  # all that can come now is `Stop`
+        if connection.poll():  # the only possible message is `Stop`
             return
         watched = _WatchedPack(connection, device)
         if measure:
@@ -151,31 +151,31 @@ def _train(
 
 
 class _WatchedPack:
-    """Tells what happens to a pack in training."""
+    """Reports the progress of a pack in training."""
 
     def __init__(self, connection: "Connection[Any, Any]", device: str) -> None:
         self._connection, self._device = connection, device
         self._stopwatch: Stopwatch | None = None
 
     def time(self, steps: int, checkpoint: float, pack_size: int) -> None:
-        """Also tells its pace, from an epoch of so many steps that begins now."""
+        """Also reports its pace, measured from an epoch of so many steps that begins now."""
         self._stopwatch = Stopwatch(steps)
         self._checkpoint, self._pack_size = checkpoint, pack_size
 
     def end_step(self) -> bool:
         """Called after every step but the last of an epoch; returns whether to stop."""
-        if self._stopwatch and self._device == "cpu":  # steps on a GPU are not waited for
-            self._tell_pace(self._stopwatch.end_step())
+        if self._stopwatch and self._device == "cpu":  # steps on a GPU run asynchronously
+            self._send_pace(self._stopwatch.end_step())
         return self._connection.poll()
 
     def end_epoch(self, training: "Training") -> None:
         """Called after an epoch of each trial."""
         if self._stopwatch:
-            self._tell_pace(self._stopwatch.end_epoch())
+            self._send_pace(self._stopwatch.end_epoch())
         run_id, epoch, loss = training.trial.run_id, training.epoch, training.loss
         self._connection.send(Event(kind=EventKind.EPOCH, run_id=run_id, epoch=epoch, loss=loss))
 
-    def _tell_pace(self, seconds: float | None) -> None:
+    def _send_pace(self, seconds: float | None) -> None:
         if seconds is not None:
             share = seconds / self._pack_size
             pace = Pace(epoch=share, checkpoint=self._checkpoint, pack_size=self._pack_size)
@@ -183,7 +183,7 @@ class _WatchedPack:
 
 
 def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:
-    """Files a traceback under the first of the trials that were at work."""
+    """Writes a traceback into the sweep folder, named after the first trial of the pack."""
     path = sweep.root / CRASHES / f"{trials[0].run_id}.txt"
     names = "".join(f"{trial.run_id}\n" for trial in trials)
     reason = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"

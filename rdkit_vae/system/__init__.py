@@ -1,1 +1,1 @@
-"""Files that are whole or not at all, locks, and processes: the operating system, made safe."""
+"""Files, locks and processes: safe wrappers around the operating system."""

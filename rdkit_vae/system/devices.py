@@ -9,26 +9,26 @@ _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def choose_device(device: str) -> str:
-    """`auto` becomes `cuda` where torch sees a GPU, else `cpu`.
+    """Returns the device to use; `auto` is `cuda` if torch finds a GPU, otherwise `cpu`.
 
     Raises:
-        BadInput: torch does not see the device.
+        BadInput: torch cannot find the device.
     """
     if device == "cpu":
         return device
-    # Asking torch takes seconds, so it is asked only where there is a driver.
+    # Importing torch takes seconds, so do it only if a GPU driver is present.
     if any(Path(path).exists() for path in _GPU_DRIVERS) or device != "auto":
         import torch
 
         if torch.cuda.is_available():
             return "cuda"
         if device != "auto":
-            raise BadInput(f"device {device}: torch sees no such GPU here; use --device cpu")
+            raise BadInput(f"device {device}: torch finds no such GPU; use --device cpu")
     return "cpu"
 
 
 def choose_jobs(jobs: int | None, device: str) -> int:
-    """The number asked for; else one process per usable core, or one on a GPU."""
+    """Returns `jobs` if given, otherwise one process per usable core, or one on a GPU."""
     if jobs is not None:
         return jobs
     if device != "cpu":

@@ -1,4 +1,4 @@
-"""Files that are whole or not at all, and locks that die with their process."""
+"""Files that are written completely or not at all, and safe ways of reading them."""
 
 import contextlib
 import errno
@@ -8,40 +8,39 @@ import json
 import os
 import platform
 import stat
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from rdkit_vae.errors import BadData, BadInput, CannotWrite, cause_of
+from rdkit_vae.errors import BadData, CannotWrite, cause_of
 
-SWEEP_FILE = "sweep.json"  # its folder is a sweep
-PARTIAL = "partial"  # folder of a sweep for files that are being written
-DAMAGED = "damaged"  # that for files which a repair has put aside
-CRASHES = "crashes"  # that for tracebacks
-_BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # with a folder for each trial
+SWEEP_FILE = "sweep.json"  # marks its folder as a sweep
+PARTIAL = "partial"  # folder of a sweep that holds files while they are being written
+DAMAGED = "damaged"  # holds damaged files that a repair has set aside
+CRASHES = "crashes"  # holds tracebacks
+_BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # have one subfolder per trial
 
 Write = Callable[[Path, bytes], None]  # `write_atomic` or `write_output`
 
-_NOT_FOLLOWED = "a link, which is not followed here"
-_MOST_HOLDERS = 10_000  # bytes of a lock file that are shown
-_MOST_JSON = 2**24  # bytes of a file
-_MOST_VALUES = 500_000  # in it
+_NOT_FOLLOWED = "a link, and links are not followed here"
+_MAX_JSON_BYTES = 2**24
+_MAX_JSON_VALUES = 500_000
 
 
 def open_regular(
     path: Path, mode: str = "rb", *, follow: bool = True, buffering: int = -1
 ) -> IO[bytes]:
-    """Opens a file that is a file: never one that lets a reader wait, or that never ends.
+    """Opens a regular file. A FIFO or device, on which a reader could wait for ever, is refused.
 
     Args:
-        path: of the file.
-        mode, buffering: of `open`.
-        follow: False for files that rdvae writes by itself: in a folder that comes from somebody
-            else a link may lead anywhere.
+        path: the file.
+        mode, buffering: as for `open`.
+        follow: whether to follow links. Use False for files that only rdvae writes: in a folder
+            received from somebody else, a link may lead anywhere.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or is a link that is not followed.
+        OSError: the file cannot be opened, is not a regular file, or is a link and `follow` is
+            False.
     """
     safe = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
 
@@ -64,13 +63,13 @@ def open_regular(
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Writes the file that a user named: `--out`.
+    """Writes a file that the user named with `--out`.
 
-    A link is followed and what it leads to is replaced, whole or not at all. What is no regular
-    file, such as a FIFO, is written to as it is.
+    A link is followed and its target is replaced, completely or not at all. Data for a FIFO or
+    device is written straight to it.
 
     Raises:
-        CannotWrite: it cannot be written.
+        CannotWrite: the file cannot be written.
     """
     try:
         if _is_regular_or_new(path):
@@ -85,27 +84,27 @@ def write_output(path: Path, data: bytes) -> None:
 def _is_regular_or_new(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:  # also a link to what is not there
+    except FileNotFoundError:  # or a dangling link
         return True
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the whole new one, also after a crash.
+    """Writes a file so that readers see either the old or the complete new one, even after a crash.
 
-    Until it is whole it lies in the folder `partial` of its sweep, where no reader of results
-    looks, or under a hidden name beside its own where there is no sweep.
+    Inside a sweep the data first goes to the folder `partial`, where no reader of results looks;
+    elsewhere it goes to a hidden file in the same folder. The file is then renamed.
 
     Raises:
-        CannotWrite: it cannot be written.
+        CannotWrite: the file cannot be written.
     """
     part = None
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         part = _partial_name(path)
-        part.unlink(missing_ok=True)  # of a process that died and had this one's number
+        part.unlink(missing_ok=True)  # left by a dead process with the same id
         with open_regular(part, "xb", follow=False) as file:
             with contextlib.suppress(OSError):  # not every file system has locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # until it is renamed: see clear_partial
+                fcntl.flock(file, fcntl.LOCK_EX)  # until the rename; see `clear_partial`
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -127,16 +126,18 @@ def _partial_name(path: Path) -> Path:
             if run and run.is_symlink():
                 raise OSError(errno.ELOOP, f"{run}: {_NOT_FOLLOWED}")
             partial = own_folder(folder / PARTIAL)
-            if partial.stat().st_dev == path.parent.stat().st_dev:  # else it is a link elsewhere
+            if (
+                partial.stat().st_dev == path.parent.stat().st_dev
+            ):  # otherwise the rename would cross disks
                 return partial / unique
-    return path.with_name(f".{unique}")  # readers pass over hidden names
+    return path.with_name(f".{unique}")  # readers ignore hidden files
 
 
 def own_folder(folder: Path) -> Path:
-    """Makes a folder in which rdvae moves and removes files: no link to another one.
+    """Makes a folder in which rdvae moves and removes files, so it must not be a link.
 
     Raises:
-        OSError: it is a link or a file, or cannot be made.
+        OSError: the path is a link or a file, or the folder cannot be made.
     """
     if folder.is_symlink():
         raise OSError(errno.ELOOP, f"{folder}: {_NOT_FOLLOWED}")
@@ -144,20 +145,20 @@ def own_folder(folder: Path) -> Path:
     return folder
 
 
-def _make_folder(folder: Path) -> None:
-    """Makes a folder so that it, too, is there after a crash."""
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents so that they survive a crash."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings the names in a folder to the disk.
+    """Flushes the list of names in a folder to the disk.
 
     Raises:
-        OSError: it cannot be opened or flushed.
+        OSError: the folder cannot be opened or flushed.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -167,15 +168,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def clear_partial(sweep: Path) -> None:
-    """Removes what writers that have died left in a sweep's folder `partial`."""
+    """Removes unfinished files of dead processes from the folder `partial` of a sweep."""
     for part in left_partial(sweep):
         with contextlib.suppress(OSError), open_regular(part, "r+b", follow=False) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused where its writer lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer is alive
             part.unlink()
 
 
 def left_partial(sweep: Path) -> list[Path]:
-    """The files in a sweep's folder `partial`, in order. A link in the place of it has none."""
+    """Returns the sorted files in the folder `partial` of a sweep; none if that is a link."""
     partial = sweep / PARTIAL
     if partial.is_symlink():
         return []
@@ -183,13 +184,13 @@ def left_partial(sweep: Path) -> list[Path]:
 
 
 def check_places(sweep: Path) -> None:
-    """Refuses a sweep folder whose links would have files of other folders moved or removed.
+    """Refuses a sweep whose links could make rdvae move or remove files of other folders.
 
-    The sweep itself, and its folders of results, statistics, checkpoints and samples, may be links
-    to another disk.
+    The sweep folder and its folders of results, statistics, checkpoints and samples may be links,
+    for example to another disk.
 
     Raises:
-        CannotWrite: one of the others is a link, or one leads into another sweep.
+        CannotWrite: any other folder is a link, or a link leads into another sweep.
     """
     here = sweep.resolve()
     for name in (PARTIAL, DAMAGED, CRASHES):
@@ -199,7 +200,7 @@ def check_places(sweep: Path) -> None:
             continue
         target = folder.resolve()
         if target.parent != here and (target.parent / SWEEP_FILE).exists():
-            raise CannotWrite(f"{folder}: a link into another sweep ({target}); remove it")
+            raise CannotWrite(f"{folder}: is a link into another sweep ({target}); remove it")
         if folder.name in _BY_RUN:
             for run in folder.iterdir():
                 _check_no_link(run)
@@ -211,7 +212,7 @@ def _check_no_link(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON, completely or not at all."""
     write_atomic(path, json.dumps(values, indent=1).encode() + b"\n")
 
 
@@ -219,7 +220,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        BadData: missing, unreadable, of a size that none of rdvae has, or no JSON object.
+        BadData: the file is missing, unreadable, implausibly large, or not a JSON object.
     """
     try:
         values = json.loads(_sane_json(path))
@@ -232,162 +233,29 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _sane_json(path: Path) -> bytes:
-    """The bytes of a JSON file, if what they can become is not out of all proportion.
+    """Returns the bytes of a JSON file whose parsed values will fit in memory.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is too large.
+        OSError: the file cannot be read.
+        ValueError: the file is too large.
     """
     with open_regular(path) as file:
-        data = file.read(_MOST_JSON + 1)
-    if len(data) > _MOST_JSON:
-        raise ValueError(f"more than {_MOST_JSON:,} bytes")
-    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise ValueError(f"more than {_MOST_VALUES:,} values")
+        data = file.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        raise ValueError(f"more than {_MAX_JSON_BYTES:,} bytes")
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
+        raise ValueError(f"more than {_MAX_JSON_VALUES:,} values")
     return data
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes.
+    """Returns the SHA-256 of a file.
 
     Raises:
-        BadData: it cannot be read.
+        BadData: the file cannot be read.
     """
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({cause_of(error)})") from error
-
-
-@contextlib.contextmanager
-def locked(
-    folder: Path,
-    *,
-    join: bool = False,
-    alone: bool = False,
-    first: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
-    """Holds the lock of a sweep folder, which the kernel lets go of when the process dies.
-
-    The first comer clears away what dead ones left, then shares the lock, so that others may join.
-
-    Args:
-        folder: of the sweep; made if it is not there.
-        join: work beside those who hold it already.
-        alone: let nobody join.
-        first: called by the first comer before others can join.
-
-    Raises:
-        BadInput: another process holds it, and it was not to be joined.
-        CannotWrite: the folder cannot be written, or has no locks, or links that `check_places`
-            refuses.
-    """
-    check_places(folder)
-    with _opened(folder / "lock") as file:
-        if _try_lock(file):
-            clear_partial(folder)
-            file.truncate(0)
-            first()
-        elif not join:
-            file.seek(0)
-            holders = ", ".join(file.read(_MOST_HOLDERS).decode("utf-8", "replace").split("\n"))
-            holders = holders.strip(", ")
-            raise BadInput(
-                f"{folder}: another rdvae is at work there ({holders}); wait for its end"
-                + ("" if alone else ", or --join it to share the trials")
-            )
-        file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
-        file.flush()
-        if not alone:
-            fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """Opens a file to lock, and tells of what goes wrong.
-
-    Raises:
-        CannotWrite: it cannot be opened, or locks do not work there.
-    """
-    try:
-        _make_folder(file.parent)
-        opened = open_regular(file, "a+b", follow=False)
-    except OSError as error:
-        raise CannotWrite(f"{file}: cannot be written ({cause_of(error)})") from error
-    with opened:
-        yield opened
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a sweep is at work in the folder."""
-    lock = folder / "lock"
-    try:
-        mode = "r+b" if os.access(lock, os.W_OK) else "rb"
-        with open_regular(lock, mode, follow=False) as file:
-            return not _try_lock(file, tries=2)
-    except (OSError, CannotWrite):
-        return False  # nobody was ever there, or nobody could lock it
-
-
-def _try_lock(file: IO[bytes], tries: int = 5) -> bool:
-    for attempt in range(tries):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            # `status` holds the lock for an instant when it looks.
-            time.sleep(0.1 if attempt + 1 < tries else 0)
-        except OSError as error:
-            raise _no_locks(file.name, error) from error
-    return False
-
-
-def _no_locks(name: str, error: OSError) -> CannotWrite:
-    return CannotWrite(f"{name}: locks do not work on this file system ({cause_of(error)})")
-
-
-@contextlib.contextmanager
-def claimed(file: Path, names: Iterable[str]) -> Iterator[list[str]]:
-    """Claims names among all processes that use the file; yields those that no other one has.
-
-    A claim is a lock on one byte of the file, and ends with its process. A process claims once at
-    a time.
-
-    Raises:
-        CannotWrite: the file cannot be opened, or has no locks.
-    """
-    with _opened(file) as held:
-        yield [name for name in names if _claim(held, name)]
-
-
-def _claim(file: IO[bytes], name: str) -> bool:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(name))
-    except (BlockingIOError, PermissionError):  # the two errors that mean another's lock
-        return False
-    except OSError as error:
-        raise _no_locks(file.name, error) from error
-    return True
-
-
-def is_claimed(file: Path, name: str) -> bool:
-    """Whether a process has claimed the name."""
-    try:
-        with open_regular(file, follow=False) as asked:
-            return _is_held(asked, name)
-    except OSError:
-        return False  # nobody was ever there, or it cannot be known
-
-
-def _is_held(file: IO[bytes], name: str) -> bool:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _place(name))
-    except (BlockingIOError, PermissionError):
-        return True
-    return False
-
-
-def _place(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")

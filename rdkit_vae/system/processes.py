@@ -1,4 +1,4 @@
-"""Child processes that take no module from the working directory and end with their parent."""
+"""Child processes that import nothing from the working directory and end with their parent."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,8 @@ from typing import Any
 
 _SPAWN = multiprocessing.get_context("spawn")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
-_STOPPING = (signal.SIGINT, signal.SIGTERM)  # what a terminal, or a scheduler, stops a sweep with
+_STARTING = threading.Lock()  # what a child is started with is shared by all threads
+_STOPPING = (signal.SIGINT, signal.SIGTERM)  # sent by a terminal or scheduler to stop a sweep
 
 
 def start_child(
@@ -24,11 +25,11 @@ def start_child(
 ) -> "tuple[BaseProcess, Connection[Any, Any]]":
     """Starts `target(connection, *args)` in a process; returns it and our end of the connection.
 
-    The target calls `live_as_child` first. The program that called us is not run again in the
-    child, so scripts need no guard around what they do.
+    The target must call `live_as_child` first. The child does not run the main script again, so
+    scripts need no `if __name__ == "__main__"`.
     """
-    with _safe_path(), _no_main_module():
-        resource_tracker.ensure_running()  # which lets signals in where it starts its process
+    with _STARTING, _safe_path(), _no_main_module():
+        resource_tracker.ensure_running()  # it unblocks signals when it starts its process
         with _signals_blocked():
             here, there = _SPAWN.Pipe()
             process = _SPAWN.Process(target=target, args=(there, *args), daemon=True)
@@ -38,7 +39,7 @@ def start_child(
 
 
 def end_children(children: "Iterable[tuple[BaseProcess, Connection[Any, Any]]]") -> None:
-    """Ends children at once; files are whole or not at all, so any moment will do."""
+    """Kills children at once, which is safe since files are written completely or not at all."""
     children = list(children)
     for process, connection in children:
         connection.close()
@@ -48,20 +49,20 @@ def end_children(children: "Iterable[tuple[BaseProcess, Connection[Any, Any]]]")
 
 
 def live_as_child() -> None:
-    """Called first in a child: leaves signals to the parent, and ends when the parent does."""
-    for number in _STOPPING:  # a terminal or scheduler sends them to all
+    """Called first in a child: ignores interrupts, and exits when the parent does."""
+    for number in _STOPPING:  # a terminal or scheduler sends them to every process
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 class Interrupts:
-    """SIGINT and SIGTERM as something to wait for, while the context lasts.
+    """Counts SIGINT and SIGTERM while the context is open, so that the program can wait for them.
 
-    An exception raised by a signal's handler can come anywhere, also where Python loses it; these
-    are only counted, and read where the program is ready for them.
+    An exception raised by a signal handler can strike anywhere, even where Python loses it. Here a
+    handler only counts, and the program looks at the count when it is ready.
 
     Attributes:
-        pipe: a file descriptor's object that `multiprocessing.connection.wait` takes.
+        pipe: becomes readable at a signal; `multiprocessing.connection.wait` accepts it.
     """
 
     def __init__(self) -> None:
@@ -70,7 +71,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():  # others cannot have handlers
+        if threading.current_thread() is threading.main_thread():  # only it can set handlers
             for number in _STOPPING:
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -80,25 +81,24 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        self.interrupt()
-
-    def interrupt(self) -> None:
-        """Counts as one of them."""
         self._write.send_bytes(b".")
 
+    def ask_to_stop(self) -> None:
+        """Makes the pipe readable, as a first signal does, without counting as one."""
+        self._write.send_bytes(b"")
+
     def count(self) -> int:
-        """How many there were so far."""
+        """Returns the number of signals so far."""
         while self.pipe.poll():
-            self.pipe.recv_bytes()
-            self._count += 1
+            self._count += len(self.pipe.recv_bytes())
         return self._count
 
 
 def keep_freed_memory() -> None:
-    """Makes this process use freed memory again, rather than give it back and have it zeroed anew.
+    """Makes this process keep freed memory for reuse instead of returning it to the system.
 
-    A training step frees and takes the same hundreds of megabytes; to get them from the system each
-    time costs 5 to 10% of it. Where the C library is not glibc, nothing changes.
+    A training step frees and allocates the same hundreds of megabytes; getting them from the system
+    each time costs 5 to 10% of the step. This has an effect only with glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         set_option = ctypes.CDLL(None).mallopt
@@ -115,7 +115,7 @@ def _follow_parent() -> None:
 
 @contextlib.contextmanager
 def _safe_path() -> Iterator[None]:
-    """Within it, a new interpreter does not look for modules in the working directory."""
+    """In this context, a new interpreter does not import from the working directory."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
@@ -129,7 +129,7 @@ def _safe_path() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_main_module() -> Iterator[None]:
-    """Within it, a new process has no main module to import."""
+    """In this context, a new process has no main module to import."""
     before = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -140,7 +140,7 @@ def _no_main_module() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back for a moment; a child that starts in it never gets one."""
+    """Blocks Ctrl-C and SIGTERM; a child that starts in this context never receives them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield

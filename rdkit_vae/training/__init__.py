@@ -1,1 +1,1 @@
-"""From a configuration and images to trained weights."""
+"""Training: from a configuration and images to weights."""

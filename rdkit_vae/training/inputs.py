@@ -1,8 +1,8 @@
-"""From stored pixels to what a network sees: scaling, and the warps of the `paper` protocol.
+"""From stored pixels to network inputs: scaling, and the augmentations of the `paper` protocol.
 
-A warp's parameters follow from uniform numbers, some for each image, and are applied in bulk.
-Rotation and crop are one bilinear warp here; the reference rotates to the nearest pixel first, and
-crops at whole ones, so its images are less smooth, and harder.
+The parameters of an augmentation are computed from uniform random numbers and applied to many
+images at once. Rotation and crop are one bilinear warp here. The reference code first rotates to
+the nearest pixel and then crops at whole pixels, so its images are less smooth and harder to model.
 """
 
 import math
@@ -22,33 +22,32 @@ _DEGREES, _SCALE, _RATIO, _TRIES = 10.0, (0.9, 1.0), (0.9, 1.1), 10
 
 
 def to_unit(pixels: Tensor, levels: int) -> Tensor:
-    """uint8 pixels to float32 in [0, 1]; shape and device kept."""
+    """Converts uint8 pixels to float32 in [0, 1], of the same shape and on the same device."""
     return pixels.float().div_(levels - 1)
 
 
 class Split:
-    """A split as a place to take batches from: on a GPU if it fits there, else where it is.
+    """A split to take batches from; copied to the GPU if it fits there.
 
-    The split itself is mapped from a file, or shared; only batches of it are ever copied, but for
-    the one copy that a GPU holds.
+    Otherwise it stays where it is, mapped from a file or shared, and only batches are copied.
 
     Attributes:
-        place: the device of the positions to take.
+        place: the device on which `take` expects positions.
     """
 
     def __init__(self, images: Images, split: str, device: torch.device) -> None:
         self._stored, self._device = images.split(split), device
-        self._held: Tensor | None = None
+        self._on_gpu: Tensor | None = None
         self.place = torch.device("cpu")
         if device.type == "cuda" and self._stored.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-            self._held, self.place = torch.from_numpy(np.array(self._stored)).to(device), device
+            self._on_gpu, self.place = torch.from_numpy(np.array(self._stored)).to(device), device
 
     def take(self, positions: Tensor) -> Tensor:
-        """The uint8 images at `positions`, of any shape S, on the device: S + (C, H, W)."""
-        if self._held is not None:
-            return self._held[positions]
+        """Returns the uint8 images at `positions` of shape S on the device: S + (C, H, W)."""
+        if self._on_gpu is not None:
+            return self._on_gpu[positions]
         taken = torch.from_numpy(self._stored[positions.numpy()])
-        if self._device.type == "cuda":  # the copy is queued behind the steps before it
+        if self._device.type == "cuda":  # the copy does not wait for earlier steps
             return taken.pin_memory().to(self._device, non_blocking=True)
         return taken
 
@@ -58,8 +57,8 @@ class Augmentation:
     """A random warp of images.
 
     Attributes:
-        numbers: U, how many uniform numbers of [0, 1) it takes for an image.
-        parameters: (n, U) numbers, float64, to the float32 parameters (n, ...) of n warps.
+        numbers: U, the count of uniform random numbers per image.
+        parameters: maps (n, U) float64 numbers in [0, 1) to the float32 parameters (n, ...).
         apply: warps (n, C, H, W) images by their parameters.
     """
 
@@ -69,7 +68,7 @@ class Augmentation:
 
 
 def _affine(numbers: Tensor) -> Tensor:
-    """Rotation by +-10 degrees, then a crop of 0.9-1 of the area at ratio 0.9-1.1: (n, 2, 3)."""
+    """Rotates by up to 10 degrees and crops to 0.9-1 of the area at ratio 0.9-1.1: (n, 2, 3)."""
     angles, areas, ratios, places = torch.split(numbers, [1, _TRIES, _TRIES, 2], dim=1)
     angle = math.radians(_DEGREES) * (2 * angles[:, 0] - 1)
     area = _SCALE[0] + (_SCALE[1] - _SCALE[0]) * areas
@@ -78,7 +77,7 @@ def _affine(numbers: Tensor) -> Tensor:
     widths, heights = (area * ratio).sqrt(), (area / ratio).sqrt()
     fits = (widths <= 1) & (heights <= 1)
     chosen = fits.byte().argmax(dim=1, keepdim=True)  # the first try that fits
-    whole = fits.any(dim=1).logical_not()  # where none does
+    whole = fits.any(dim=1).logical_not()  # where no try fits
     width = widths.gather(1, chosen)[:, 0].masked_fill(whole, 1.0)
     height = heights.gather(1, chosen)[:, 0].masked_fill(whole, 1.0)
     x = (2 * places[:, 0] - 1) * (1 - width)  # centre of the crop; the image spans [-1, 1]
@@ -95,7 +94,7 @@ def _apply_affine(x: Tensor, theta: Tensor) -> Tensor:
 
 
 def _flip(numbers: Tensor) -> Tensor:
-    """Whether to flip, (n,): one half are."""
+    """Decides for each image whether to flip it, with probability 1/2: (n,)."""
     return (numbers[:, 0] < 0.5).float()
 
 
@@ -103,7 +102,7 @@ def _apply_flip(x: Tensor, flips: Tensor) -> Tensor:
     return torch.where(flips[:, None, None, None] > 0, x.flip(3), x)
 
 
-# By the dataset for which the paper names a warp; see `config.trial.WARPS`.
+# By `config.trial.Warp.dataset`.
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "mnist": Augmentation(numbers=3 + 2 * _TRIES, parameters=_affine, apply=_apply_affine),
     "celeba": Augmentation(numbers=1, parameters=_flip, apply=_apply_flip),
@@ -111,10 +110,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 
 
 def augmentation_of(trial: Trial, shape: Shape) -> Augmentation | None:
-    """The warp of a trial's protocol for images of a shape; None where it does not warp.
+    """Returns the augmentation of images of a shape; None if the trial's protocol has none.
 
     Raises:
-        BadInput: it warps, and has no warp for them.
+        BadInput: the protocol augments, but not images of this shape.
     """
     warp = trial.warp(shape)
     return AUGMENTATIONS[warp.dataset] if warp else None

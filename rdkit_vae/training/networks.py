@@ -1,4 +1,4 @@
-"""Losses and gradients of a group's networks: of one after the other, or of all stacked as one."""
+"""Losses and gradients of a pack's networks, computed one by one or stacked into one network."""
 
 import math
 from collections.abc import Sequence
@@ -18,48 +18,48 @@ from rdkit_vae.models.variance import variance_of
 from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence, objective_of
 from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 
-_MOST_WEIGHTS = 2**18  # of a network that is stacked on a CPU
-_REGISTER = 64  # values, at least as many as any processor takes at once
+_MAX_STACKED_WEIGHTS = 2**18  # of a network, on a CPU
+_REGISTER = 64  # values, at least the width of any vector register
 
 
 class Networks(Protocol):
-    """The networks of T trials that train in lockstep.
+    """The networks of a pack of T trials.
 
     Attributes:
-        moments: AdamW's state of each weight that it is to change, `step` included.
+        moments: state of AdamW, including `step`, for each tensor to optimise.
     """
 
     moments: dict[Tensor, dict[str, Tensor]]
 
     def backward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """(T, B, C, H, W) images and (T, B, L) noise to mean losses (T,), in nats.
+        """Returns mean losses (T,) in nats for (T, B, C, H, W) images and (T, B, L) noise.
 
-        The gradients of the weights are added to what they have.
+        Adds to the gradients of the weights.
         """
         ...
 
 
 def is_stacked(trial: Trial, shape: Shape, device: torch.device) -> bool:
-    """Whether networks like a trial's are quicker as one: on a CPU, those that are small.
+    """Whether the networks of a pack are stacked because that is faster; on a CPU, only small ones.
 
-    There, products of larger ones take most of the time, not the overhead of each step. A loss of
-    the user's own is never asked for many trials at once.
+    Larger networks on a CPU spend most of their time in matrix products, not in overhead. A user's
+    own loss is never called for several trials at once.
     """
     if not architecture_of(trial.architecture).stacks or trial.objective not in OBJECTIVES:
         return False
     weights = sum(weight.numel() for weight in build_skeleton(trial, shape).parameters())
-    return device.type != "cpu" or weights <= _MOST_WEIGHTS
+    return device.type != "cpu" or weights <= _MAX_STACKED_WEIGHTS
 
 
 def networks_of(members: Sequence[Training]) -> Networks:
-    """The networks of trials that train in lockstep, in the way that is quicker."""
+    """Returns the networks of a pack, stacked if that is faster."""
     first = members[0]
     stacked = is_stacked(first.trial, first.images.shape, first.device)
-    return (Stacked if stacked else InTurn)(members)
+    return (Stacked if stacked else OneByOne)(members)
 
 
-class InTurn:
-    """Each network by itself; see `Networks`."""
+class OneByOne:
+    """Computes each network by itself; see `Networks`."""
 
     def __init__(self, members: Sequence[Training]) -> None:
         self._members = [(member, LossTerms(member.model)) for member in members]
@@ -85,10 +85,10 @@ class InTurn:
 
 
 class Stacked:
-    """All networks as one, with one row of weights for each trial; see `Networks`.
+    """Computes all networks as one; see `Networks`.
 
-    The weights of a trial are one row of a matrix (T, P), and its model's are views of that row; so
-    are their moments. The members come in the order of their objectives.
+    The weights of a trial are one row of a matrix (T, P), and the weights of its model are views of
+    that row; the same holds for the moments. The members must be sorted by objective.
     """
 
     def __init__(self, members: Sequence[Training]) -> None:
@@ -101,8 +101,8 @@ class Stacked:
         for average in MOMENTS:
             rows = self._as_rows([list(member.moments[average].values()) for member in members])
             self.moments[self._rows][average] = rows
-        objectives = groupby(members, key=lambda member: member.trial.objective)
-        self._losses = [_Losses(list(alike)) for _, alike in objectives]
+        by_objective = groupby(members, key=lambda member: member.trial.objective)
+        self._losses = [_Losses(list(same)) for _, same in by_objective]
 
     def backward(self, x: Tensor, noise: Tensor) -> Tensor:
         """See `Networks`."""
@@ -112,29 +112,29 @@ class Stacked:
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         with layers(self._first.trial.precision, self._first.device):
-            measured = functional_call(self._network, weights, (x, noise))  # (T, B) each
+            terms = functional_call(self._network, weights, (x, noise))  # (T, B) each
         counts = [losses.count for losses in self._losses]
-        shares = zip(*(part.split(counts) for part in measured), strict=True)
-        losses = torch.cat([of(*share) for of, share in zip(self._losses, shares, strict=True)])
+        by_objective = zip(*(term.split(counts) for term in terms), strict=True)
+        losses = torch.cat([f(*part) for f, part in zip(self._losses, by_objective, strict=True)])
         losses.sum().backward()  # type: ignore[no-untyped-call]
         return losses.detach()
 
     def _as_rows(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Tensors of each trial as a row of one matrix (T, P), of which they become views."""
+        """Copies the tensors of each trial to a row of a matrix (T, P); they become views of it."""
         first = tensors[0][0]
         rows = torch.zeros((len(tensors), sum(self._sizes)), device=first.device)
         starts = [0, *accumulate(self._sizes)][::2]
-        for row, of_trial in zip(rows, tensors, strict=True):
-            for start, tensor in zip(starts, of_trial, strict=False):
+        for row, tensors_of_trial in zip(rows, tensors, strict=True):
+            for start, tensor in zip(starts, tensors_of_trial, strict=False):
                 part = row[start : start + tensor.numel()].view(tensor.shape)
                 tensor.data = part.copy_(tensor.detach())
         return rows
 
 
 class LossTerms(nn.Module):
-    """What the losses are computed from: sse, kl and, where the model has one, the variance.
+    """Computes the inputs of a loss: sse, kl and, if the model trains one, the variance.
 
-    (B,) each; or (T, B) each, of (T, B, ...) images and noise, where the weights are stacked.
+    (B,) each; or (T, B) each for (T, B, ...) images and noise if the weights are stacked.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -142,7 +142,7 @@ class LossTerms(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        """(B, C, H, W) images and (B, L) noise."""
+        """Takes (B, C, H, W) images and (B, L) noise."""
         model = cast(VAE, self.model)
         mean, log_var = (part.float() for part in model.encode(x))
         z = mean + (log_var / 2).exp() * noise  # (B, L)
@@ -152,7 +152,7 @@ class LossTerms(nn.Module):
 
 
 class _Losses:
-    """The mean losses of stacked trials of one objective, each with its own beta and C."""
+    """Mean losses of stacked trials with the same objective, each with its own beta and C."""
 
     def __init__(self, members: Sequence[Training]) -> None:
         first, device = members[0], members[0].device
@@ -164,51 +164,55 @@ class _Losses:
         self.count = len(members)
 
     def __call__(self, sse: Tensor, kl: Tensor, trained: Tensor | None = None) -> Tensor:
-        """(T, B) each to (T,), in nats."""
+        """Maps (T, B) each to (T,), in nats."""
         sigma2 = self._constants if trained is None else trained
         return self._loss(sse, kl, sigma2, self._setting).mean(dim=-1)
 
 
 def try_out(trial: Trial, shape: Shape) -> None:
-    """Runs a network and a loss of the user's own once, on two grey images of a shape.
+    """Runs the network and the loss of a trial once, on two grey images of a shape.
 
     Raises:
-        BadInput: they raise an error, or return something of another shape.
+        BadInput: they raise an error, or return a wrong shape.
     """
-    what = " with ".join(name for name in (trial.architecture, trial.objective) if ":" in name)
+    own = [trial.objective] if trial.objective not in OBJECTIVES else []
+    what = " with ".join([trial.architecture, *own])
     x, noise = torch.full((2, *shape), 0.5), torch.zeros((2, trial.latents))
     try:
         model = build_model(trial, shape).eval()
         mean, log_var = cast(VAE, model).encode(x)
         decoded = cast(VAE, model).decode(noise)
-        for name, values, wanted in (
+        for name, values, expected in (
             ("mean", mean, noise.shape),
             ("log_var", log_var, noise.shape),
             ("decode(z)", decoded, x.shape),
         ):
-            if values.shape != wanted:
-                raise ValueError(f"{name} is of shape {tuple(values.shape)}, not {tuple(wanted)}")
+            if values.shape != expected:
+                shapes = f"{tuple(values.shape)}, not {tuple(expected)}"
+                raise ValueError(f"{name} has the shape {shapes}")
         sse, kl, *trained = LossTerms(model)(x, noise)
         sigma2 = trained[0] if trained else trial.train_sigma2
         setting = trial.setting(x[0].numel())
         loss = objective_of(trial.objective).loss(sse, kl, sigma2, setting)
         if loss.shape != sse.shape:
-            raise ValueError(f"the loss is of shape {tuple(loss.shape)}, not {tuple(sse.shape)}")
-    except Exception as error:  # code of the user's can raise anything
+            raise ValueError(f"the loss has the shape {tuple(loss.shape)}, not {tuple(sse.shape)}")
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         reason = " ".join(str(error).split())[:200]
         named = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise BadInput(f"{what} on images of {shape}: {named}{reason}") from error
 
 
 def _step_of(member: Training) -> Tensor:
-    """The steps that AdamW has taken, for its bias correction."""
+    """Returns the number of steps taken so far, for the bias correction of AdamW."""
     return torch.tensor(float(member.step), device=member.device)
 
 
 def _padded(size: int) -> tuple[int, int]:
-    """A number of values, and of those that follow to fill up a vector register.
+    """Returns `size` and the number of values that fill up the last vector register.
 
-    So an optimiser takes every value of a weight in registers that are full, wherever its row is in
-    the matrix: the values left over at an end may be rounded in another way.
+    With this padding an optimiser processes all values of a weight in full registers, wherever its
+    row is in the matrix. Left-over values at an end might be rounded differently.
     """
     return size, -size % _REGISTER

@@ -1,4 +1,4 @@
-"""A training: what it starts from, what it carries from step to step, and all that is random."""
+"""The state of a training: initial weights, what changes from step to step, and randomness."""
 
 import math
 from contextlib import nullcontext
@@ -16,7 +16,7 @@ from rdkit_vae.models.variance import VARIANCES
 from rdkit_vae.objectives.losses import objective_of
 from rdkit_vae.training.inputs import augmentation_of
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names for them
+MOMENTS = ("exp_avg", "exp_avg_sq")  # names of the moments in AdamW
 
 
 class Diverged(Exception):
@@ -24,9 +24,9 @@ class Diverged(Exception):
 
 
 def build_model(trial: Trial, shape: Shape) -> nn.Module:
-    """The trial's network with the initial weights of its seed, on the CPU.
+    """Builds the network of a trial on the CPU, with the initial weights of its seed.
 
-    Where the objective trains a decoder variance, that is the submodule `variance`.
+    If the objective trains a decoder variance, that is the submodule `variance`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer(trial.seed, "weights"))
@@ -34,33 +34,33 @@ def build_model(trial: Trial, shape: Shape) -> nn.Module:
         model = architecture.build(shape, trial.latents, **dict(trial.options))
         if trial.starts_as_reference:
             architecture.start_as_reference(model)
-        kind = objective_of(trial.objective).variance
-        if kind is not None:
-            model.variance = VARIANCES[kind](trial.latents, trial.sigma2_floor)
+        variance = objective_of(trial.objective).variance
+        if variance is not None:
+            model.variance = VARIANCES[variance](trial.latents, trial.sigma2_floor)
     return model
 
 
 def build_skeleton(trial: Trial, shape: Shape) -> nn.Module:
-    """The network for its shapes and sizes; without numbers, where it is one of rdvae's."""
+    """Builds the network for its shapes only; networks of rdvae are built without numbers."""
     with torch.device("meta") if trial.architecture in ARCHITECTURES else nullcontext():
         return build_model(trial, shape)
 
 
 def adamw_settings(trial: Trial) -> dict[str, Any]:
-    """Where a trial's AdamW is not as it comes."""
+    """Returns the settings of AdamW that differ from its defaults."""
     decay = PROTOCOLS[trial.protocol].weight_decay
     return {"lr": trial.learning_rate, "weight_decay": decay, "fused": True}
 
 
 def learning_rate(trial: Trial, step: int, total: int) -> float:
-    """Cosine annealing from the trial's rate towards 0, once per cycle of its protocol."""
+    """Returns the rate at a step: cosine annealing towards 0 in each cycle of the protocol."""
     cycle = math.ceil(total / PROTOCOLS[trial.protocol].annealings)
     return trial.learning_rate * (1 + math.cos(math.pi * (step % cycle) / cycle)) / 2
 
 
 @dataclass
-class Within:
-    """How far an epoch has come: batches and images done, and the sum of their losses."""
+class EpochProgress:
+    """Progress in the current epoch: batches and images done, and the sum of their losses."""
 
     batches: int = 0
     images: int = 0
@@ -69,12 +69,12 @@ class Within:
 
 @dataclass(frozen=True, kw_only=True)
 class Randomness:
-    """All that is random in an epoch, in the order in which its n images are taken.
+    """The randomness of an epoch, in the order in which its n images are used.
 
     Attributes:
-        order: (n,) positions in the train split; on the CPU.
+        order: (n,) positions in the train split, on the CPU.
         noise: (n, L) standard normal numbers.
-        warps: (n, ...) parameters of the augmentation; None without one.
+        warps: (n, ...) parameters of the augmentation; None if there is none.
     """
 
     order: Tensor
@@ -82,44 +82,44 @@ class Randomness:
     warps: Tensor | None
 
 
-Moments = dict[str, Tensor]  # a running average of each weight's gradient, or of its square
+Moments = dict[str, Tensor]  # running averages of the gradients of the weights, or of their squares
 
 
 class Training:
     """A model in training: everything that changes from step to step. `Pack` takes the steps.
 
-    All randomness of an epoch is a function of the trial's seed and the epoch, so `state`, restored
-    after any step, goes on bit for bit.
+    The randomness of an epoch is a function of the trial's seed and the epoch, so a training that
+    is restored from the `state` after any step continues bit for bit.
 
     Attributes:
-        trial: what is trained, bound to its images.
+        trial: the configuration, bound to its images.
         model: the network, on `device`.
-        moments: what AdamW keeps of the weights, by name: `exp_avg` and `exp_avg_sq`.
+        moments: the moments of AdamW, `exp_avg` and `exp_avg_sq`, by name of the weight.
         epoch, step: epochs and optimiser steps done.
-        within: how far the epoch under way has come.
-        loss: mean loss over the last epoch, nats per image; NaN before the first.
-        diverged: where and how the loss or a weight was no longer finite; empty while all are.
+        epoch_progress: progress in the current epoch.
+        loss: mean loss of the last epoch, nats per image; NaN before the first.
+        diverged: where the loss or a weight stopped being finite; empty until then.
     """
 
     def __init__(self, trial: Trial, images: Images, device: str = "cpu") -> None:
-        """Prepares the first step.
+        """Builds the model.
 
         Raises:
-            BadInput: the images are not the trial's, or too few for its batches.
+            BadInput: the trial was made for other images, or they do not fit it.
         """
         self.trial = bind(trial, images.sha256)
         self.images = images
         self.device = torch.device(device)
         trial.check_images(len(images.train), images.shape)
         model = build_model(trial, images.shape).to(self.device)
-        # The faster layout for convolutions.
+        # The faster layout for convolutions
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.moments: dict[str, Moments] = {
             average: {name: torch.zeros_like(w) for name, w in self.model.named_parameters()}
             for average in MOMENTS
         }
         self.epoch, self.step, self.loss, self.diverged = 0, 0, math.nan, ""
-        self.within = Within()
+        self.epoch_progress = EpochProgress()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,14 +127,14 @@ class Training:
         return self.trial.steps_per_epoch(len(self.images.train))
 
     def batch_sizes(self) -> list[int]:
-        """Images in each batch of an epoch: nearly equal."""
+        """Returns the number of images in each batch of an epoch, nearly equal."""
         n, batches = len(self.images.train), self.steps_per_epoch
         if PROTOCOLS[self.trial.protocol].drop_last:
             return batches * [self.trial.batch_size]
         return [n // batches + (batch < n % batches) for batch in range(batches)]
 
     def randomness(self) -> Randomness:
-        """Draws all that is random in the next epoch, or in the one under way."""
+        """Draws the randomness of the current epoch."""
         seed, sizes, device = self.trial.seed, self.batch_sizes(), self.device
         shuffled = seeds.generator(seed, "order", self.epoch).permutation(len(self.images.train))
         order = torch.from_numpy(shuffled[: sum(sizes)])
@@ -151,12 +151,13 @@ class Training:
         return Randomness(order=order, noise=torch.cat(drawn), warps=warps)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on."""
+        """Returns everything that `restore` needs to continue the training."""
         state = self.snapshot() | {"moments": self.moments}
-        return state | ({"within": asdict(self.within)} if self.within.batches else {})
+        progress = self.epoch_progress
+        return state | ({"within": asdict(progress)} if progress.batches else {})
 
     def snapshot(self) -> dict[str, Any]:
-        """The weights between two epochs, without what it takes to train on."""
+        """Returns the weights after an epoch, without the moments needed to continue."""
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -165,13 +166,13 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a `state` of the same trial; from a `snapshot` it can only be evaluated."""
+        """Restores a `state` of the same trial; a `snapshot` suffices for evaluation only."""
         self.epoch, self.step, self.loss = state["epoch"], state["step"], state["loss"]
-        self.within = Within(**state.get("within", {}))
+        self.epoch_progress = EpochProgress(**state.get("within", {}))
         self.model.load_state_dict(state["model"])
         weights = dict(self.model.named_parameters())
         for average, stored in state.get("moments", {}).items():
-            # A fused step walks weights and moments in memory order, so their layouts must agree.
+            # A fused step goes through weights and moments in memory order: layouts must agree.
             self.moments[average] = {
                 name: torch.empty_like(weights[name]).copy_(moment)
                 for name, moment in stored.items()

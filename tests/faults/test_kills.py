@@ -208,7 +208,7 @@ def test_ctrl_c_once_writes_where_it_is_and_tells_how_to_go_on(
         os.kill(sweep.process.pid, signal.SIGINT)
         code, _, err = sweep.end()
         assert code == 130
-        assert f"rdvae: to go on: rdvae {' '.join(LAST_ONLY)}" in err
+        assert f"rdvae: to continue: rdvae {' '.join(LAST_ONLY)}" in err
         assert "0 of 4 done" in err
         assert list((folder / "checkpoints").rglob("resume.pt"))
         assert not (folder / "results").exists()
@@ -243,7 +243,7 @@ def test_ctrl_c_twice_stops_at_once(start: Start, undisturbed: Path, tmp_path: P
     os.kill(sweep.process.pid, signal.SIGINT)
     code, _, err = sweep.end()
     assert code == 130
-    assert "stopped at once; to go on: rdvae sweep" in err
+    assert "stopped at once; to continue: rdvae sweep" in err
     assert start(tmp_path / "x").end()[0] == 0
     assert_same(tmp_path / "x", undisturbed)
 
@@ -259,7 +259,7 @@ def test_ctrl_c_before_the_workers_have_begun(start: Start, tmp_path: Path) -> N
         code, _, err = sweep.end()
         assert code == 130, err
         assert "Traceback" not in err
-        assert "to go on: rdvae sweep" in err
+        assert "to continue: rdvae sweep" in err
 
 
 @pytest.mark.faults
@@ -272,7 +272,7 @@ def test_ctrl_c_while_failed_trials_are_tried_again(start: Start, tmp_path: Path
     again.wait_for(lambda: _added(folder, 0).count(b"sweep started") == 2)
     os.kill(again.process.pid, signal.SIGINT)
     code, out, err = again.end()
-    assert "0 of 4 done, 4 failed (to be tried again), 4 to go" in out
+    assert "0 of 4 done, 4 failed (to be run again), 4 to go" in out
     assert code == 130
-    assert "to go on: rdvae sweep" in err
+    assert "to continue: rdvae sweep" in err
     assert "--retry-failed" in err

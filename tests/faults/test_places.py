@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.system import files
+from rdkit_vae.system import locks
 
 from .conftest import SWEEP, Start, assert_same, numbers
 
@@ -35,7 +35,7 @@ def test_a_full_disk(undisturbed: Path, tmp_path: Path) -> None:
         assert code == 4
         assert errors.count("\n") == 1, errors
         assert "No space left on device" in errors
-        assert "the same command goes on" in errors
+        assert "run the same command to continue" in errors
     assert told["crashed"] == 0  # a disk is no fault of a trial
     assert told["refused"][0] == 4
     assert "about" in told["refused"][1]
@@ -84,7 +84,7 @@ def test_a_second_sweep_is_refused_or_joins(
     first.wait_for(lambda: b'"epoch"' in _log(folder))
     refused = start(folder).end()
     assert refused[0] == 2
-    assert f"another rdvae is at work there (process {first.process.pid} on " in refused[2]
+    assert f"another rdvae is using this folder (process {first.process.pid} on " in refused[2]
     assert refused[2].count("\n") == 1
     os.kill(first.process.pid, signal.SIGSTOP)  # it gives out nothing more for a while
     second = start(folder, "--jobs", "1", "--pack", "1", "--join")
@@ -182,8 +182,8 @@ def test_who_joins_does_not_repeat_what_failed(start: Start, tmp_path: Path) -> 
 def test_a_lock_that_a_dead_process_left_holds_nobody(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("process 1 on another-machine\n")
     (tmp_path / "claims").write_text("")
-    assert not files.is_locked(tmp_path)
-    with files.locked(tmp_path), files.claimed(tmp_path / "claims", ["a"]) as mine:
+    assert not locks.is_locked(tmp_path)
+    with locks.locked(tmp_path), locks.claimed(tmp_path / "claims", ["a"]) as mine:
         assert mine
 
 
@@ -205,10 +205,10 @@ def test_what_a_dead_writer_left_is_cleared_and_a_living_ones_is_not(tmp_path: P
         assert writer.stdout is not None
         writer.stdout.readline()
         (part,) = (tmp_path / "partial").iterdir()
-        with files.locked(tmp_path):
+        with locks.locked(tmp_path):
             assert part.exists()
         writer.send_signal(signal.SIGKILL)
-    with files.locked(tmp_path):
+    with locks.locked(tmp_path):
         assert not part.exists()
     assert not (tmp_path / "results" / "a").exists()
 

@@ -52,7 +52,7 @@ def test_pictures_are_made_and_drawn(main: Run, sweep_folder: Path, tmp_path: Pa
     shutil.copytree(sweep_folder, tmp_path / "small")
     done = main("plot", "samples", "small", cwd=tmp_path)
     assert done.returncode == 4
-    assert done.stderr == "rdvae: small: no pictures below it; 'rdvae sample small' makes them\n"
+    assert done.stderr == "rdvae: small: no pictures in it; make them with 'rdvae sample small'\n"
     made = main("sample", "small", cwd=tmp_path).stdout
     folder = tmp_path / "small" / "samples"
     told = f"pictures of 12 checkpoints, seed 0: {folder}\nDraw them: rdvae plot samples small\n"
@@ -90,7 +90,7 @@ def test_training_of_chosen_runs(main: Run, sweep_folder: Path, tmp_path: Path) 
     assert done.stdout == "drew 2 models: figures/training.png\n"
     done = main("plot", "training", sweep_folder, "--run", "nope", cwd=tmp_path)
     assert done.returncode == 2
-    assert "no run is named with nope" in done.stderr
+    assert "no run has nope in its name" in done.stderr
 
 
 BAD = [*PLOTS, ["plot", "samples"], ["plot-rd"], ["table"]]
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_named_and_never_drawn(
     done = main(*command, spoilt, "--out", "spoilt.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name, reason in (
-        ("foreign", "Parquet, but not rdvae-results"),
+        ("foreign", "a Parquet file, but not rdvae-results"),
         ("flipped", ""),
         ("newer", "upgrade rdvae"),
     ):
@@ -249,14 +249,14 @@ def test_files_of_an_earlier_consistency_are_said(
         ]
         write_results(others / "results" / path.name, rows, {})
     first = main("consistency", "runs", cwd=tmp_path)
-    assert "is of an earlier run" not in first.stderr
+    assert "is from an earlier run" not in first.stderr
     (picture,) = (tmp_path / "figures").glob("*-pairs.png")
     lines = [line.split() for line in first.stdout.splitlines()]
     assert ["seed", "product"] in [words[:2] for words in lines]  # as there are several seeds
     shutil.rmtree(others)
     second = main("consistency", "runs", cwd=tmp_path)
     assert second.returncode == 0
-    told = [line for line in second.stderr.splitlines() if "is of an earlier run" in line]
+    told = [line for line in second.stderr.splitlines() if "is from an earlier run" in line]
     assert [line.split()[1] for line in told] == [
         str(file.relative_to(tmp_path)) for file in (picture, picture.with_suffix(".csv"))
     ]
@@ -308,5 +308,5 @@ def test_one_is_no_plural(main: Run, sweep_folder: Path, tmp_path: Path) -> None
     write_results(results, rows, {})
     done = main("sweep", *arguments, *small, "--out", "x", cwd=tmp_path)
     assert done.returncode == 3
-    assert "the trial was not finished; why: rdvae status x\n" in done.stdout
+    assert "the trial has not finished; to see why: rdvae status x\n" in done.stdout
     assert "Draw it" not in done.stdout

@@ -48,10 +48,10 @@ def _folder(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "missing": (Path.unlink, "o such file", "name a checkpoint|give one"),
-    "folder": (_folder, "a folder|no checkpoint of a sweep below it", ""),
+    "folder": (_folder, "a folder|no checkpoint of a sweep in it", ""),
     "empty": (_bytes(lambda c: b""), "it is empty", "train it again"),
-    "text": (_bytes(lambda c: b"weights"), "no PyTorch file, or cut short", "train it again"),
-    "cut": (_bytes(lambda c: c[:3000]), "no PyTorch file, or cut short", "train it again"),
+    "text": (_bytes(lambda c: b"weights"), "not a PyTorch file, or cut short", "train it again"),
+    "cut": (_bytes(lambda c: c[:3000]), "not a PyTorch file, or cut short", "train it again"),
     "flipped": (_bytes(_flipped), "wrong checksum", "train it again"),
     "of Lightning": (
         _saved(lambda c: {"pytorch-lightning_version": "2.5", "state_dict": c["model"]}),
@@ -60,7 +60,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "a module": (
         _saved(lambda c: torch.nn.Linear(2, 2)),
-        "it names torch.nn.modules.linear.Linear",
+        "it contains torch.nn.modules.linear.Linear",
         "give one that rdvae sweep wrote",
     ),
     "another shape": (
@@ -76,10 +76,10 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "newer": (_saved(lambda c: {**c, "version": 99}), "version 99", "upgrade rdvae"),
     "many draws": (
         _saved(lambda c: {**c, "trial": {**c["trial"], "draws": 10**12}}),
-        "asks for 1000000000000 draws",
-        "give --draws",
+        "asks for 1000000000000 posterior samples",
+        "set --draws",
     ),
-    "armed": (_saved(lambda c: {**c, "epoch": _Payload()}), "it names posix.system", "give one"),
+    "armed": (_saved(lambda c: {**c, "epoch": _Payload()}), "it contains posix.system", "give one"),
 }
 COMMANDS = {"rescore": (), "describe": (), "sample": ("--out", "pictures")}
 

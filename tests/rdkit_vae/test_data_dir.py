@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdkit_vae.cli import checkpoints
 from rdkit_vae.datasets import IDX_IMAGES
+from rdkit_vae.evaluation import checkpoints
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rdkit_vae import load_dataset, make_trial, score
-from rdkit_vae.config import parsing as grammar
+from rdkit_vae.config import parsing
 from rdkit_vae.datasets.idx import read_idx
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.scoring import interpretations
 from rdkit_vae.scoring.statistics import RateTerms, Statistics
-from rdkit_vae.store import evaluations
-from rdkit_vae.store import results as parquet
-from rdkit_vae.store import tables as sealed
+from rdkit_vae.store import evaluations, results, tables
 from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
 from rdkit_vae.store.samples import Samples, read_samples, write_samples
 from rdkit_vae.training.state import Training
@@ -160,7 +159,7 @@ _typed = st.one_of(
 @given(_typed)
 def test_betas(text: str) -> None:
     def read() -> None:
-        betas = grammar.parse_betas(text)
+        betas = parsing.parse_betas(text)
         assert betas
         assert all(0 < beta < float("inf") for beta in betas)
 
@@ -170,7 +169,7 @@ def test_betas(text: str) -> None:
 @fuzz(100)
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1))
 def test_betas_are_read_as_they_were_written(betas: list[float]) -> None:
-    assert grammar.parse_betas(",".join(map(repr, betas))) == tuple(betas)
+    assert parsing.parse_betas(",".join(map(repr, betas))) == tuple(betas)
 
 
 @fuzz(100)
@@ -179,10 +178,10 @@ def test_a_range_of_betas_rises_between_its_ends(low: float, ratio: float, count
     high = low * ratio
     if high == float("inf"):
         return
-    betas = grammar.parse_betas(f"{low!r}..{high!r}:{count}")
+    betas = parsing.parse_betas(f"{low!r}..{high!r}:{count}")
     assert (len(betas), betas[0], betas[-1]) == (count, low, high)
     assert all(a < b for a, b in pairwise(betas))
-    decades = grammar.parse_betas(f"{low!r}..{high!r}")
+    decades = parsing.parse_betas(f"{low!r}..{high!r}")
     assert (decades[0], decades[-1]) == (low, high)
     assert all(a < b for a, b in pairwise(decades))
 
@@ -190,22 +189,22 @@ def test_a_range_of_betas_rises_between_its_ends(low: float, ratio: float, count
 @fuzz(200)
 @given(_typed | st.integers(-2, 2**33).map(str) | st.lists(st.integers(0, 2**33)).map(str))
 def test_seeds(text: str) -> None:
-    read_or_refused(lambda: grammar.parse_seeds(text), code=2)
-    read_or_refused(lambda: grammar.parse_checkpoints(text, 100), code=2)
+    read_or_refused(lambda: parsing.parse_seeds(text), code=2)
+    read_or_refused(lambda: parsing.parse_checkpoints(text, 100), code=2)
 
 
 @fuzz(50)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=2))
 def test_seeds_are_read_as_they_were_written(seeds: list[int]) -> None:
-    assert grammar.parse_seeds(",".join(map(str, seeds))) == tuple(seeds)
+    assert parsing.parse_seeds(",".join(map(str, seeds))) == tuple(seeds)
 
 
 @fuzz(300)
-@given(_typed | st.sampled_from([*grammar.SIGMAS, *grammar.ON_REQUEST]))
+@given(_typed | st.sampled_from([*interpretations.described()]))
 def test_names_of_interpretations_have_one_form(text: str) -> None:
     def read() -> None:
-        name = grammar.parse_sigma(text)
-        assert grammar.parse_sigma(name) == name
+        name = interpretations.parse_sigma(text)
+        assert interpretations.parse_sigma(name) == name
 
     read_or_refused(read, code=2)
 
@@ -359,8 +358,8 @@ def _statistics() -> dict[str, Statistics]:
 
 
 def _read_results(path: Path) -> None:
-    parquet.read_results(path).to_pandas()
-    parquet.read_results(path, ["elbo", "sigma"]).to_pandas()
+    results.read_results(path).to_pandas()
+    results.read_results(path, ["elbo", "sigma"]).to_pandas()
 
 
 def _read_statistics(path: Path) -> None:
@@ -378,7 +377,7 @@ TABLES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def table_files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Of each table a sealed file, and one of an older schema, which has no seal."""
     trial, statistics = make_trial("npz:x", architecture="linear", latents=2, beta=1), _statistics()
     measured = evaluations.Evaluation(
@@ -397,10 +396,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pa
         folder = tmp_path_factory.mktemp(form)
         with pytest.MonkeyPatch.context() as past:
             if form == "older":
-                past.setattr(sealed, "SCHEMA", 2)
-                past.setattr(sealed, "_SEAL", "of-another-name")
-                past.setattr(sealed, "_sealed", lambda data: data)
-            parquet.write_results(folder / "results", rows, {"trial": trial.to_dict()})
+                past.setattr(tables, "SCHEMA", 2)
+                past.setattr(tables, "_SEAL", "of-another-name")
+                past.setattr(tables, "_sealed", lambda data: data)
+            results.write_results(folder / "results", rows, {"trial": trial.to_dict()})
             evaluations.write_statistics(folder / "statistics", statistics, {"epoch": 1})
             write_samples(folder / "samples", pictures, {})
         found |= {(form, name): folder / name for name in TABLES}
@@ -412,9 +411,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pa
 @fuzz(60)
 @given(by=damages)
 def test_damaged_tables(
-    name: str, form: str, by: list[Damage], tables: dict[tuple[str, str], Path]
+    name: str, form: str, by: list[Damage], table_files: dict[tuple[str, str], Path]
 ) -> None:
-    sound = tables[form, name]
+    sound = table_files[form, name]
     TABLES[name](sound)
     path, data = sound.with_name(f"damaged-{name}"), sound.read_bytes()
     changed = damaged(data, by)
@@ -428,18 +427,18 @@ def test_damaged_tables(
 @fuzz(60)
 @given(by=damages)
 def test_damage_that_was_sealed(
-    name: str, by: list[Damage], tables: dict[tuple[str, str], Path]
+    name: str, by: list[Damage], table_files: dict[tuple[str, str], Path]
 ) -> None:
     """The checksum is right, as where someone meant it."""
-    sound = tables["sealed", name].read_bytes()
-    at = sealed._seal_in(sound)
+    sound = table_files["sealed", name].read_bytes()
+    at = tables._seal_in(sound)
     assert at is not None
     changed = damaged(sound[:at] + b"0" * 8 + sound[at + 8 :], by)
     try:
-        changed = sealed._sealed(changed)
+        changed = tables._sealed(changed)
     except AssertionError:  # the seal itself is gone
         return
-    path = tables["sealed", name].with_name(f"meant-{name}")
+    path = table_files["sealed", name].with_name(f"meant-{name}")
     path.write_bytes(changed)
     read_or_refused(lambda: TABLES[name](path))
 

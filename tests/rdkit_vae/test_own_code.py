@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import pandas as pd
 import pytest
 
 import rdkit_vae as rdv
+from rdkit_vae import models
+from rdkit_vae.config.parsing import parse_options
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.errors import BadData, BadInput, NotNamed
 from rdkit_vae.store.checkpoints import load_checkpoint
+from rdkit_vae.sweeps.plan import plan_sweep
+from rdkit_vae.text import is_plain_name
 
 from ..conftest import Run
 
@@ -68,7 +73,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     yield folder
-    sys.modules.pop("mynets", None)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
 
 
 def test_a_network_of_ones_own_is_trained_in_a_sweep(own: Path, tmp_path: Path) -> None:
@@ -115,8 +122,9 @@ def test_a_loss_of_ones_own_and_its_evaluation(own: Path, rdvae: Run, tmp_path: 
     # Without any code the stored statistics are scored; the model itself needs it by name.
     assert rdvae("rescore", checkpoint, cwd=tmp_path).returncode == 0
     refused = rdvae("rescore", "--evaluate", checkpoint, cwd=tmp_path)
-    assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "--objective mynets:absolute" in refused.stderr
+    assert "damaged" not in refused.stderr
     again = rdvae(
         "rescore", "--evaluate", "--objective", "mynets:absolute", checkpoint, cwd=tmp_path
     )
@@ -138,12 +146,10 @@ def test_a_received_checkpoint_chooses_no_code(own: Path, tmp_path: Path) -> Non
         **{"epochs": 1, "latents": 2, "draws": 1, "jobs": 1, "out": tmp_path / "runs"},
     )
     (own / "sprung").unlink()
-    from rdkit_vae import models
-
-    models._IMPORTED.clear()
+    models._IMPORTED._entries.clear()
     sys.modules.pop("trap")
     (path,) = (tmp_path / "runs").glob("checkpoints/*/epoch=00001.pt")
-    with pytest.raises(BadData, match="--architecture trap:Small"):
+    with pytest.raises(NotNamed, match="--architecture trap:Small"):
         load_checkpoint(path)
     assert len(rdv.rescore(path, sigma="half")) == 2
     assert not (own / "sprung").exists()
@@ -154,7 +160,7 @@ def test_a_received_checkpoint_chooses_no_code(own: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--architecture", "nowhere:Net"), "there is no module nowhere; PYTHONPATH=FOLDER"),
+        (("--architecture", "nowhere:Net"), "there is no module nowhere; set PYTHONPATH"),
         (("--architecture", "mynets:Nothing"), "mynets has no Nothing"),
         (("--architecture", "mynets:number"), "it cannot be called"),
         (("--architecture", "mynets:Small", "--option", "depth=3"), "its options are width"),
@@ -163,6 +169,10 @@ def test_a_received_checkpoint_chooses_no_code(own: Path, tmp_path: Path) -> Non
         (("--architecture", "broken:Net"), "importing broken raised SyntaxError"),
         (("--architecture", "../mynets:Net"), "unknown architecture '../mynets:Net'"),
         (("--architecture", "linear", "--option", "width=3"), "it has no options"),
+        (("--architecture", "mlp", "--option", "width=abc"), "width must be a whole number > 0"),
+        (("--architecture", "mlp", "--option", "width=8,0"), "got 0"),
+        (("--architecture", "exits:Net"), "importing exits raised SystemExit: 3"),
+        (("--architecture", "__main__:Net"), "__main__ is the program that is running"),
         (("--objectives", "mynets:nothing"), "mynets has no nothing"),
         (("--objectives", "mynets:mean_loss"), "the loss is of shape (), not (2,)"),
         (("--objectives", "mynets"), "unknown objective 'mynets'"),
@@ -173,6 +183,7 @@ def test_code_that_cannot_be_used_is_one_line(
     arguments: tuple[str, ...], reason: str, own: Path, rdvae: Run, tmp_path: Path
 ) -> None:
     (own / "broken.py").write_text("def (:\n")
+    (own / "exits.py").write_text("raise SystemExit(3)\n")
     base = ("--betas", "1", "--out", tmp_path / "runs")
     if "--architecture" not in arguments:
         base += ("--architecture", "mlp")
@@ -232,3 +243,71 @@ def test_an_entry_of_ones_own_says_what_it_needs(own: Path, tmp_path: Path) -> N
     ]
     for column in ("rate", "mse"):
         np.testing.assert_array_equal(*(frame[column].to_numpy() for frame in frames))
+
+
+def test_a_repair_without_the_code_puts_nothing_aside(
+    own: Path, rdvae: Run, tmp_path: Path
+) -> None:
+    """Its checkpoints are sound; what is missing is the user's word."""
+    out = tmp_path / "runs"
+    asked = {"epochs": 1, "latents": 2, "draws": 1, "jobs": 1, "out": out}
+    rdv.sweep(betas=[1.0], objectives=["optimal"], architecture="mynets:Small", **asked)
+    next(out.glob("statistics/*/*")).unlink()
+    before = sorted(out.glob("checkpoints/*/*"))
+    refused = rdvae("verify", "--repair", out, cwd=tmp_path)
+    assert refused.returncode == 4
+    assert "--architecture mynets:Small" in refused.stdout
+    assert sorted(out.glob("checkpoints/*/*")) == before
+    assert not (out / "damaged").exists()
+    named = ("--architecture", "mynets:Flat", "--architecture", "mynets:Small")
+    mended = rdvae("verify", "--repair", *named, out, cwd=tmp_path)
+    assert mended.returncode == 0, mended.stdout
+    assert "measured again" in mended.stdout
+
+
+def test_a_loss_of_ones_own_sees_one_trial_at_a_time(own: Path, tmp_path: Path) -> None:
+    """Also beside one of rdvae's, whose trials are packed: its numbers do not depend on that."""
+    (own / "batchloss.py").write_text(
+        "def by_batch(sse, kl, sigma2, setting):\n"
+        "    assert sse.dim() == 1\n"
+        "    return sse / sse.mean().detach() + setting.beta * kl\n"
+    )
+    asked = {
+        "betas": [0.1, 1.0],
+        "objectives": ["optimal", "batchloss:by_batch"],
+        "architecture": "mlp",
+        **{"epochs": 1, "latents": 2, "draws": 1, "jobs": 1},
+    }
+    packed = rdv.sweep(**asked, out=tmp_path / "packed")
+    alone = rdv.sweep(**asked, pack=1, out=tmp_path / "alone")
+    mine = packed["objective"] == "batchloss:by_batch"
+    assert mine.any()
+    np.testing.assert_array_equal(packed.loc[mine, "elbo"], alone.loc[mine, "elbo"])
+
+
+def test_a_resume_file_chooses_no_options(own: Path, tmp_path: Path) -> None:
+    """One of another trial is passed over before its network is built."""
+    asked = {"epochs": 1, "latents": 2, "draws": 1, "jobs": 1, "architecture": "mynets:Small"}
+    rdv.sweep(betas=[1.0], options={"width": 99}, out=tmp_path / "theirs", **asked)
+    (theirs,) = (tmp_path / "theirs").glob("checkpoints/*optimal*/epoch=00001.pt")
+    ours = rdv.make_trial("digits", architecture="mynets:Small", latents=2)
+    with pytest.raises(BadData, match="it is of another trial"):
+        load_checkpoint(theirs, trial=ours)
+
+
+def test_values_that_are_equal_in_python_are_different_options(tmp_path: Path) -> None:
+    """1, 1.0 and true are; so a folder of one is not that of another."""
+    assert parse_options(["a=1,1.0,true,1x"]) == {"a": (1, 1.0, True, "1x")}
+    plan = plan_sweep(
+        betas=[1.0], architecture="mlp", options={"width": [8, 8, 16]}, out=tmp_path, epochs=1
+    )
+    assert len(plan.trials) == 4  # of two objectives
+    hashes = {rdv.make_trial(architecture="mlp", options={"width": w}).run_id for w in (1, 1.0)}
+    assert len(hashes) == 2
+
+
+def test_a_run_with_many_options_has_a_name_that_files_can_have() -> None:
+    options = {f"hidden_channels_of_block_number_{i}": 100 + i for i in range(20)}
+    trial = replace(rdv.make_trial(architecture="mlp"), options=options)
+    assert is_plain_name(trial.run_id)
+    assert trial.run_id != replace(trial, options={**options, "a": 1}).run_id

@@ -13,7 +13,7 @@ from rdkit_vae.errors import BadData, CannotWrite
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.system import files
+from rdkit_vae.system import files, locks
 from rdkit_vae.text import is_plain_name
 
 from ..conftest import Run
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_a_file_of_the_sweep_is_refused(
     if name == "claims":
         with (
             pytest.raises(CannotWrite, match=r"claims: cannot be written \(a link"),
-            files.claimed(Sweep(received).claims, ["a"]),
+            locks.claimed(Sweep(received).claims, ["a"]),
         ):
             pass
     else:
@@ -173,12 +173,12 @@ def test_a_run_that_is_no_plain_name_is_named_where_a_sweep_is_read(
     description = json.loads((received / "sweep.json").read_text())
     (received / "sweep.json").write_text(json.dumps({**description, "run_ids": [name]}))
     before = _all(others)
-    with pytest.raises(BadData, match=r"sweep\.json: damaged \(.* names no run"):
+    with pytest.raises(BadData, match=r"sweep\.json: damaged \(.* is not a valid run name"):
         Sweep(received).run_ids()
     for words in (["verify", "--repair"], ["status"]):
         done = main(*words, received, cwd=tmp_path)
         assert done.returncode == (4 if words[0] == "verify" else 0)
-        assert "names no run" in done.stdout + done.stderr
+        assert "is not a valid run name" in done.stdout + done.stderr
     assert _all(others) == before
 
 
@@ -195,10 +195,10 @@ def test_a_run_that_is_no_plain_name_is_named_where_rows_are_read(
     parquet.write_results(results, rows, about)
     before = _all(others)
     for columns in (("run_id",), ("run_id", "elbo"), tuple(table.column_names)):
-        with pytest.raises(BadData, match="names no run"):
+        with pytest.raises(BadData, match="is not a valid run name"):
             parquet.read_results(results, columns)
     done = main("verify", "--repair", received, cwd=tmp_path)
-    assert "names no run" in done.stdout
+    assert "is not a valid run name" in done.stdout
     assert "Traceback" not in done.stderr
     assert _all(others) == before
     assert pq.read_table(received / "results").num_rows == expected
@@ -224,7 +224,7 @@ def test_a_file_in_partial_is_removed_and_a_link_there_is_not_followed(tmp_path:
     (tmp_path / "partial" / "a.part").write_text("left")
     (tmp_path / "partial" / "b.part").symlink_to(tmp_path / "mine")
     os.mkfifo(tmp_path / "partial" / "c.part")
-    with files.locked(tmp_path):
+    with locks.locked(tmp_path):
         assert not (tmp_path / "partial" / "a.part").exists()
     assert (tmp_path / "mine").read_text() == "precious"
     assert (tmp_path / "partial" / "b.part").is_symlink()

@@ -9,14 +9,14 @@ from pathlib import Path
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.store.ledger import record_crash
 from rdkit_vae.store.paths import Sweep
-from rdkit_vae.system.files import claimed, locked
+from rdkit_vae.system.locks import claimed, locked
 from rdkit_vae.text import megabytes
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HOLD = (
     "import sys, time\n"
     "from pathlib import Path\n"
-    "from rdkit_vae.system.files import claimed, locked\n"
+    "from rdkit_vae.system.locks import claimed, locked\n"
     "with locked(Path(sys.argv[1])), claimed(Path(sys.argv[1], 'claims'), [sys.argv[2]]):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"

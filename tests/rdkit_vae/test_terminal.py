@@ -17,7 +17,7 @@ from rdkit_vae import cli
 from rdkit_vae.store import results as parquet
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.tables import about_of
-from rdkit_vae.system import files
+from rdkit_vae.system import locks
 from rdkit_vae.text import printable
 
 from ..conftest import Run
@@ -116,7 +116,7 @@ def test_no_command_prints_a_control_character(armed: Path, main: Run, tmp_path:
 
 def test_what_is_shown_of_a_trial_at_work_is_plain_too(armed: Path, rdvae: Run) -> None:
     sweep = Sweep(armed)
-    with files.claimed(sweep.claims, sweep.run_ids()):
+    with locks.claimed(sweep.claims, sweep.run_ids()):
         done = rdvae("status", armed)
     assert r"by process 1\x1b]0;owned" in done.stdout
     assert not CONTROLS.search(done.stdout + done.stderr)

@@ -1,11 +1,13 @@
 """What the commands do, as functions of the library."""
 
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -62,6 +64,27 @@ def test_the_same_call_again_trains_nothing(tmp_path: Path) -> None:
         rdv.sweep(**{**ASKED, "epochs": 3}, out=tmp_path / "runs")
 
 
+def test_numbers_may_be_those_of_numpy(tmp_path: Path) -> None:
+    asked = {**ASKED, "betas": np.array([0.1, 1.0]), "seeds": np.arange(1), "checkpoints": 1}
+    frame = rdv.sweep(**asked, out=tmp_path / "runs")
+    assert sorted(frame["epoch"].unique()) == [1, 2]
+    assert len(rdv.sweep(**{**ASKED, "betas": 0.1}, out=tmp_path / "one")) < len(frame)
+
+
+def test_sweeps_in_several_threads_leave_the_process_as_it_was(tmp_path: Path) -> None:
+    before = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
+    threads = [
+        threading.Thread(target=rdv.sweep, kwargs={**ASKED, "out": tmp_path / str(i), "jobs": 2})
+        for i in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=200)
+    assert (sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")) == before
+    assert all(len(list((tmp_path / str(i) / "results").iterdir())) == 2 for i in range(3))
+
+
 def test_a_sweep_may_run_in_any_thread(tmp_path: Path) -> None:
     """Only the main thread can have handlers of signals."""
     frames: list[pd.DataFrame] = []
@@ -97,6 +120,10 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
         ({"seeds": 0}, "the number of seeds"),
         ({"epochss": 3}, "unknown setting epochss"),
         ({"precision": "tf32"}, "needs a GPU"),
+        ({"jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"pack": -1}, "pack must be at least 1, got -1"),
+        ({"seed": 1}, "a sweep takes seeds, not seed"),
+        ({"paired": True}, "leave out the objectives"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(

@@ -3,8 +3,9 @@ import math
 
 import pytest
 
-from rdkit_vae.config import parsing as grammar
+from rdkit_vae.config import parsing
 from rdkit_vae.errors import BadInput
+from rdkit_vae.scoring import interpretations
 
 
 @pytest.mark.parametrize(
@@ -22,11 +23,11 @@ from rdkit_vae.errors import BadInput
     ],
 )
 def test_betas(text: str, betas: tuple[float, ...]) -> None:
-    assert grammar.parse_betas(text) == betas
+    assert parsing.parse_betas(text) == betas
 
 
 def test_log_spaced_betas_have_equal_ratios() -> None:
-    betas = grammar.parse_betas("1e-3..7:9")
+    betas = parsing.parse_betas("1e-3..7:9")
     ratios = [math.log(b / a) for a, b in itertools.pairwise(betas)]
     assert (betas[0], betas[-1], len(betas)) == (1e-3, 7.0, 9)
     assert ratios == pytest.approx([ratios[0]] * 8, rel=1e-10)
@@ -42,12 +43,12 @@ def test_log_spaced_betas_have_equal_ratios() -> None:
 )
 def test_bad_betas_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput) as refused:
-        grammar.parse_betas(text)
+        parsing.parse_betas(text)
     assert "\n" not in str(refused.value)
 
 
 def test_repeats_are_merged_and_named() -> None:
-    merged, repeated = grammar.merge_repeats(grammar.parse_betas("1,0.1,1.0,1e0"))
+    merged, repeated = parsing.merge_repeats(parsing.parse_betas("1,0.1,1.0,1e0"))
     assert merged == (1.0, 0.1)
     assert repeated == (1.0,)
 
@@ -56,13 +57,13 @@ def test_repeats_are_merged_and_named() -> None:
     ("text", "seeds"), [("5", (0, 1, 2, 3, 4)), ("0,3,7", (0, 3, 7)), ("7,", (7,)), ("1", (0,))]
 )
 def test_seeds(text: str, seeds: tuple[int, ...]) -> None:
-    assert grammar.parse_seeds(text) == seeds
+    assert parsing.parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "a", ",1", "4294967296,", "1,,2"])
 def test_bad_seeds(text: str) -> None:
     with pytest.raises(BadInput):
-        grammar.parse_seeds(text)
+        parsing.parse_seeds(text)
 
 
 @pytest.mark.parametrize(
@@ -77,40 +78,42 @@ def test_bad_seeds(text: str) -> None:
     ],
 )
 def test_checkpoints(text: str, epochs: tuple[int, ...]) -> None:
-    assert grammar.parse_checkpoints(text, 25) == epochs
+    assert parsing.parse_checkpoints(text, 25) == epochs
 
 
 def test_log_checkpoints_of_a_power_of_two() -> None:
-    assert grammar.parse_checkpoints("log", 8) == (1, 2, 4, 8)
+    assert parsing.parse_checkpoints("log", 8) == (1, 2, 4, 8)
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "often", "", "1.5"])
 def test_bad_checkpoints(text: str) -> None:
     with pytest.raises(BadInput):
-        grammar.parse_checkpoints(text, 25)
+        parsing.parse_checkpoints(text, 25)
 
 
-@pytest.mark.parametrize("name", grammar.SIGMAS)
+@pytest.mark.parametrize("name", interpretations.SIGMAS)
 def test_names_of_interpretations_are_canonical(name: str) -> None:
-    assert grammar.parse_sigma(f" {name} ") == name
+    assert interpretations.parse_sigma(f" {name} ") == name
 
 
 def test_a_constant_is_named_by_its_number() -> None:
-    assert grammar.parse_sigma("constant:1e-2") == grammar.parse_sigma("constant:0.01")
+    assert interpretations.parse_sigma("constant:1e-2") == interpretations.parse_sigma(
+        "constant:0.01"
+    )
 
 
 @pytest.mark.parametrize("name", ["", "best", "constant", "constant:", "constant:0", "constant:-1"])
 def test_unknown_interpretations(name: str) -> None:
     with pytest.raises(BadInput):
-        grammar.parse_sigma(name)
+        interpretations.parse_sigma(name)
 
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(BadInput, match=r"'best'.*half.*shared.*constant:V"):
-        grammar.parse_sigma("best")
+        interpretations.parse_sigma("best")
 
 
 @pytest.mark.parametrize("text", ["1:2..3", "1:..", ":..", "0.1:0.2..0.3:4"])
 def test_dots_after_the_colon_are_no_range(text: str) -> None:
     with pytest.raises(BadInput, match=r"is not a number|missing"):
-        grammar.parse_betas(text)
+        parsing.parse_betas(text)

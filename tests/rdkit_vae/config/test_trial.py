@@ -46,6 +46,7 @@ def test_every_setting_is_part_of_the_name() -> None:
         "checkpoints": (25,),
         "draws": 3,
         "train_images": "all",
+        "options": {"width": 3},
         "precision": "bf16",
     }
     names = {replace(base, **{key: value}).run_id for key, value in changes.items()}
@@ -127,7 +128,7 @@ def test_a_curve_joins_betas_and_seeds_only() -> None:
         ({"draws": 2.5}, "draws must be a whole number, got 2.5"),
         ({"latents": True}, "latents"),
         ({"batch_size": 1}, "normalises over batches"),
-        ({"objective": "optimal", "train_sigma2": 0.1}, "no constant"),
+        ({"objective": "optimal", "train_sigma2": 0.1}, "optimal does not take train_sigma2"),
         ({"objective": "constant", "train_sigma2": -1.0}, "train_sigma2 must be positive"),
         ({"architecture": "transformer"}, "known: conv, mlp, linear"),
         ({"objective": "best"}, "known: constant, optimal"),
@@ -159,7 +160,7 @@ def test_grid_is_every_combination_once() -> None:
 def test_a_variance_goes_to_the_objectives_that_take_one() -> None:
     trials = grid(betas=[1], objectives=["constant", "optimal"], seeds=[0], train_sigma2=0.1)
     assert [trial.train_sigma2 for trial in trials] == [0.1, None]
-    with pytest.raises(BadInput, match="no use"):
+    with pytest.raises(BadInput, match="not used by"):
         grid(betas=[1], objectives=["optimal"], seeds=[0], train_sigma2=0.1)
 
 

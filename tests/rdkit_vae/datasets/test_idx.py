@@ -28,8 +28,8 @@ def test_read_idx(tmp_path: Path, zipped: bool) -> None:
     [
         (b"", "too short"),
         (idx()[:10], "too short"),
-        (idx()[:-1], "ends after 239 bytes"),
-        (idx() + b"\0", "longer"),
+        (idx()[:-1], "but it holds 239 bytes"),
+        (idx() + b"\0", "it holds more"),
         (idx(magic=0x801), "magic number 0x00000801"),
         (struct.pack(">4I", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "claims"),
         (struct.pack(">4I", 0x803, 0, 5, 4), "claims 0 images"),

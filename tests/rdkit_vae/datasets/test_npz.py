@@ -32,7 +32,7 @@ def test_floats_that_came_from_bytes_come_back_exactly() -> None:
         (np.zeros((0, 8, 8), np.uint8), "empty"),
         (np.zeros((5, 8, 8), np.int32), "int32"),
         (np.ones((5, 8, 8), np.uint8), "multiply them by 255"),
-        (b"bytes", "no array"),
+        (b"bytes", "not an array"),
         (np.full((5, 8, 8), 1.5), r"\[0, 1\]"),
         (np.full((5, 8, 8), np.nan), "nan"),
     ],

@@ -104,14 +104,14 @@ def test_a_checkpoint_in_no_sweep_needs_a_folder(
     (tmp_path / "moved.pt").write_bytes(checkpoint.read_bytes())
     done = rdvae("sample", tmp_path / "moved.pt")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "lies in no sweep: --out names a folder" in done.stderr
+    assert "is not in a sweep folder: give a folder with --out" in done.stderr
     done = rdvae("sample", tmp_path / "moved.pt", "--out", tmp_path / "p")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "p").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
-    ("argument", "reason"), [("nope.pt", "cannot be read"), (".", "no checkpoint of a sweep below")]
+    ("argument", "reason"), [("nope.pt", "cannot be read"), (".", "there is no checkpoint")]
 )
 def test_what_cannot_be_sampled_is_said(
     argument: str, reason: str, rdvae: Run, tmp_path: Path

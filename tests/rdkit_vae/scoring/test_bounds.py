@@ -154,5 +154,5 @@ def test_what_bounds_nothing_is_refused(statistics: Stats) -> None:
     trial = make_trial()
     with pytest.raises(BadInput, match="not a density"):
         score_bounds(interpret(statistics, trial, ["optimal"]), [1], {})
-    with pytest.raises(BadInput, match="K = 5: 4 draws are stored"):
+    with pytest.raises(BadInput, match="K = 5: 4 posterior samples are stored"):
         score_bounds(interpret(statistics, trial, ["half"]), [5], {})

@@ -7,7 +7,7 @@ from scipy import stats
 
 from rdkit_vae import make_trial
 from rdkit_vae.errors import BadInput, NotFinite
-from rdkit_vae.scoring.interpretations import INTERPRETATIONS, ON_REQUEST, SIGMAS
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS, SIGMAS
 from rdkit_vae.scoring.mixture import MIXTURE_S
 from rdkit_vae.scoring.scores import score
 from rdkit_vae.scoring.statistics import Statistics
@@ -17,8 +17,8 @@ EVERY = [*SIGMAS, "shared-oracle", "constant:0.03", "mixture:0.1..3"]
 
 
 def test_the_registry_has_the_names_that_users_type() -> None:
-    named = [name for name in ON_REQUEST if ":" not in name]
-    assert list(INTERPRETATIONS) == [*SIGMAS, *named]
+    on_request = [name for name, entry in INTERPRETATIONS.items() if entry.on_request]
+    assert list(INTERPRETATIONS) == [*SIGMAS, *on_request]
 
 
 @pytest.mark.parametrize("sigma", EVERY)
@@ -56,7 +56,7 @@ def test_own_may_differ_by_image_and_draw(statistics: Stats) -> None:
 
 
 def test_the_oracle_is_the_best_constant_on_its_own_split_and_says_so(statistics: Stats) -> None:
-    rows = score(statistics, ["shared-oracle", "shared"], make_trial())
+    rows = score(statistics, make_trial(), ["shared-oracle", "shared"])
     told = {(row.split, row.sigma): row for row in rows}
     for split, measured in statistics.items():
         oracle = told[split, "shared-oracle"]
@@ -69,7 +69,7 @@ def test_the_oracle_is_the_best_constant_on_its_own_split_and_says_so(statistics
 
 
 def test_the_result_tells_the_range_of_the_mixture(statistics: Stats) -> None:
-    rows = score(statistics, ["mixture", "mixture:0.1..3", "half"], make_trial())
+    rows = score(statistics, make_trial(), ["mixture", "mixture:0.1..3", "half"])
     assert [(row.s_min, row.s_max) for row in rows[:3]] == [MIXTURE_S, (0.1, 3.0), (None, None)]
     assert rows[1].elbo > rows[0].elbo  # a narrower range about the data loses less
     assert [row.sigma for row in rows[:3]] == ["mixture", "mixture:0.1..3.0", "half"]
@@ -103,14 +103,14 @@ def test_no_scalar_variance_beats_shared_and_shared_never_beats_optimal(
     statistics: Stats, value: float
 ) -> None:
     train = {"train": statistics["train"]}
-    rows = score(train, ["optimal", "shared", f"constant:{value}"], make_trial())
+    rows = score(train, make_trial(), ["optimal", "shared", f"constant:{value}"])
     optimal, shared, constant = (row.distortion for row in rows)
     assert optimal <= shared <= constant
 
 
 def test_the_mixture_is_above_optimal_by_no_more_than_its_constant(statistics: Stats) -> None:
     # -log of an average of densities is at least the least of them.
-    optimal, mixture = score(statistics, ["optimal", "mixture"], make_trial())[:2]
+    optimal, mixture = score(statistics, make_trial(), ["optimal", "mixture"])[:2]
     assert optimal.distortion <= mixture.distortion
     # Laplace: the mixture loses about log(L sqrt(D/pi)) against the best scale inside its range.
     span = math.log(MIXTURE_S[1] / MIXTURE_S[0])
@@ -131,7 +131,7 @@ def test_the_floor_is_applied_and_told(statistics: Stats) -> None:
 def test_own_gives_no_row_for_a_model_without_a_variance(statistics: Stats) -> None:
     bare = {"test": replace(statistics["test"], own_sigma2=None)}
     assert score(bare, make_trial(), ["own"]) == []
-    assert [row.sigma for row in score(bare, ["own", "half"], make_trial())] == ["half"]
+    assert [row.sigma for row in score(bare, make_trial(), ["own", "half"])] == ["half"]
 
 
 @pytest.mark.parametrize("sigma", [name for name in EVERY if name != "shared-oracle"])
@@ -149,8 +149,8 @@ def test_standard_errors_are_over_images(statistics: Stats, sigma: str) -> None:
                     log_ratio=statistics["test"].log_ratio[i : i + 1],
                 ),
             },
-            [sigma],
             make_trial(),
+            [sigma],
         )[-1]
         for i in range(15)
     ]

@@ -13,9 +13,7 @@ from rdkit_vae import Trial, make_trial, score
 from rdkit_vae.errors import BadData
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.scoring.statistics import RateTerms, Statistics
-from rdkit_vae.store import evaluations
-from rdkit_vae.store import results as parquet
-from rdkit_vae.store import tables as sealed
+from rdkit_vae.store import evaluations, results, tables
 from rdkit_vae.store.evaluations import Evaluation
 from rdkit_vae.store.schema import COLUMNS, Status
 
@@ -72,7 +70,7 @@ def test_results_in_pandas_are_the_scores(
 ) -> None:
     folder = tmp_path / "results"
     rows = _rows(tiny_trial, statistics)
-    parquet.write_results(folder / "a.parquet", rows, {"trial": tiny_trial.to_dict()})
+    results.write_results(folder / "a.parquet", rows, {"trial": tiny_trial.to_dict()})
     frame = pd.read_parquet(folder)
     assert list(frame) == list(COLUMNS)
     assert len(frame) == 6
@@ -87,7 +85,7 @@ def test_results_in_pandas_are_the_scores(
 def test_every_column_says_its_unit_and_meaning(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
-    parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+    results.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     schema = pq.read_schema(tmp_path / "a.parquet")
     for name, column in COLUMNS.items():
         metadata = schema.field(name).metadata
@@ -99,7 +97,7 @@ def test_a_diverged_trial_is_a_row_without_numbers(tmp_path: Path, tiny_trial: T
     rows = evaluations.failed_rows(
         tiny_trial, epoch=2, step=9, status=Status.DIVERGED, reason="nan"
     )
-    parquet.write_results(tmp_path / "a.parquet", rows, {})
+    results.write_results(tmp_path / "a.parquet", rows, {})
     frame = pd.read_parquet(tmp_path / "a.parquet")
     assert set(frame["status"]) == {"diverged"}
     assert set(frame["step"]) == {9}
@@ -112,7 +110,7 @@ def test_what_is_no_results_file_is_named(
     damage: str, tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
     path = tmp_path / "a.parquet"
-    parquet.write_results(path, _rows(tiny_trial, statistics), {})
+    results.write_results(path, _rows(tiny_trial, statistics), {})
     content = bytearray(path.read_bytes())
     if damage == "foreign":
         pq.write_table(pa.table({"elbo": [1.0]}), path)
@@ -125,17 +123,17 @@ def test_what_is_no_results_file_is_named(
         changed = {"empty": b"", "text": b"elbo\n1", "cut": content[:-50], "flipped": content}
         path.write_bytes(changed[damage])
     with pytest.raises(BadData, match=r"a\.parquet"):
-        parquet.read_results(path)
+        results.read_results(path)
 
 
 def test_a_newer_schema_asks_to_upgrade(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealed, "SCHEMA", 999)
-    parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
+    monkeypatch.setattr(tables, "SCHEMA", 999)
+    results.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), {})
     monkeypatch.undo()
     with pytest.raises(BadData, match=r"newer rdvae.*upgrade"):
-        parquet.read_results(tmp_path / "a.parquet")
+        results.read_results(tmp_path / "a.parquet")
 
 
 def test_an_older_schema_is_read_with_nulls(
@@ -144,11 +142,11 @@ def test_an_older_schema_is_read_with_nulls(
     old = {name: column for name, column in COLUMNS.items() if column.since == 1}
     assert len(old) < len(COLUMNS)
     with monkeypatch.context() as past:
-        past.setattr(sealed, "SCHEMA", 1)
-        past.setattr(parquet, "COLUMNS", old)
+        past.setattr(tables, "SCHEMA", 1)
+        past.setattr(results, "COLUMNS", old)
         about = {"trial": tiny_trial.to_dict()}
-        parquet.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), about)
-    frame = parquet.read_results(tmp_path / "a.parquet").to_pandas()
+        results.write_results(tmp_path / "a.parquet", _rows(tiny_trial, statistics), about)
+    frame = results.read_results(tmp_path / "a.parquet").to_pandas()
     assert list(frame) == list(COLUMNS)
     assert frame["caveat"].isna().all()
     assert frame["elbo"].notna().all()
@@ -171,13 +169,13 @@ def test_statistics_of_the_first_schema_are_read(tmp_path: Path, statistics: Sta
 def test_statistics_are_no_results(tmp_path: Path, statistics: Stats) -> None:
     evaluations.write_statistics(tmp_path / "s.parquet", statistics, {})
     with pytest.raises(BadData, match="not rdvae-results"):
-        parquet.read_results(tmp_path / "s.parquet")
+        results.read_results(tmp_path / "s.parquet")
 
 
 def test_temporary_files_are_hidden_from_readers(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
-    parquet.write_results(tmp_path / "results" / "a.parquet", _rows(tiny_trial, statistics), {})
+    results.write_results(tmp_path / "results" / "a.parquet", _rows(tiny_trial, statistics), {})
     (tmp_path / "results" / ".b.parquet.77.part").write_bytes(b"half a file")
     assert len(pd.read_parquet(tmp_path / "results")) == 6
 
@@ -187,8 +185,8 @@ def test_any_flipped_byte_is_found_whatever_columns_are_read(
 ) -> None:
     """Pages have checksums, but columns that are not read and the footer would go unchecked."""
     path = tmp_path / "a.parquet"
-    parquet.write_results(path, _rows(tiny_trial, statistics), {})
-    assert len(parquet.read_results(path, ["elbo"])) == 6
+    results.write_results(path, _rows(tiny_trial, statistics), {})
+    assert len(results.read_results(path, ["elbo"])) == 6
     content = path.read_bytes()
     places = np.random.default_rng(0).choice(len(content), 300, replace=False)
     for at in [*places.tolist(), *range(len(content) - 12, len(content))]:
@@ -196,17 +194,17 @@ def test_any_flipped_byte_is_found_whatever_columns_are_read(
         changed[at] ^= 1 << at % 8
         path.write_bytes(changed)
         with pytest.raises(BadData, match=r"a\.parquet"):
-            parquet.read_results(path, ["elbo"])
+            results.read_results(path, ["elbo"])
 
 
 def test_a_file_that_was_written_again_by_other_hands_is_no_longer_trusted(
     tmp_path: Path, tiny_trial: Trial, statistics: Stats
 ) -> None:
     path = tmp_path / "a.parquet"
-    parquet.write_results(path, _rows(tiny_trial, statistics), {})
+    results.write_results(path, _rows(tiny_trial, statistics), {})
     pq.write_table(pq.read_table(path), path)
     with pytest.raises(BadData, match="lost its checksum"):
-        parquet.read_results(path)
+        results.read_results(path)
 
 
 def test_names_that_look_like_the_seal_do_not_break_it(tmp_path: Path, statistics: Stats) -> None:
@@ -231,12 +229,12 @@ def test_facts_that_are_no_numbers_are_refused(
 ) -> None:
     path = tmp_path / "s.parquet"
     evaluations.write_statistics(path, statistics, {})
-    table = sealed.read_table(path, evaluations.STATISTICS_KIND)
-    about = sealed.about_of(table)
+    table = tables.read_table(path, evaluations.STATISTICS_KIND)
+    about = tables.about_of(table)
     for of in about["splits"].values():
         of.update(facts)
-    metadata = sealed.file_metadata(evaluations.STATISTICS_KIND, about)
-    sealed.write_table(path, table.replace_schema_metadata(metadata))
+    metadata = tables.file_metadata(evaluations.STATISTICS_KIND, about)
+    tables.write_table(path, table.replace_schema_metadata(metadata))
     with pytest.raises(BadData, match=r"s\.parquet: damaged"):
         evaluations.read_statistics(path)
 
@@ -249,9 +247,9 @@ def test_columns_that_are_no_statistics_are_refused(
 ) -> None:
     path = tmp_path / "s.parquet"
     evaluations.write_statistics(path, statistics, {})
-    table = sealed.read_table(path, evaluations.STATISTICS_KIND)
+    table = tables.read_table(path, evaluations.STATISTICS_KIND)
     at = table.column_names.index(name)
-    sealed.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
+    tables.write_table(path, table.set_column(at, name, pa.array(values * len(table))))
     with pytest.raises(BadData, match=r"s\.parquet: (damaged|.*a column of type list)"):
         evaluations.read_statistics(path)
 
@@ -262,9 +260,9 @@ def test_what_stands_beside_the_rows_is_checked(
 ) -> None:
     path = tmp_path / "s.parquet"
     evaluations.write_statistics(path, statistics, {})
-    table = sealed.read_table(path, evaluations.STATISTICS_KIND)
-    metadata = sealed.file_metadata(evaluations.STATISTICS_KIND, {}) | {b"about": about}
-    sealed.write_table(path, table.replace_schema_metadata(metadata))
+    table = tables.read_table(path, evaluations.STATISTICS_KIND)
+    metadata = tables.file_metadata(evaluations.STATISTICS_KIND, {}) | {b"about": about}
+    tables.write_table(path, table.replace_schema_metadata(metadata))
     with pytest.raises(BadData, match=r"s\.parquet"):
         evaluations.read_statistics(path)
 
@@ -272,8 +270,8 @@ def test_what_stands_beside_the_rows_is_checked(
 def test_more_rows_than_bytes_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "s.parquet"
     table = pa.table({"kl": np.zeros(10_000_000)})
-    metadata = sealed.file_metadata(evaluations.STATISTICS_KIND, {})
-    sealed.write_table(path, table.replace_schema_metadata(metadata))
+    metadata = tables.file_metadata(evaluations.STATISTICS_KIND, {})
+    tables.write_table(path, table.replace_schema_metadata(metadata))
     assert path.stat().st_size < 1_000_000
     with pytest.raises(BadData, match=r"claims 10,000,000 rows"):
         evaluations.read_statistics(path)

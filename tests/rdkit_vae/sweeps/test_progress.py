@@ -20,9 +20,8 @@ from rich.console import Console
 
 from rdkit_vae import Trial, make_trial
 from rdkit_vae.store.schema import Status
-from rdkit_vae.sweeps.forecast import Forecast
-from rdkit_vae.sweeps.messages import Event, EventKind
-from rdkit_vae.sweeps.pace import Pace, Stopwatch, seconds_until_done
+from rdkit_vae.sweeps.forecast import Forecast, Stopwatch, seconds_until_done
+from rdkit_vae.sweeps.messages import Event, EventKind, Pace
 from rdkit_vae.sweeps.progress import SweepProgress
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -148,7 +147,7 @@ def test_a_terminal_shows_bars_and_the_time_left_and_none_of_it_in_the_end(
     assert all(len(line) < columns - 3 for line in bars)  # room for ^C
     assert first.startswith("0/8 done ")
     assert TIME_LEFT.search(first), first
-    assert sum("4 at once in each process, about" in line for line in screen.lines()) == 1
+    assert sum("packs of 4 trials, about" in line for line in screen.lines()) == 1
     shown = [line.split() for line in others]
     assert {(words[0], words[1]) for words in shown} == {
         (objective, f"beta={beta}")
@@ -174,7 +173,7 @@ def test_an_interrupt_leaves_no_bar_behind(
     said = "\n".join(screen.lines())
     assert _bars(screen) == [], said
     assert " running, " not in said
-    assert "to go on: " in said
+    assert "to continue: " in said
 
 
 TRIALS = [
@@ -241,7 +240,7 @@ def test_a_trial_that_goes_on_where_it_was_left_is_no_quicker() -> None:
     assert forecast.epochs_done == 8
 
 
-def test_processes_take_the_next_group_when_they_are_free() -> None:
+def test_processes_take_the_next_pack_when_they_are_free() -> None:
     assert seconds_until_done([], 3, 10.0, 2) == 20.0
     assert seconds_until_done([4.0, 7.0], 1, 10.0, 2) == 14.0
     assert seconds_until_done([4.0, 7.0], 3, 10.0, 2) == 24.0

@@ -131,7 +131,7 @@ def test_precision_is_part_of_a_trial_and_of_its_device(
 ) -> None:
     refused = main(*small_sweep, "--precision", "tf32", "--device", "cpu", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "tf32 is of CUDA devices" in refused.stderr
+    assert "tf32 needs a GPU" in refused.stderr
     unknown = main(*small_sweep, "--precision", "fp8", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "known: float32, tf32, bf16" in unknown.stderr
@@ -234,7 +234,7 @@ def test_a_diverged_trial_is_a_row_and_the_sweep_goes_on(rdvae: Run, tmp_path: P
     assert done.returncode == 3, done.stderr
     assert "DIVERGED" in done.stdout
     assert "left out 2 runs that diverged" in done.stderr
-    assert "no trial of 2 was finished" in done.stdout
+    assert "none of 2 trials has finished" in done.stdout
     frame = pd.read_parquet(folder / "results")
     assert set(frame["status"]) == {"diverged"}
     assert frame["elbo"].isna().all()

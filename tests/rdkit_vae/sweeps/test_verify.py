@@ -22,7 +22,7 @@ from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.runner import run_trial
 from rdkit_vae.sweeps.verify import verify
-from rdkit_vae.system.files import locked
+from rdkit_vae.system.locks import locked
 from rdvae_analysis.load import scan
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -78,6 +78,13 @@ def _lose_a_number(path: Path) -> None:
     write_statistics(path, statistics, about)
 
 
+def _turn_an_error_negative(path: Path) -> None:
+    """What no image and no network give, in a file that is whole."""
+    statistics, about = read_statistics(path)
+    statistics["test"].sse[3] = -1.0
+    write_statistics(path, statistics, about)
+
+
 RESULTS, STATISTICS = "results/*.parquet", "statistics/*/epoch=00002.parquet"
 CHECKPOINT, LAST = "checkpoints/*/epoch=00002.pt", "checkpoints/*/epoch=00003.pt"
 DAMAGES = {
@@ -91,6 +98,7 @@ DAMAGES = {
     "no statistics": (STATISTICS, Path.unlink, "No such file"),
     "other statistics": (STATISTICS, _swap, "measured on another checkpoint"),
     "statistics of no number": (STATISTICS, _lose_a_number, "sse of the test split is not finite"),
+    "a negative error": (STATISTICS, _turn_an_error_negative, "a squared error is negative"),
     "a flipped checkpoint": (CHECKPOINT, _flip, "its SHA-256 is not the one"),
     "a flipped last checkpoint": (LAST, _flip, "its SHA-256 is not the one"),
     "an orphan": (CHECKPOINT, lambda p: shutil.copy(p, p.with_name("epoch=00007.pt")), "no row"),
@@ -100,7 +108,7 @@ DAMAGES = {
 def test_a_sound_sweep_agrees_with_itself(main: Run, sweep_folder: Path) -> None:
     done = main("verify", sweep_folder, cwd=sweep_folder)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith(": 36 checkpoints, 396 rows: all agree\n")
+    assert done.stdout.endswith(": 36 checkpoints, 396 rows: no problems\n")
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -150,7 +158,7 @@ def test_a_checkpoint_that_is_not_there_is_said_and_its_rows_stand(
         done = main("verify", *arguments, copy.root, cwd=copy.root)
         assert done.returncode == 4
         assert "epoch=00002.pt: cannot be read (No such file" in done.stdout
-        assert "1 finding\n" in done.stdout
+        assert "1 problem\n" in done.stdout
     pd.testing.assert_frame_equal(_numbers(copy.root), _numbers(sweep_folder), check_exact=True)
 
 
@@ -241,7 +249,7 @@ def test_a_sweep_at_work_is_looked_at_and_not_mended(main: Run, copy: Sweep) -> 
         _flip(_first(copy.root, RESULTS))
         done = main("verify", "--repair", copy.root, cwd=copy.root)
     assert done.returncode == 4
-    assert "at work there" in done.stdout
+    assert "is using this folder" in done.stdout
 
 
 def test_damaged_descriptions_and_nothing_at_all(main: Run, copy: Sweep, tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-import errno
-import fcntl
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -9,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rdkit_vae.errors import BadData, BadInput, CannotWrite
+from rdkit_vae.errors import BadData
 from rdkit_vae.system import files
 
 
@@ -36,31 +33,6 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
-def test_one_sweep_at_a_time_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
-    program = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from rdkit_vae.system.files import locked\n"
-        "with locked(Path(sys.argv[1])):\n"
-        "    print('held', flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    assert not files.is_locked(tmp_path)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE
-    )
-    with holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        assert files.is_locked(tmp_path)
-        with pytest.raises(BadInput, match=f"process {holder.pid}"), files.locked(tmp_path):
-            pass
-        holder.kill()
-    assert not files.is_locked(tmp_path)
-    with files.locked(tmp_path):
-        assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
-
-
 def test_a_folder_of_a_sweep_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
     other = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path.home()
     if other.stat().st_dev == tmp_path.stat().st_dev:
@@ -71,27 +43,6 @@ def test_a_folder_of_a_sweep_may_be_a_link_to_another_disk(tmp_path: Path) -> No
         files.write_atomic(tmp_path / "checkpoints" / "run" / "a.pt", b"data")
         assert (Path(elsewhere) / "run" / "a.pt").read_bytes() == b"data"
         assert [path.name for path in (Path(elsewhere) / "run").iterdir()] == ["a.pt"]
-
-
-def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be taken for one where everything is held, and waited for for ever."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    with (
-        pytest.raises(CannotWrite, match="locks do not work"),
-        files.claimed(tmp_path / "c", ["a"]),
-    ):
-        pass
-    assert not files.is_claimed(tmp_path / "c", "a")
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(CannotWrite, match="locks do not work"), files.locked(tmp_path):
-        pass
-    assert not files.is_locked(tmp_path)
-    files.write_atomic(tmp_path / "x", b"data")  # which needs none
-    assert (tmp_path / "x").read_bytes() == b"data"
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe"])

@@ -272,7 +272,9 @@ def test_the_papers_protocol_refuses_images_that_it_has_no_warp_for(
     images = Images(name="npz:tiny", train=pixels, test=pixels, split_rule="")
     trial = replace(tiny_trial, protocol="paper")
     size = "x".join(map(str, shape))
-    words = f"grey 28x28 .* or colour 64x64 .*; those of npz:tiny are {size}: use --protocol clean"
+    words = (
+        f"grey 28x28 .* or colour 64x64 .*; the images of npz:tiny are {size}: use --protocol clean"
+    )
     with pytest.raises(BadInput, match=words):
         Training(trial, images)
     with pytest.raises(BadInput, match=words):
