@@ -25,7 +25,7 @@ from rdkit_vae.config import seeds
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
-from rdkit_vae.evaluation.checkpoints import Measuring, images_of
+from rdkit_vae.evaluation.checkpoints import Measuring, images_of, named_if_not_finite
 from rdkit_vae.evaluation.evaluate import evaluated_images
 from rdkit_vae.evaluation.forward import decode, encode, evaluating
 from rdkit_vae.objectives.losses import objective_of
@@ -111,11 +111,11 @@ def implied_weight(
         BadData: no checkpoint, or its images are missing.
         NotFinite: an output is not finite.
     """
-    device = choose_device(device)
     if isinstance(model, str | Path):
-        path, checkpoint = Path(model), load_checkpoint(model)
-        images = images_of(path, checkpoint, Measuring(images=images))
-        model, trial = checkpoint.model(), checkpoint.trial
+        return implied_weight_of(
+            Path(model), Measuring(images=images, device=device), reconstruction
+        )
+    device = choose_device(device)
     if images is None or trial is None:
         raise BadInput("implied_weight needs the images and the trial of a network")
     if isinstance(reconstruction, str):
@@ -128,6 +128,22 @@ def implied_weight(
     active = (means.var(axis=0) > ACTIVE) & (slacks.mean(axis=0) > ACTIVE)
     sigma2 = (mse if trial.train_sigma2 is None else trial.train_sigma2) if squared else 1.0
     return _pooled(slopes, slacks, active, sigma2)
+
+
+def implied_weight_of(
+    path: Path, measuring: Measuring, reconstruction: str | Reconstruction = "sse"
+) -> ImpliedWeight:
+    """As `implied_weight`, of a checkpoint whose images are found as `measuring` says."""
+    checkpoint = load_checkpoint(path)
+    images = images_of(path, checkpoint, measuring)
+    with named_if_not_finite(path):
+        return implied_weight(
+            checkpoint.model(),
+            images,
+            checkpoint.trial,
+            reconstruction=reconstruction,
+            device=measuring.device,
+        )
 
 
 def _passes(

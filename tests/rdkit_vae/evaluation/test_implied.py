@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.implied import RECONSTRUCTIONS, ImpliedWeight, implied_weight
 from rdkit_vae.models.linear import LinearVAE
+
+from ...conftest import Run
 
 ROOT = Path(__file__).parents[3]
 ZOO = ROOT.parent / "shared" / "data" / "zoo"
@@ -126,6 +129,19 @@ def test_trained_models_say_what_they_were_trained_with(objective: str, beta: st
     weight: ImpliedWeight = rdv.implied_weight(path)
     assert weight.beta == pytest.approx(float(beta), rel=0.05)
     assert weight.converged
+
+
+def test_describe_reports_it(main: Run) -> None:
+    shown = {}
+    for beta in ("0.1", "1000"):
+        (path,) = ROOT.glob(f"runs/example/checkpoints/*-constant-beta={beta}-*/epoch=00200.pt")
+        done = main("describe", "--implied-weight", path, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        shown[beta] = done.stdout
+    (value,) = re.findall(r"beta = ([\d.]+) with the variance of training", shown["0.1"])
+    assert float(value) == pytest.approx(0.1, rel=0.05)
+    assert "training had converged" in shown["0.1"]
+    assert "cannot be read: no latent is active" in shown["1000"]
 
 
 def test_models_keep_their_mode_and_bad_input_is_refused(gaussian: Images) -> None:
