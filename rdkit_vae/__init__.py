@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation.checkpoints import rescore as rescore
     from rdkit_vae.evaluation.evaluate import evaluate as evaluate
+    from rdkit_vae.evaluation.implied import implied_weight as implied_weight
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.scoring.scores import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
@@ -41,6 +42,7 @@ _HOMES = {
     "Trial": "rdkit_vae.config.trial",
     "decode_loss": "rdkit_vae.objectives.conventions",
     "evaluate": "rdkit_vae.evaluation.evaluate",
+    "implied_weight": "rdkit_vae.evaluation.implied",
     "load_checkpoint": "rdkit_vae.store.checkpoints",
     "load_dataset": "rdkit_vae.datasets",
     "load_results": "rdvae_analysis.load",

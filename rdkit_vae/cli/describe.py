@@ -12,6 +12,7 @@ from rdkit_vae.cli.options import measured_in_words
 from rdkit_vae.text import are, counted
 
 if TYPE_CHECKING:
+    from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.evaluations import Evaluation
 
 _SATURATED = 0.9  # share of the upper limit log n above which information is called near it
@@ -20,7 +21,20 @@ _SATURATED = 0.9  # share of the upper limit log n above which information is ca
 @click.command("describe")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @with_measuring_options
-def command(checkpoint: Path, **options: Any) -> None:
+@click.option(
+    "--implied-weight",
+    "implied",
+    is_flag=True,
+    help="Also read the weight of the KL back from the weights; needs the images.",
+)
+@click.option(
+    "--reconstruction",
+    type=click.Choice(["sse", "bce", "l1"]),
+    default="sse",
+    show_default=True,
+    help="Loss for --implied-weight: squared error, cross-entropy or absolute error.",
+)
+def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any) -> None:
     """Show one CHECKPOINT in detail.
 
     Shows its likelihood under every interpretation of the decoder variance, its tightest bounds,
@@ -29,6 +43,7 @@ def command(checkpoint: Path, **options: Any) -> None:
     \b
     rdvae describe runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae describe --draws 64 model.pt
+    rdvae describe --implied-weight model.pt
     """
     from rdkit_vae.evaluation.checkpoints import evaluation_of
 
@@ -38,6 +53,40 @@ def command(checkpoint: Path, **options: Any) -> None:
     click.echo(f"{checkpoint}\n{_head(evaluation)}\n")
     for part in (_interpretations, _betas, _rates, _units):
         click.echo(part(evaluation) + "\n")
+    if implied:
+        with terminal.busy(f"reading the weight of the KL from {checkpoint}"):
+            text = _implied(checkpoint, measuring, reconstruction)
+        click.echo(text + "\n")
+
+
+def _implied(checkpoint: Path, measuring: "Measuring", reconstruction: str) -> str:
+    """The weight of the KL that the model's weights imply."""
+    from rdkit_vae.evaluation.implied import implied_weight_of
+
+    weight = implied_weight_of(checkpoint, measuring, reconstruction)
+    title = f"Weight of the KL read back from the weights (reconstruction {reconstruction})"
+    if math.isnan(weight.tau):
+        return f"{title}\n  cannot be read: no latent is active"
+    active = sum(not math.isnan(value) for value in weight.per_latent)
+    lines = [title]
+    if reconstruction == "sse":
+        lines.append(
+            f"  beta x s2 = {weight.tau:.4g} (se {weight.standard_error:.2g}): beta = "
+            f"{weight.beta:.4g} with the variance of training, {weight.beta_at_half:.4g} with 1/2"
+        )
+    else:
+        lines.append(f"  beta = {weight.beta:.4g} (se {weight.standard_error:.2g})")
+    latents = f"{counted(active, 'active latent')}"
+    if weight.converged:
+        lines.append(
+            f"  {latents} agree within {100 * weight.scatter:.1f}%: training had converged"
+        )
+    else:
+        lines.append(
+            f"  {latents} differ by {100 * weight.scatter:.0f}%: training had not converged, or "
+            "the loss was another"
+        )
+    return "\n".join(lines)
 
 
 def _head(evaluation: "Evaluation") -> str:
