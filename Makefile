@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 help:
 	@echo "make demo    train the example grid on digits and draw figures/rd-digits.png (and .pdf)"
 	@echo "make test    run the tests"
-	@echo "make test-faults  kill sweeps, fill disks, cut cables: the slower tests (minutes)"
+	@echo "make test-faults  kill sweeps and fill disks: the slower tests (minutes)"
 	@echo "make check   formatting, lint, types, import layering"
 	@echo "make format  rewrite the sources in the project's format"
 	@echo "make clean   remove the environment and caches"
