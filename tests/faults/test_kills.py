@@ -46,11 +46,11 @@ def test_twenty_kills_of_the_whole_tree_at_random_moments(
 MOMENTS = [
     *(
         f"rdkit_vae.sweeps.runner.{function}:{when}:{n}"
-        for function in ("save_checkpoint", "save_resume_file")
+        for function in ("write_atomic", "save_resume_file")  # a checkpoint; a resume file
         for when in ("before", "after")
         for n in (1, 3)
     ),
-    *(f"rdkit_vae.sweeps.runner.write_statistics:after:{n}" for n in (1, 3)),
+    *(f"rdkit_vae.sweeps.runner.write_evaluation:after:{n}" for n in (1, 3)),
     *(f"rdkit_vae.sweeps.runner.write_results:after:{n}" for n in (1, 4)),
     *(f"os.fsync:before:{n}" for n in range(2, 15)),
     *(f"pathlib.Path.replace:{when}:{n}" for when in ("before", "after") for n in range(2, 9)),

@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_is_caught_before_the_step(start: Start, tmp_pa
     fast = start(tmp_path / "b", "--jobs", "1", "--pack", "1", "--fail-fast", command=wild)
     code, out, err = fast.end()
     assert (code, out.count("DIVERGED")) == (3, 1)
-    assert "a trial failed, 3 trials not run" in err
+    assert "a trial failed; 3 trials not run" in err
     several = start(tmp_path / "c", "--jobs", "4", "--fail-fast", command=wild)
     code, out, err = several.end()  # several fail together: no second stop
     assert code == 3, err
