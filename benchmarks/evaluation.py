@@ -108,7 +108,7 @@ def score_each(repeats: int) -> None:
     trial = make_trial("npz:random", latents=_LATENTS, epochs=1, draws=_SCORED_DRAWS)
     speeds = {}
     for name in (*INTERPRETATIONS, *_NUMBERED):
-        work = partial(score, splits, [name], trial)
+        work = partial(score, splits, trial, [name])
         work()  # warms up
         speeds[name] = [pairs / seconds_of(work) for _ in range(repeats)]
     print(f"(image, draw) pairs scored per second, millions; the target is {_TARGET / 1e6:.0f}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.objectives.losses import objective_name
 from rdkit_vae.scoring.interpretations import CONSTANT
 from rdkit_vae.store.schema import Status
 from rdkit_vae.text import counted, few
@@ -128,7 +129,7 @@ def rd_points(
         distortion: `nll` (column distortion, nats per image), `mse` (squared pixel) or `psnr` (dB).
         split: `train` or `test`.
         sigmas: interpretations; by default those of `DEFAULT_SIGMAS`.
-        objectives: training objectives; by default all.
+        objectives: training objectives, by name or alias; by default all.
 
     Returns:
         A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
@@ -149,7 +150,8 @@ def rd_points(
     finished, left_out = last_checkpoints(sound)
     notes += left_out
     rows = finished[finished["split"] == split]
-    rows = rows[is_in(rows["objective"], objectives)] if objectives else rows
+    names = [objective_name(name) for name in objectives]
+    rows = rows[is_in(rows["objective"], names)] if names else rows
     rows, missing = _with_sigmas(rows, distortion, sigmas)
     notes += missing
     if rows.empty:

@@ -12,9 +12,11 @@ from rdkit_vae.cli.options import measured_in_words
 from rdkit_vae.text import are, counted
 
 if TYPE_CHECKING:
+    from rdkit_vae.config.trial import Trial
     from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.evaluations import Evaluation
 
+_FAR = 0.05  # relative difference of an implied beta from the trial's that is reported
 _SATURATED = 0.9  # share of the upper limit log n above which information is called near it
 
 
@@ -55,11 +57,11 @@ def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any
         click.echo(part(evaluation) + "\n")
     if implied:
         with terminal.busy(f"reading the weight of the KL from {checkpoint}"):
-            text = _implied(checkpoint, measuring, reconstruction)
+            text = _implied(checkpoint, evaluation.trial, measuring, reconstruction)
         click.echo(text + "\n")
 
 
-def _implied(checkpoint: Path, measuring: "Measuring", reconstruction: str) -> str:
+def _implied(checkpoint: Path, trial: "Trial", measuring: "Measuring", reconstruction: str) -> str:
     """The weight of the KL that the model's weights imply."""
     from rdkit_vae.evaluation.implied import implied_weight_of
 
@@ -72,20 +74,24 @@ def _implied(checkpoint: Path, measuring: "Measuring", reconstruction: str) -> s
     if reconstruction == "sse":
         lines.append(
             f"  beta x s2 = {weight.tau:.4g} (se {weight.standard_error:.2g}): beta = "
-            f"{weight.beta:.4g} with the variance of training, {weight.beta_at_half:.4g} with 1/2"
+            f"{weight.beta:.4g} with the variance of training, {weight.beta_at_half:.4g} with 1/2; "
+            f"the trial has beta = {trial.beta:g}"
         )
     else:
         lines.append(f"  beta = {weight.beta:.4g} (se {weight.standard_error:.2g})")
-    latents = f"{counted(active, 'active latent')}"
-    if weight.converged:
-        lines.append(
-            f"  {latents} agree within {100 * weight.scatter:.1f}%: training had converged"
-        )
+    error = weight.standard_error * weight.beta / weight.tau
+    far = abs(weight.beta - trial.beta) > max(3 * error, _FAR * trial.beta)
+    if active == 1:
+        lines.append("  only one latent is active, so it cannot be told whether latents agree")
+    elif weight.converged:
+        lines.append(f"  the {active} active latents agree within their errors")
     else:
         lines.append(
-            f"  {latents} differ by {100 * weight.scatter:.0f}%: training had not converged, or "
-            "the loss was another"
+            f"  the {active} active latents differ by {100 * weight.scatter:.0f}%: training had "
+            "not converged, or the loss was another"
         )
+    if reconstruction == "sse" and far:
+        lines.append("  this is not the beta of the trial: training had not converged")
     return "\n".join(lines)
 
 

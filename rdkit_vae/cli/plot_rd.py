@@ -13,8 +13,8 @@ from rdkit_vae.cli.options import (
     split_option,
 )
 from rdkit_vae.cli.terminal import print_notes
-from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.text import counted, one_of
+from rdkit_vae.objectives.losses import objective_name
+from rdkit_vae.text import counted
 
 
 @click.command("plot-rd")
@@ -69,7 +69,7 @@ def command(
     rdvae plot-rd runs/ --distortion psnr --objective optimal
     """
     chosen_sigmas = sigmas_of(sigmas)
-    chosen_objectives = [one_of(name, OBJECTIVES, "objective") for name in objectives]
+    chosen_objectives = [objective_name(name) for name in objectives]
     x, y = bounds_of(xlim, "--xlim"), bounds_of(ylim, "--ylim")
     check_suffixes(out, FIGURE_SUFFIXES)
 

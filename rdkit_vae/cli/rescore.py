@@ -122,6 +122,13 @@ def command(
         for sigma in chosen
         if pixels and interpretation(sigma).scales
     )
+    if "all" not in sigmas:
+        terminal.print_notes(
+            f"{sigma} does not apply to {evaluation.trial.run_id}"
+            for _, evaluation, rows in scored
+            for sigma in chosen
+            if sigma not in {row["sigma"] for row in rows}
+        )
     # The files are written first, as printing can fail when a pipe is closed.
     all_rows = [row for _, _, rows in scored for row in rows]
     for name in out:

@@ -212,7 +212,7 @@ def folder_of(request: Request, files: str) -> Path:
     if folder is None:
         places = ", ".join(str(root) for root in request.roots) or "no folder was given"
         raise BadData(
-            f"{request.name}: {files} not found in: {places}; use --data-dir or set RDVAE_DATA"
+            f"{request.name}: {files} not found in {places}; use --data-dir or set RDVAE_DATA"
         )
     return folder
 

@@ -6,8 +6,8 @@ of the log variance of latent j, so with rec = sse/(2 s2)
     E[d rec/d b_j] = (beta/2) (1 - E[sigma_j^2]),    d rec/d b_j = (d rec/d z_j) sigma_j eps_j / 2,
 
 which gives tau for each latent that is in use. Where they disagree, training had not converged, or
-the model was trained with another loss. With a reconstruction loss that has no scale, such as the
-cross-entropy, the same gives beta itself.
+the model was trained with another loss; early in training they can agree on another value. With a
+reconstruction loss that has no scale, such as the cross-entropy, the same gives beta itself.
 """
 
 import math
@@ -83,8 +83,8 @@ class ImpliedWeight:
 
     @property
     def converged(self) -> bool:
-        """Whether the latents agree, so that training had reached an optimum."""
-        return self.scatter <= AGREEING
+        """Whether several latents agree, as they do at an optimum and hardly anywhere else."""
+        return self.degrees >= 1 and self.scatter <= AGREEING
 
 
 def implied_weight(

@@ -109,7 +109,7 @@ def test_images_that_are_gone_are_said_once(main: Run, home: Path, tmp_path: Pat
     done = main("sample", home / "runs", cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1, done.stderr
-    assert f"not found in: {home / 'data'}; use --data-dir" in done.stderr
+    assert f"not found in {home / 'data'}; use --data-dir" in done.stderr
     assert done.stderr.endswith("; so do 3 other checkpoints\n")
     shutil.rmtree(home / "runs" / "x" / "statistics")
     repaired = main("verify", "--repair", home / "runs", cwd=tmp_path)

@@ -15,6 +15,7 @@ from rdkit_vae import models
 from rdkit_vae.config.parsing import parse_options
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, NotNamed
+from rdkit_vae.objectives.losses import objective_name
 from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.sweeps.plan import plan_sweep
 from rdkit_vae.text import is_plain_name
@@ -226,6 +227,7 @@ def test_options_are_part_of_a_trials_name_and_come_back() -> None:
     [("beta-vae", "constant"), ("bs-vae", "optimal"), ("sigma-vae", "optimal-batch")],
 )
 def test_names_of_the_literature_are_accepted(alias: str, name: str) -> None:
+    assert objective_name(alias) == name
     aliased = rdv.make_trial("digits", architecture="mlp", objective=alias)
     assert aliased == rdv.make_trial("digits", architecture="mlp", objective=name)
 
@@ -311,3 +313,23 @@ def test_a_run_with_many_options_has_a_name_that_files_can_have() -> None:
     trial = replace(rdv.make_trial(architecture="mlp"), options=options)
     assert is_plain_name(trial.run_id)
     assert trial.run_id != replace(trial, options={**options, "a": 1}).run_id
+
+
+def test_the_aliases_choose_what_is_drawn(sweep_folder: Path, main: Run, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("bs-vae", "optimal"):
+        out = tmp_path / f"{name}.png"
+        done = main("plot-rd", sweep_folder, "--objective", name, "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        drawn.append(out.read_bytes())
+    assert drawn[0] == drawn[1]
+
+
+def test_an_interpretation_that_does_not_apply_is_named(
+    sweep_folder: Path, main: Run, tmp_path: Path
+) -> None:
+    """A variance per image has none of its own; its rows are not left out in silence."""
+    path = next(sweep_folder.glob("checkpoints/*-optimal-*/epoch=00003.pt"))
+    done = main("rescore", "--sigma", "own", "--sigma", "shared", path, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == f"rdvae: own does not apply to {path.parent.name}\n"

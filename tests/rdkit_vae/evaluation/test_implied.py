@@ -115,6 +115,24 @@ def test_its_errors_are_those_over_images(gaussian: Images) -> None:
     assert whole.standard_error == pytest.approx(claimed / math.sqrt(20 / 5), rel=0.2)
 
 
+def test_one_latent_agrees_with_nobody(gaussian: Images) -> None:
+    weight = implied_weight(_optimum(gaussian, 0.014), gaussian, _trial("constant"))
+    assert np.isfinite(weight.per_latent).sum() == 1
+    assert weight.tau == pytest.approx(0.014, rel=0.03)
+    assert not weight.converged
+
+
+def test_a_model_that_has_just_begun_is_not_taken_for_one_that_converged(
+    main: Run, tmp_path: Path
+) -> None:
+    asked = {"architecture": "mlp", "objectives": ["constant"], "betas": [0.1], "latents": 8}
+    rdv.sweep(**asked, epochs=3, draws=1, jobs=1, checkpoints="last", out=tmp_path / "runs")
+    (path,) = tmp_path.glob("runs/checkpoints/*/epoch=00003.pt")
+    done = main("describe", "--implied-weight", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "had not converged" in done.stdout or "only one latent" in done.stdout
+
+
 def test_nothing_is_said_where_no_latent_is_active(gaussian: Images) -> None:
     weight = implied_weight(_optimum(gaussian, 0.1), gaussian, _trial("constant"))
     assert math.isnan(weight.tau)
@@ -140,7 +158,8 @@ def test_describe_reports_it(main: Run) -> None:
         shown[beta] = done.stdout
     (value,) = re.findall(r"beta = ([\d.]+) with the variance of training", shown["0.1"])
     assert float(value) == pytest.approx(0.1, rel=0.05)
-    assert "training had converged" in shown["0.1"]
+    assert "latents agree within their errors" in shown["0.1"]
+    assert "not the beta of the trial" not in shown["0.1"]
     assert "cannot be read: no latent is active" in shown["1000"]
 
 
