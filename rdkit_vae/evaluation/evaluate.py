@@ -111,13 +111,29 @@ def _passes(
     model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
 ) -> Iterator[_Pass]:
     """The batches of a split, with the trial's draws."""
+    draws = seeds.generator(trial.seed, "draws", SPLITS.index(split))
+    for x, mean, log_var in encoded(model, images, split, trial, device, batch_size):
+        shape = (len(x), trial.draws, trial.latents)
+        noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
+        z = mean[:, None] + (log_var[:, None] / 2).exp() * noise
+        decoded = decode(model, z.flatten(0, 1), images.shape)
+        decoded = torch.unflatten(decoded, 0, z.shape[:2])
+        yield _Pass(x=x, mean=mean, log_var=log_var, noise=noise, z=z, decoded=decoded)
+
+
+def encoded(
+    model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The evaluated images of a split, warped as the protocol says, and their posteriors.
+
+    Yields:
+        Batches of (B, C, H, W) images, and of means and log variances, (B, L) each.
+    """
     pixels, chosen = images.split(split), evaluated_images(images, split, trial)
-    index = SPLITS.index(split)
-    draws = seeds.generator(trial.seed, "draws", index)
     augmentation = augmentation_of(trial, images.shape)
     warps = None
     if augmentation:
-        uniform = seeds.generator(trial.seed, "augment-split", index)
+        uniform = seeds.generator(trial.seed, "augment-split", SPLITS.index(split))
         numbers = uniform.random((len(chosen), augmentation.numbers))
         warps = augmentation.parameters(torch.from_numpy(numbers))
     for start in range(0, len(chosen), batch_size):
@@ -125,13 +141,7 @@ def _passes(
         x = to_unit(torch.from_numpy(pixels[batch]).to(device), images.levels)
         if augmentation and warps is not None:
             x = augmentation.apply(x, warps[start : start + batch_size].to(device))
-        shape = (len(batch), trial.draws, trial.latents)
-        noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
-        mean, log_var = encode(model, x, trial.latents)
-        z = mean[:, None] + (log_var[:, None] / 2).exp() * noise
-        decoded = decode(model, z.flatten(0, 1), images.shape)
-        decoded = torch.unflatten(decoded, 0, z.shape[:2])
-        yield _Pass(x=x, mean=mean, log_var=log_var, noise=noise, z=z, decoded=decoded)
+        yield x, *encode(model, x, trial.latents)
 
 
 def _evaluate_split(

@@ -26,14 +26,13 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.checkpoints import Measuring, images_of, named_if_not_finite
-from rdkit_vae.evaluation.evaluate import evaluated_images
-from rdkit_vae.evaluation.forward import decode, encode, evaluating
+from rdkit_vae.evaluation.evaluate import SPLITS, encoded, evaluated_images
+from rdkit_vae.evaluation.forward import decode, evaluating
 from rdkit_vae.objectives.losses import objective_of
 from rdkit_vae.scoring.statistics import ACTIVE, Array
 from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.system.devices import choose_device
 from rdkit_vae.text import one_of
-from rdkit_vae.training.inputs import augmentation_of, to_unit
 
 # Reconstruction losses per image of (B, C, H, W) images and decoder outputs, (B,) each.
 Reconstruction = Callable[[Tensor, Tensor], Tensor]
@@ -159,20 +158,13 @@ def _passes(
     The slope of latent j is (d rec/d z_j) sigma_j eps_j, averaged over posterior samples; each
     weighted by the mean squared error over the image's own, where its variance was its own.
     """
-    positions = evaluated_images(images, "train", trial)
-    pairs = min(_MOST_PAIRS, -(-_PAIRS // len(positions)))
-    draws = seeds.generator(trial.seed, "draws", 0)
-    augmentation = augmentation_of(trial, images.shape)
+    count = len(evaluated_images(images, "train", trial))
+    pairs = min(_MOST_PAIRS, -(-_PAIRS // count))
+    draws = seeds.generator(trial.seed, "draws", SPLITS.index("train"))
     slopes, slacks, means, errors = [], [], [], []
     with evaluating(model, device):
-        for start in range(0, len(positions), _AT_ONCE):
-            batch = positions[start : start + _AT_ONCE]
-            x = to_unit(torch.from_numpy(images.train[batch]).to(device), images.levels)
-            if augmentation:
-                numbers = torch.from_numpy(draws.random((len(batch), augmentation.numbers)))
-                x = augmentation.apply(x, augmentation.parameters(numbers).to(device))
-            mean, log_var = encode(model, x, trial.latents)
-            shape = (pairs, len(batch), trial.latents)
+        for x, mean, log_var in encoded(model, images, "train", trial, device, _AT_ONCE):
+            shape = (pairs, *mean.shape)
             noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
             noise = torch.cat([noise, -noise])
             slope, sse = _slopes(model, x, mean, log_var, noise, reconstruction)
