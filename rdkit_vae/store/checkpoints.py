@@ -1,6 +1,5 @@
 """Checkpoints and resume files: weights and configuration. Reading them runs no code."""
 
-import hashlib
 import io
 import math
 import sys
@@ -64,23 +63,16 @@ class Checkpoint:
         return model.eval()
 
 
-def save_checkpoint(path: Path, training: Training) -> str:
-    """Writes weights and configuration atomically and returns the SHA-256 of the file.
-
-    The bytes depend only on the training, so equal trainings make equal files.
-    """
-    data = checkpoint_bytes(training)
-    write_atomic(path, data)
-    return hashlib.sha256(data).hexdigest()
-
-
 def save_resume_file(path: Path, training: Training) -> None:
     """Writes everything needed to continue a training bit for bit, including optimiser state."""
     write_atomic(path, _encoded(training, training.state()))
 
 
 def checkpoint_bytes(training: Training) -> bytes:
-    """Returns the bytes that `save_checkpoint` writes."""
+    """Returns the bytes of a checkpoint: weights and configuration.
+
+    They depend on the training alone, so equal trainings make equal files.
+    """
     return _encoded(training, training.snapshot())
 
 

@@ -27,7 +27,7 @@ from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.scoring import interpretations
 from rdkit_vae.scoring.statistics import RateTerms, Statistics
 from rdkit_vae.store import evaluations, results, tables
-from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
+from rdkit_vae.store.checkpoints import checkpoint_bytes, load_checkpoint
 from rdkit_vae.store.samples import Samples, read_samples, write_samples
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Pack
@@ -309,7 +309,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     training = Training(trial, images)
     Pack([training]).run_epoch()
     path = tmp_path_factory.mktemp("checkpoint") / "x.pt"
-    save_checkpoint(path, training)
+    path.write_bytes(checkpoint_bytes(training))
     return path
 
 

@@ -10,7 +10,7 @@ import torch
 from rdkit_vae import Trial, evaluate
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData
-from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint, save_resume_file
+from rdkit_vae.store.checkpoints import checkpoint_bytes, load_checkpoint, save_resume_file
 from rdkit_vae.system.files import sha256_of
 from rdkit_vae.training.state import Training
 from rdkit_vae.training.steps import Pack
@@ -21,7 +21,7 @@ def written(tiny: Images, tiny_trial: Trial, tmp_path: Path) -> tuple[Path, Trai
     training = Training(tiny_trial, tiny)
     Pack([training]).run_epoch()
     path = tmp_path / "epoch=00001.pt"
-    save_checkpoint(path, training)
+    path.write_bytes(checkpoint_bytes(training))
     return path, training
 
 

@@ -18,7 +18,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.models import ARCHITECTURES
 from rdkit_vae.models.precision import products
 from rdkit_vae.objectives.losses import OBJECTIVES
-from rdkit_vae.store.checkpoints import load_checkpoint, save_checkpoint
+from rdkit_vae.store.checkpoints import checkpoint_bytes, load_checkpoint
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.footprint import bytes_in_training, packs_that_fit
@@ -253,7 +253,7 @@ def test_a_checkpoint_of_a_group_is_that_of_its_trial_alone(digits: Images, tmp_
     """To the byte, so neither a neighbour's weights nor a shared tensor are in it."""
     trials = _trials(make_trial("digits", architecture="linear", latents=4, epochs=3))
     hashes = [
-        save_checkpoint(tmp_path / "x.pt", _run(group, digits, epochs=1)[0])
+        (tmp_path / "x.pt").write_bytes(checkpoint_bytes(_run(group, digits, epochs=1)[0]))
         for group in (trials, trials[:1])
     ]
     assert hashes[0] == hashes[1]
@@ -326,7 +326,7 @@ def test_bf16_trains_to_about_the_same_and_is_evaluated_in_float32(
     assert other.loss == pytest.approx(one.loss, rel=0.03)
     assert all(weight.dtype == torch.float32 for weight in other.model.parameters())
     path = tmp_path / "half.pt"
-    save_checkpoint(path, other)
+    path.write_bytes(checkpoint_bytes(other))
     assert load_checkpoint(path).trial == bind(half, digits.sha256)
     as_half, as_whole = (evaluate(other.model, digits, trial)["test"] for trial in (half, whole))
     assert np.array_equal(as_half.sse, as_whole.sse)
