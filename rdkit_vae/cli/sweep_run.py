@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -90,23 +90,23 @@ class _Display(ExitStack):
         from rdkit_vae.sweeps.messages import EventKind
 
         if event.kind is EventKind.OPENED:
-            self._open(event.left)
+            self._open(event.states, event.left)
         for listener in self._listeners:
             listener(event)
 
-    def _open(self, left: Sequence[Trial]) -> None:
+    def _open(self, states: "Mapping[str, State]", left: Sequence[Trial]) -> None:
         from rdkit_vae.sweeps.progress import SweepProgress
         from rdkit_vae.sweeps.tensorboard import Scalars
 
         plan = self._plan
-        click.echo(_greeting(plan, left))
+        click.echo(_greeting(plan, states, left))
         progress = SweepProgress(plan.trials, left, plan.jobs, terminal.console())
         self._listeners.append(self.enter_context(progress))
         if self._tensorboard:
             self._listeners.append(self.enter_context(closing(Scalars(plan.sweep))))
 
 
-def _greeting(plan: "Plan", left: Sequence[Trial]) -> str:
+def _greeting(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]) -> str:
     first, images = plan.trials[0], plan.images
     steps = first.steps_per_epoch(len(images.train))
     options = "".join(f", {name} = {value}" for name, value in first.options)
@@ -117,7 +117,7 @@ def _greeting(plan: "Plan", left: Sequence[Trial]) -> str:
         f"{first.architecture}{'' if swept else options}, {counted(first.latents, 'latent')}, "
         f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
         f"{_warp_in_words(plan)}"
-        f"{_standing(plan, plan.states(), left)} on {plan.jobs} x {plan.device}, "
+        f"{_standing(plan, states, left)} on {plan.jobs} x {plan.device}, "
         f"into {plan.sweep.root}"
     )
 
@@ -131,7 +131,7 @@ def _warp_in_words(plan: "Plan") -> str:
     return f"protocol {first.protocol}: for training and test, images are {warp.about}\n"
 
 
-def _standing(plan: "Plan", states: "dict[str, State]", left: Sequence[Trial]) -> str:
+def _standing(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]) -> str:
     """`37 of 60 done, 2 failed (retry with --retry-failed), 21 to go`."""
     from rdkit_vae.store.schema import Status
 

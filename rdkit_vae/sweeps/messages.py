@@ -1,10 +1,12 @@
 """Messages between the processes of a sweep, and the events that a sweep reports."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from rdkit_vae.config.trial import Trial
+from rdkit_vae.store.ledger import State
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
 
@@ -55,6 +57,7 @@ class Event:
         elsewhere: another process has trained it and written all its files.
         process: number of the process that trains it; 0 for this one.
         pace: how long trials take (kind `pace`).
+        states: of all trials, by run_id (kind `opened`).
         left: the trials to run (kind `opened`).
     """
 
@@ -67,6 +70,7 @@ class Event:
     elsewhere: bool = False
     process: int = 0
     pace: Pace | None = None
+    states: Mapping[str, State] = field(default_factory=dict)
     left: tuple[Trial, ...] = ()
 
 

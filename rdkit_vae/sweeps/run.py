@@ -132,7 +132,7 @@ def run(plan: Plan, progress: Callable[[Event], None]) -> bool:
         for run_id, state in states.items():
             if state.status is Status.OK:  # unless a process died just before it did this
                 plan.sweep.resume_file(run_id).unlink(missing_ok=True)
-        progress(Event(kind=EventKind.OPENED, left=tuple(left)))
+        progress(Event(kind=EventKind.OPENED, states=states, left=tuple(left)))
         return bool(left) and _run_left(plan, left, progress, interrupts)
 
 
