@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.config.trial import Trial
-from rdkit_vae.store.ledger import State
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
+
+if TYPE_CHECKING:
+    from rdkit_vae.store.ledger import State  # which brings NumPy
 
 
 class EventKind(StrEnum):
@@ -70,7 +72,7 @@ class Event:
     elsewhere: bool = False
     process: int = 0
     pace: Pace | None = None
-    states: Mapping[str, State] = field(default_factory=dict)
+    states: Mapping[str, "State"] = field(default_factory=dict)
     left: tuple[Trial, ...] = ()
 
 
