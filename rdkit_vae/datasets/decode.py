@@ -19,8 +19,8 @@ from rdkit_vae.system.processes import end_children, live_as_child, start_child
 
 _CHUNK = 256  # images per task, enough to hide the cost of sending it to a process
 _LEAST_FOR_POOL = 4 * _CHUNK
-_GREY = {"1", "L", "LA"}
-_COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+GREY = {"1", "L", "LA"}
+COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,7 @@ def _decode_one(path: Path, recipe: Recipe) -> Pixels:
     if recipe.crop:
         image = _centre(image, recipe.crop)
     if recipe.size:
-        if not recipe.crop:
-            image = _centre(image, min(image.size))
-        image = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+        image = resized_to(image, recipe.size)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
 
@@ -131,7 +129,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")  # about metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
-                if file.mode not in _GREY | _COLOUR:
+                if file.mode not in GREY | COLOUR:
                     raise BadData(
                         f"{path}: mode {file.mode} is not 8 bits per channel; convert the file"
                     )
@@ -143,6 +141,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:  # decoders raise all kinds of errors on damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise BadData(f"{path}: not a readable image ({reason})") from None
+
+
+def resized_to(image: Image.Image, size: int) -> Image.Image:
+    """Cuts out the largest centred square, and resizes it with Pillow's bilinear filter."""
+    square = _centre(image, min(image.size))
+    return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _centre(image: Image.Image, side: int) -> Image.Image:
@@ -159,5 +163,5 @@ def mode_of(paths: Sequence[Path]) -> str:
     grey = True
     for path in paths:
         with _opened(path) as file:
-            grey = grey and file.mode in _GREY
+            grey = grey and file.mode in GREY
     return "L" if grey else "RGB"

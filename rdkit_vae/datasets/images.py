@@ -7,20 +7,22 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
-from rdkit_vae.errors import BadData, CannotWrite, cause_of
+from rdkit_vae.errors import BadData, BadInput, CannotWrite, cause_of
 
 Pixels = npt.NDArray[np.uint8]
 _SHARED_PREFIX = "rdvae-images-"
 _SHARED_NAME = re.compile(rf"{_SHARED_PREFIX}[a-z0-9_]{{8}}")  # as made by mkdtemp
 _SHARED_FILES = ("train.npy", "test.npy")
+_BLOCK = 1024  # images that are copied at once
+_LARGEST = 4096  # side of resized images
 EVERY_FIFTH = "every fifth image, counted from the fifth, is test; the others are train"
 
 
@@ -55,6 +57,65 @@ class Images:
             )
         if not self.sha256:
             object.__setattr__(self, "sha256", fingerprint(self.train, self.test, self.levels))
+
+    @classmethod
+    def from_data(
+        cls,
+        train: Any,
+        test: Any = None,
+        *,
+        name: str,
+        levels: int | None = None,
+        pixel_range: "tuple[float | Sequence[float], float | Sequence[float]]" = (0, 1),
+    ) -> "Images":
+        """Makes images from arrays, tensors or datasets of PyTorch.
+
+        uint8 arrays are used in place if the channels come first; memory maps are never read as a
+        whole, unless they have to be split. Floats become grey levels; a `RoundedPixels` warning
+        says by how much they were rounded, if they were not on levels already.
+
+        Args:
+            train, test: a NumPy array or memory map, a tensor on any device, or anything with a
+                length whose items are an image or (image, label, ...), with an image that is an
+                array, a tensor or a Pillow image. Arrays are (N, H, W), (N, C, H, W) or
+                (N, H, W, C) with C from 1 to 4. Without `test`, every fifth image is test.
+            name: of the dataset.
+            levels: number of grey levels: uint8 pixels are 0 to levels - 1. By default 2 for arrays
+                of bool and 256 for others.
+            pixel_range: of floats: `(0, 1)`, `(-1, 1)`, `(-0.5, 0.5)`, `(0, 255)`, or otherwise the
+                `(mean, std)` with which pixels in [0, 1] were normalised, as numbers or as
+                sequences with one number per channel.
+
+        Raises:
+            BadData: the images have a wrong type, shape or range, or are too few.
+            BadInput: levels or pixel_range are none of these.
+        """
+        from rdkit_vae.datasets.arrays import images_from_data
+
+        return images_from_data(train, test, name=name, levels=levels, pixel_range=pixel_range)
+
+    def resized(self, size: int) -> "Images":
+        """Returns the images resized to `size` x `size`, as `folder:PATH` with --image-size does.
+
+        Images that are not square are cut to the largest centred square first. The filter is
+        Pillow's bilinear one on 8-bit pixels, which is that of torchvision's `Resize` on images of
+        Pillow. `split_rule` records the size.
+
+        Raises:
+            BadInput: size is not a whole number from 1 to 4096, or the images do not have 256
+                levels.
+        """
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _LARGEST:
+            raise BadInput(f"size must be a whole number from 1 to {_LARGEST}, got {size!r}")
+        if self.levels != 256:
+            raise BadInput(
+                f"{self.name}: only images of 256 grey levels can be resized, not of {self.levels}"
+            )
+        if self.shape[1:] == (size, size):
+            return self
+        train, test = (_resized(pixels, size) for pixels in (self.train, self.test))
+        rule = f"{self.split_rule}; resized to {size}x{size}"
+        return replace(self, train=train, test=test, split_rule=rule, sha256="")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,8 +163,22 @@ def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:
     digest = hashlib.sha256(f"levels={levels}".encode())
     for pixels in (train, test):
         digest.update(str(pixels.shape).encode())
-        digest.update(np.ascontiguousarray(pixels).data)
+        for start in range(0, len(pixels), _BLOCK):
+            digest.update(np.ascontiguousarray(pixels[start : start + _BLOCK]).data)
     return digest.hexdigest()
+
+
+def _resized(pixels: Pixels, size: int) -> Pixels:
+    """Resizes each channel by itself, which gives the bytes that Pillow has for colour images."""
+    from PIL import Image
+
+    from rdkit_vae.datasets.decode import resized_to
+
+    out = np.empty((*pixels.shape[:2], size, size), np.uint8)
+    for n, image in enumerate(pixels):
+        for c, channel in enumerate(image):
+            out[n, c] = resized_to(Image.fromarray(np.ascontiguousarray(channel)), size)
+    return out
 
 
 @contextlib.contextmanager
@@ -176,7 +251,7 @@ def share(images: Images, folder: Path) -> dict[str, Any]:
     splits = {}
     for split in ("train", "test"):
         pixels = images.split(split)
-        if not isinstance(pixels, np.memmap) or pixels.filename is None:
+        if not _is_mapped(pixels):
             try:
                 np.save(folder / f"{split}.npy", pixels)
             except OSError as error:
@@ -190,6 +265,13 @@ def share(images: Images, folder: Path) -> dict[str, Any]:
         "split_rule": images.split_rule,
         "sha256": images.sha256,
     }
+
+
+def _is_mapped(pixels: Pixels) -> "TypeGuard[np.memmap[Any, Any]]":
+    """Whether the pixels lie in a file one after the other, so that others can map them."""
+    if not isinstance(pixels, np.memmap) or pixels.filename is None:
+        return False
+    return pixels.flags.c_contiguous
 
 
 def _offset(pixels: "np.memmap[Any, Any]") -> int:

@@ -4,12 +4,12 @@ import math
 import zipfile
 from typing import Any
 
-import numpy as np
 import numpy.lib.format as npy
 import numpy.typing as npt
 
 from rdkit_vae.datasets import Request
-from rdkit_vae.datasets.images import Images, Pixels, split_by_rule
+from rdkit_vae.datasets.arrays import as_pixels
+from rdkit_vae.datasets.images import Images, split_by_rule
 from rdkit_vae.errors import BadData
 
 _MAX_INFLATION = 1040  # one byte of a zip file unpacks to at most this many
@@ -68,39 +68,3 @@ def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     with archive.open(record) as file:
         array: npt.NDArray[Any] = npy.read_array(file, allow_pickle=False)
     return array
-
-
-def as_pixels(array: npt.NDArray[Any]) -> Pixels:
-    """Converts an array of images to uint8 (N, C, H, W).
-
-    Floats in [0, 1] are rounded to 256 levels.
-
-    Args:
-        array: (N, H, W), (N, H, W, C) or (N, C, H, W) with C from 1 to 4.
-
-    Raises:
-        BadData: the shape or type does not fit, or a float is outside [0, 1].
-    """
-    if not isinstance(array, np.ndarray):
-        raise BadData("holds something that is not an array")
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4:
-        first, last = array.shape[1] <= 4, array.shape[3] <= 4
-        if first == last:
-            raise BadData(f"array of shape {array.shape}: cannot tell which axis is the channels")
-        array = array if first else np.moveaxis(array, 3, 1)
-    else:
-        raise BadData(f"array of shape {array.shape}: must have 3 or 4 dimensions")
-    if 0 in array.shape:
-        raise BadData(f"array of shape {array.shape} is empty")
-    if array.dtype == np.uint8:
-        if array.max() <= 1:
-            raise BadData("uint8 images of only 0 and 1 would be black: multiply them by 255")
-        return np.ascontiguousarray(array)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise BadData(f"array of type {array.dtype}: must be uint8 or float")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 1):  # also catches NaN
-        raise BadData(f"float images must lie in [0, 1], got {low:g} to {high:g}")
-    return np.ascontiguousarray(np.rint(array * 255), dtype=np.uint8)
