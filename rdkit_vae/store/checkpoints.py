@@ -16,7 +16,9 @@ from rdkit_vae.errors import BadData, BadInput, Newer, NotNamed
 from rdkit_vae.models import Shape
 from rdkit_vae.store.archive import Foreign
 from rdkit_vae.store.paths import code_version
-from rdkit_vae.store.torchfile import StoredTensor, TorchFile, open_torch_file
+from rdkit_vae.store.pickles import StoredTensor
+from rdkit_vae.store.torchfile import TorchFile, open_torch_file
+from rdkit_vae.store.weights.kinds import foreign_message
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 
@@ -141,12 +143,28 @@ def load_checkpoint(
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
     except Foreign as error:
-        reason = _line(error)
-        raise BadData(f"{path}: not a checkpoint of rdvae ({reason}); {_EXPECTED}") from error
+        raise BadData(_not_ours(path, error)) from error
     except (Newer, NotNamed) as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:  # readers raise all kinds of errors on damaged files
+        if not _may_be_ours(path):
+            raise BadData(_not_ours(path, error)) from error
         raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_TRAIN_AGAIN}") from error
+
+
+def _not_ours(path: Path, error: Exception) -> str:
+    reason = f"{path}: not a checkpoint of rdvae ({_line(error)}); {_EXPECTED}"
+    return foreign_message(path, _EXPECTED) or reason
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether a file begins as a zip file does, or is empty: a checkpoint that was cut short."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return True
+    return start in (b"PK\x03\x04", b"")
 
 
 def _line(error: Exception) -> str:

@@ -6,71 +6,27 @@ its record. And a zip file can be made so that two readers find different record
 module does not use it. It interprets the few pickle operations that plain values and dense tensors
 need, on descriptions of the tensors; compares those with the sizes of the records; and reads the
 numbers from the records it has checked. It refuses an archive that is open to interpretation.
+
+Files of other programs may hold more, such as the optimiser. If asked to tolerate that, the module
+puts placeholders there, and still imports and calls nothing.
 """
 
 import hashlib
 import io
-import math
 import os
-import pickletools
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from rdkit_vae.store.archive import Foreign, check_layout, check_records
+from rdkit_vae.store.pickles import PlainPickle, StoredTensor
 
-_MAX_SMALL_BYTES = 2**20  # of the table of records, and of everything except tensors
-
-_MAX_DIMENSIONS = 8
-_STORAGES = {
-    "torch FloatStorage": torch.float32,
-    "torch DoubleStorage": torch.float64,
-    "torch HalfStorage": torch.float16,
-    "torch BFloat16Storage": torch.bfloat16,
-    "torch LongStorage": torch.int64,
-    "torch IntStorage": torch.int32,
-}
-_DICT, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredTensor:
-    """The description of a tensor in a file.
-
-    Attributes:
-        dtype: type of its numbers.
-        key: name of the record that holds them.
-        count: how many numbers the record holds.
-        offset, shape, stride: which of these numbers belong to the tensor.
-    """
-
-    dtype: torch.dtype
-    key: str
-    count: int
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether it is its whole record, in contiguous order."""
-        steps = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
-        plain = all(
-            side == 1 or stride == step
-            for side, stride, step in zip(self.shape, self.stride, steps, strict=True)
-        )
-        return plain and self.offset == 0 and self.count == math.prod(self.shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Global:
-    name: str
+_PIECE = 2**20  # bytes of a record that are read at a time
 
 
 class TorchFile:
@@ -78,10 +34,15 @@ class TorchFile:
 
     Attributes:
         content: the saved values, with a `StoredTensor` in place of each tensor.
+        sizes: bytes of each record that holds numbers, by its key.
     """
 
-    def __init__(self, file: "_LimitedFile") -> None:
+    def __init__(self, file: "LimitedFile", pickle: PlainPickle) -> None:
         """Reads everything except the tensors.
+
+        Args:
+            file: the open file.
+            pickle: interprets its values.
 
         Raises:
             Foreign: it holds more than plain values and tensors, or was made to do harm.
@@ -96,13 +57,21 @@ class TorchFile:
         self._records = {record.filename.partition("/")[2]: record for record in records}
         if "data.pkl" not in self._records or len(self._records) != len(records):
             raise Foreign("a zip file, but not one of PyTorch")
+        if "constants.pkl" in self._records:
+            raise Foreign("a TorchScript archive")
         small = [record for name, record in self._records.items() if not name.startswith("data/")]
-        if sum(record.file_size for record in small) > _MAX_SMALL_BYTES:
+        if sum(record.file_size for record in small) > pickle.most_bytes:
             raise Foreign("its parts other than tensors are too large")
+        file.limit = pickle.most_bytes
         read = {record.filename.partition("/")[2]: self._archive.read(record) for record in small}
         if read.get("byteorder", b"little") != b"little":
             raise Foreign("saved on a machine with another byte order")
-        self.content = _plain_values(read["data.pkl"])
+        self.content = pickle.run(read["data.pkl"])
+        self.sizes = {
+            name.removeprefix("data/"): record.file_size
+            for name, record in self._records.items()
+            if name.startswith("data/")
+        }
 
     def check(self) -> None:
         """Checks that each tensor is dense and has exactly one record, of its size.
@@ -111,15 +80,10 @@ class TorchFile:
             ValueError: a tensor does not.
         """
         tensors = list(_tensors_in(self.content))
-        stored = {
-            name.removeprefix("data/"): record.file_size
-            for name, record in self._records.items()
-            if name.startswith("data/")
-        }
         claimed = {t.key: t.count * t.dtype.itemsize for t in tensors if t.is_dense}
         if len(claimed) != len(tensors):
             raise ValueError("a tensor is not dense, or shares its data with another")
-        if claimed != stored:
+        if claimed != self.sizes:
             raise ValueError("its tensors do not have the sizes of their records")
 
     def load(self, content: Any) -> Any:
@@ -130,19 +94,23 @@ class TorchFile:
         """
         if isinstance(content, dict):
             return {name: self.load(value) for name, value in content.items()}
-        return self._tensor(content) if isinstance(content, StoredTensor) else content
+        if isinstance(content, StoredTensor):
+            return self.record(content.key).view(content.dtype).reshape(content.shape)
+        return content
 
-    def _tensor(self, stored: StoredTensor) -> torch.Tensor:
-        record = self._records[f"data/{stored.key}"]
-        data = torch.empty(record.file_size, dtype=torch.uint8)
+    def record(self, key: str) -> torch.Tensor:
+        """Returns the bytes of a record.
+
+        Raises:
+            ValueError: it has a wrong checksum.
+        """
+        record = self._records[f"data/{key}"]
         try:
             with self._archive.open(record) as source:
-                count = source.readinto(data.numpy())  # type: ignore[attr-defined]
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"wrong checksum of {record.filename}") from error
-        if count != record.file_size:
-            raise ValueError(f"{record.filename} is cut short")
-        return data.view(stored.dtype).reshape(stored.shape)
+                return read_bytes(source, record.file_size)
+        except (zipfile.BadZipFile, EOFError) as error:
+            cause = "is cut short" if isinstance(error, EOFError) else "has a wrong checksum"
+            raise ValueError(f"{record.filename} {cause}") from error
 
     def sha256(self) -> str:
         """Returns the SHA-256 of the file."""
@@ -151,8 +119,14 @@ class TorchFile:
 
 
 @contextmanager
-def open_torch_file(path: Path) -> Iterator[TorchFile]:
+def open_torch_file(
+    path: Path, pickle: Callable[[], PlainPickle] = PlainPickle
+) -> Iterator[TorchFile]:
     """Opens a file of `torch.save` without reading its tensors yet.
+
+    Args:
+        path: of the file.
+        pickle: makes what interprets its values; by default only plain values and tensors.
 
     Raises:
         OSError: the file cannot be read.
@@ -161,9 +135,9 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise Foreign("not a file" if not path.is_dir() else "a folder")
-    with _LimitedFile(path) as file:
+    with LimitedFile(path) as file:
         try:
-            opened = TorchFile(file)
+            opened = TorchFile(file, pickle())
         except Foreign:
             raise
         except zipfile.BadZipFile as error:
@@ -175,10 +149,27 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
         yield opened
 
 
-class _LimitedFile(io.FileIO):
+def read_bytes(source: IO[bytes], count: int) -> torch.Tensor:
+    """Reads bytes into a tensor, without a second copy of all of them.
+
+    Raises:
+        EOFError: there are fewer.
+    """
+    data = torch.empty(count, dtype=torch.uint8)
+    view = data.numpy().data
+    done = 0
+    while done < count:
+        piece = source.readinto(view[done : done + _PIECE])  # type: ignore[attr-defined]
+        if not piece:
+            raise EOFError(f"{count - done:,} bytes are missing")
+        done += piece
+    return data
+
+
+class LimitedFile(io.FileIO):
     """A file that refuses large reads, which a malicious table of records could cause."""
 
-    limit: int | None = _MAX_SMALL_BYTES
+    limit: int | None = PlainPickle.most_bytes
 
     def read(self, size: int | None = -1) -> bytes:
         if self.limit is not None and size is not None and size > self.limit:
@@ -188,134 +179,9 @@ class _LimitedFile(io.FileIO):
 
 
 def _tensors_in(value: Any) -> Iterator[StoredTensor]:
-    """Yields all tensors in plain values; `_plain_values` ensures that there are no duplicates."""
+    """Yields all tensors in plain values; `PlainPickle` ensures that there are no duplicates."""
     if isinstance(value, StoredTensor):
         yield value
     elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _tensors_in(item)
-
-
-def _plain_values(pickled: bytes) -> Any:
-    """Interprets a pickle of plain values and tensors, importing and calling nothing.
-
-    Only strings can be referenced twice. Otherwise a small file could nest references so that a
-    walk through its values would never end.
-    """
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[Any, Any] = {}
-
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        values = stack[start:]
-        del stack[start:]
-        return values
-
-    for code, argument, _ in pickletools.genops(pickled):
-        match code.name:
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                value = memo[argument]
-                if not isinstance(value, str | _Global):
-                    raise Foreign("it holds the same value in two places")
-                stack.append(value)
-            case "BININT1" | "BININT2" | "BININT" | "LONG1" | "BINUNICODE" | "BINFLOAT":
-                stack.append(argument)
-            case "MARK":
-                marks.append(len(stack))
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                count = int(code.name[-1])
-                stack[-count:] = [tuple(_last(stack, count))]
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "GLOBAL":
-                stack.append(_known(str(argument)))
-            case "BINPERSID":
-                stack.append(_storage(stack.pop()))
-            case "REDUCE":
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(_rebuilt(function, arguments))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(code.name == "NEWTRUE")
-            case "SETITEM" | "SETITEMS":
-                pairs = since_mark() if code.name == "SETITEMS" else _popped(stack, 2)
-                _dict_of(stack).update(_pairs(pairs))
-            case "APPEND" | "APPENDS":
-                values = since_mark() if code.name == "APPENDS" else _popped(stack, 1)
-                _list_of(stack).extend(values)
-            case "PROTO":
-                pass
-            case "STOP":
-                return stack.pop()
-            case other:
-                raise Foreign(f"it holds more than plain values and tensors ({other})")
-    raise ValueError("its values are cut short")
-
-
-def _last(stack: list[Any], count: int) -> list[Any]:
-    if len(stack) < count:
-        raise ValueError("its values are damaged")
-    return stack[-count:]
-
-
-def _popped(stack: list[Any], count: int) -> list[Any]:
-    values = _last(stack, count)
-    del stack[-count:]
-    return values
-
-
-def _pairs(values: list[Any]) -> dict[Any, Any]:
-    keys = values[::2]
-    if not all(type(key) in (str, int) for key in keys):
-        raise Foreign("one of its keys is neither a text nor a whole number")
-    return dict(zip(keys, values[1::2], strict=True))
-
-
-def _dict_of(stack: list[Any]) -> dict[Any, Any]:
-    if not isinstance(stack[-1], dict):
-        raise ValueError("its values are damaged")
-    return stack[-1]
-
-
-def _list_of(stack: list[Any]) -> list[Any]:
-    if not isinstance(stack[-1], list):
-        raise ValueError("its values are damaged")
-    return stack[-1]
-
-
-def _known(name: str) -> _Global:
-    if name not in (*_STORAGES, _DICT, _TENSOR):
-        raise Foreign(f"it contains {name.replace(' ', '.', 1)}, but only tensors are allowed")
-    return _Global(name=name)
-
-
-def _storage(value: Any) -> StoredTensor:
-    match value:
-        case ("storage", _Global(name=name), str(key), str(), int(count)) if name in _STORAGES:
-            dtype = _STORAGES[name]
-            return StoredTensor(
-                dtype=dtype, key=key, count=count, offset=0, shape=(count,), stride=(1,)
-            )
-    raise ValueError("the description of a record is damaged")
-
-
-def _rebuilt(function: Any, arguments: Any) -> Any:
-    if function == _Global(name=_DICT) and arguments == ():
-        return {}
-    match arguments:
-        case (StoredTensor() as storage, int(offset), tuple(shape), tuple(stride), bool(), {}):
-            whole = all(type(n) is int and n >= 0 for n in (*shape, *stride))
-            fits = len(shape) == len(stride) <= _MAX_DIMENSIONS
-            if function == _Global(name=_TENSOR) and whole and fits:
-                return replace(storage, offset=offset, shape=shape, stride=stride)
-    raise Foreign("it calls functions that tensors do not need")

@@ -50,17 +50,17 @@ BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "missing": (Path.unlink, "o such file", "name a checkpoint|give one"),
     "folder": (_folder, "a folder|no checkpoint of a sweep in it", ""),
     "empty": (_bytes(lambda c: b""), "it is empty", "train it again"),
-    "text": (_bytes(lambda c: b"weights"), "not a PyTorch file, or cut short", "train it again"),
+    "text": (_bytes(lambda c: b"weights"), "a text file, not a checkpoint of rdvae", "give one"),
     "cut": (_bytes(lambda c: c[:3000]), "not a PyTorch file, or cut short", "train it again"),
     "flipped": (_bytes(_flipped), "wrong checksum", "train it again"),
     "of Lightning": (
         _saved(lambda c: {"pytorch-lightning_version": "2.5", "state_dict": c["model"]}),
-        "a PyTorch file of another program",
-        "give one that rdvae sweep wrote",
+        "a Lightning checkpoint, not a checkpoint of rdvae",
+        r"to score it: rdvae rescore --adapter MODULE:FACTORY --dataset NAME x\.pt",
     ),
     "a module": (
         _saved(lambda c: torch.nn.Linear(2, 2)),
-        "it contains torch.nn.modules.linear.Linear",
+        "a pickled module of class torch.nn.modules.linear.Linear",
         "give one that rdvae sweep wrote",
     ),
     "another shape": (

@@ -388,12 +388,12 @@ WRITTEN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "two names": (_two_names, "contradict each other"),
     "two sizes": (_two_sizes, "contradict each other"),
     "two ends": (_two_ends, "its two end records contradict each other"),
-    "wrong checksum": (_wrong_checksum, "wrong checksum of archive/data/1"),
+    "wrong checksum": (_wrong_checksum, "archive/data/1 has a wrong checksum"),
 }
 
 # Loads each file with half a gigabyte to spare, says what came of it, and how much memory grew.
 LIMITED = """
-import resource, sys, zipfile
+import re, resource, sys, zipfile
 import torch
 from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.errors import BadData
@@ -401,14 +401,16 @@ load_checkpoint(sys.argv[1])
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 2**29
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def most():  # not ru_maxrss, which starts with that of the parent
+    return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+before = most()
 for path in sys.argv[2:]:
     try:
         load_checkpoint(path)
         print("loaded")
     except BadData as error:
         print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(most() - before)
 for armed in (
     lambda: torch.load(sys.argv[2], weights_only=True),
     lambda: zipfile.ZipFile(sys.argv[3]).read("archive/data/0"),
