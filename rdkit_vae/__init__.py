@@ -19,13 +19,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rdkit_vae.adapters import load_model as load_model
     from rdkit_vae.config.grid import make_trial as make_trial
     from rdkit_vae.config.trial import Trial as Trial
     from rdkit_vae.datasets import load_dataset as load_dataset
+    from rdkit_vae.datasets.images import Images as Images
     from rdkit_vae.errors import RdvaeError as RdvaeError
     from rdkit_vae.evaluation.checkpoints import rescore as rescore
     from rdkit_vae.evaluation.evaluate import evaluate as evaluate
+    from rdkit_vae.evaluation.foreign import add_model as add_model
     from rdkit_vae.evaluation.implied import implied_weight as implied_weight
+    from rdkit_vae.models.adapted import adapt as adapt
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.scoring.scores import score as score
     from rdkit_vae.scoring.statistics import Statistics as Statistics
@@ -37,14 +41,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Images": "rdkit_vae.datasets.images",
     "RdvaeError": "rdkit_vae.errors",
     "Statistics": "rdkit_vae.scoring.statistics",
     "Trial": "rdkit_vae.config.trial",
+    "adapt": "rdkit_vae.models.adapted",
+    "add_model": "rdkit_vae.evaluation.foreign",
     "decode_loss": "rdkit_vae.objectives.conventions",
     "evaluate": "rdkit_vae.evaluation.evaluate",
     "implied_weight": "rdkit_vae.evaluation.implied",
     "load_checkpoint": "rdkit_vae.store.checkpoints",
     "load_dataset": "rdkit_vae.datasets",
+    "load_model": "rdkit_vae.adapters",
     "load_results": "rdvae_analysis.load",
     "make_trial": "rdkit_vae.config.grid",
     "rescore": "rdkit_vae.evaluation.checkpoints",

@@ -16,7 +16,7 @@ _PLACE_OPTIONS = (
     click.option(
         "--dataset",
         metavar="NAME",
-        help="Where the images are now, if they have moved since the sweep.",
+        help="The images, if they have moved since the sweep, or for a model from elsewhere.",
     ),
     device_option,
     click.option(
@@ -42,9 +42,10 @@ _MEASURING_OPTIONS = (
     click.option(
         "--draws",
         type=click.IntRange(1, MOST_DRAWS),
-        help="Evaluate now, with this many posterior samples per image.",
+        help="Evaluate now, with this many posterior samples per image (from elsewhere: 8).",
     ),
 )
+MEASURING = ("data_dir", "dataset", "device", "architectures", "objectives", "again", "draws")
 # Where a model runs and its images are; and in `with_measuring_options` also how to measure it.
 with_place_options = with_options(_PLACE_OPTIONS)
 with_measuring_options = with_options((*_PLACE_OPTIONS, *_MEASURING_OPTIONS))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MISS = 0.5  # nats; above it, constant variance should be trained at beta_const itself
 _HIDDEN = ["dataset", "setup", "run_id"]  # columns that are in the heading, or only in the file
-_SECTIONS = ("spread", "pairs", "matched", "overlay")
+_SECTIONS = ("spread", "pairs", "matched", "overlay", "implied")
 
 
 @click.command("consistency")
@@ -33,7 +33,7 @@ _SECTIONS = ("spread", "pairs", "matched", "overlay")
 def command(folder: Path, split: str, out: Path) -> None:
     """Compare interpretations of the variance, and models at the same rate.
 
-    Prints and draws, for the sweeps below FOLDER:
+    Prints and draws, for the sweeps and models below FOLDER:
 
     \b
     1. the ELBO of the same weights under every interpretation, and its spread
@@ -42,15 +42,21 @@ def command(folder: Path, split: str, out: Path) -> None:
     3. BS-VAE against constant variance at the same rate and under the same
        interpretation, with intervals over seeds; also at beta_const = 2 beta s2,
        which shows what is left without the per-image variance
+    4. the weight of the KL read back from the weights beside the claimed beta,
+       where it was measured (rdvae rescore --adapter ... --reconstruction sse)
+
+    Models from elsewhere have no curves: all of a dataset are in one table, with 1 and 4 alone.
 
     \b
     rdvae consistency runs/
     rdvae consistency runs/mnist --split train --out figures/mnist
 
     Files are named after FOLDER, the dataset, the network and the hash of the setup, such as
-    consistency-mnist-mnist-conv-0123456789-train-spread.png.
+    consistency-mnist-mnist-conv-0123456789-train-spread.png; those of models from elsewhere have
+    `elsewhere` in place of the network and the hash.
     """
     from rdvae_analysis.load import scan
+    from rdvae_analysis.names import ELSEWHERE
     from rdvae_analysis.points import comparable, final_rows
 
     frame, notes = scan(folder)
@@ -61,14 +67,13 @@ def command(folder: Path, split: str, out: Path) -> None:
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to compare")
     for (dataset, setup), part in rows.groupby(["dataset", "setup"], sort=False):
-        first = part.iloc[0]
-        name = _name(folder, dataset, first["architecture"], setup, split)
-        click.echo(
-            f"{dataset}, {first['architecture']}, {counted(first['latents'], 'latent')}, "
-            f"{split} split; nats per image"
-        )
-        write = _Writer(out, name, split)
-        for section in (_spread, _pairs, _matched, _overlay):
+        first, elsewhere = part.iloc[0], setup == ELSEWHERE
+        network = [] if elsewhere else [first["architecture"]]
+        what = f"{first['architecture']}, {counted(first['latents'], 'latent')}"
+        what = "models from elsewhere" if elsewhere else what
+        click.echo(f"{dataset}, {what}, {split} split; nats per image")
+        write = _Writer(out, _name(folder, dataset, network, setup, split), split)
+        for section in (_spread, *(() if elsewhere else (_pairs, _matched, _overlay)), _implied):
             section(part, write, split, folder)
         print_notes(
             f"{old} is from an earlier run; there was nothing to draw this time"
@@ -77,13 +82,13 @@ def command(folder: Path, split: str, out: Path) -> None:
         click.echo()
 
 
-def _name(folder: Path, dataset: str, architecture: str, setup: str, split: str) -> str:
+def _name(folder: Path, dataset: str, network: list[str], setup: str, split: str) -> str:
     """The start of the names of a setup's files, which no other experiment shares."""
     from rdvae_analysis.names import dataset_name, file_part
 
     place = folder.resolve()
     sweep = place.parent.name if place.name == "results" else place.name
-    words = [sweep, Path(dataset_name(dataset)).stem, architecture, setup, *({split} - {"test"})]
+    words = [sweep, Path(dataset_name(dataset)).stem, *network, setup, *({split} - {"test"})]
     return "-".join(["consistency", *(file_part(str(word)) for word in words)])
 
 
@@ -94,15 +99,16 @@ class _Writer:
         self._stem, self._split = str(folder / name), split
         self._written: list[str] = []
 
-    def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure") -> None:
+    def __call__(self, what: str, table: "pd.DataFrame", figure: "Figure | None") -> None:
         from rdvae_analysis.figures.style import save
         from rdvae_analysis.tables import to_csv
 
         picture, rows = self._files(what)
-        save(figure, picture)
+        if figure is not None:
+            save(figure, picture)
         write_output(rows, to_csv(table.assign(split=self._split)).encode())
         self._written.append(what)
-        click.echo(f"drew {picture}, wrote {rows}")
+        click.echo(f"drew {picture}, wrote {rows}" if figure is not None else f"wrote {rows}")
 
     def not_written(self) -> list[Path]:
         """Files that an earlier run left for sections that had nothing to write this time."""
@@ -165,6 +171,21 @@ def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     write("matched", table, figure(table, split=split))
 
 
+def _implied(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> None:
+    from rdvae_analysis.implied import implied_table
+
+    table = implied_table(rows)
+    if table.empty:
+        return
+    shown = table if table["seed"].nunique() > 1 else table.drop(columns="seed")
+    _show("\n4. Weight of the KL read back from the weights", shown)
+    click.echo(
+        "  implied_beta: as the weights say, with its standard error se over images; implied_tau:\n"
+        "  beta x s2, where the variance s2 of training is not known; scatter: of the latents"
+    )
+    write("implied", table, None)
+
+
 def _missing(rows: "pd.DataFrame") -> str:
     """The interpretations that the comparison needs and the results lack."""
     from rdvae_analysis.matched import COMPARED_SIGMAS
@@ -207,8 +228,12 @@ def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
 
 
 def _show(title: str, table: "pd.DataFrame") -> None:
+    from rdvae_analysis.names import is_model, objective_name
     from rdvae_analysis.tables import to_text
 
+    if "objective" in table and table["objective"].map(is_model).all():
+        table = table.assign(objective=table["objective"].map(objective_name))
+        table = table.rename(columns={"objective": "model"})
     hidden = [name for name in _HIDDEN if name in table]
     empty = [name for name in table if table[name].isna().all()]
     click.echo(title)

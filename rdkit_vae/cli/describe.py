@@ -8,15 +8,20 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
+from rdkit_vae.cli.foreign import foreign_lines
 from rdkit_vae.cli.options import measured_in_words
-from rdkit_vae.text import are, counted
+from rdkit_vae.config.foreign import RECONSTRUCTIONS, ForeignModel
+from rdkit_vae.errors import BadInput
+from rdkit_vae.text import are, counted, few
 
 if TYPE_CHECKING:
+    from rdkit_vae.config.foreign import Subject
     from rdkit_vae.config.trial import Trial
     from rdkit_vae.evaluation.checkpoints import Measuring
     from rdkit_vae.store.evaluations import Evaluation
 
 _FAR = 0.05  # relative difference of an implied beta from the trial's that is reported
+_MOST_UNITS = 64  # lines of the table of units
 _SATURATED = 0.9  # share of the upper limit log n above which information is called near it
 
 
@@ -31,10 +36,11 @@ _SATURATED = 0.9  # share of the upper limit log n above which information is ca
 )
 @click.option(
     "--reconstruction",
-    type=click.Choice(["sse", "bce", "l1"]),
+    type=click.Choice(RECONSTRUCTIONS),
     default="sse",
     show_default=True,
-    help="Loss for --implied-weight: squared error, cross-entropy or absolute error.",
+    help="Loss for --implied-weight: squared error, its logarithm (BS-VAE), cross-entropy or "
+    "absolute error.",
 )
 def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any) -> None:
     """Show one CHECKPOINT in detail.
@@ -46,9 +52,12 @@ def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any
     rdvae describe runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae describe --draws 64 model.pt
     rdvae describe --implied-weight model.pt
+    rdvae describe runs/mine  (a folder with one model from elsewhere)
     """
     from rdkit_vae.evaluation.checkpoints import evaluation_of
+    from rdkit_vae.store.models import models_below
 
+    checkpoint = _only(checkpoint, models_below(checkpoint))
     measuring = measuring_of(**options)
     with terminal.busy(f"evaluating {checkpoint}"):
         evaluation = evaluation_of(checkpoint, measuring)
@@ -56,9 +65,22 @@ def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any
     for part in (_interpretations, _betas, _rates, _units):
         click.echo(part(evaluation) + "\n")
     if implied:
+        trial = evaluation.trial
+        if isinstance(trial, ForeignModel):
+            raise BadInput(
+                "the model is not in the folder: score it with rdvae rescore --adapter and "
+                "--reconstruction, and its folder will have the weight of the KL"
+            )
         with terminal.busy(f"reading the weight of the KL from {checkpoint}"):
-            text = _implied(checkpoint, evaluation.trial, measuring, reconstruction)
+            text = _implied(checkpoint, trial, measuring, reconstruction)
         click.echo(text + "\n")
+
+
+def _only(path: Path, models: list[Path]) -> Path:
+    if len(models) != 1:
+        which = f"; name one of {few(map(str, models))}" if models else ""
+        raise BadInput(f"{path} holds {counted(len(models), 'model')}{which}")
+    return models[0]
 
 
 def _implied(checkpoint: Path, trial: "Trial", measuring: "Measuring", reconstruction: str) -> str:
@@ -99,6 +121,14 @@ def _head(evaluation: "Evaluation") -> str:
     from rdkit_vae.objectives.losses import OBJECTIVES
 
     trial, test = evaluation.trial, evaluation.statistics["test"]
+    if isinstance(trial, ForeignModel):
+        lines = (
+            f"{trial.run_id}, a model from elsewhere, on {trial.dataset}",
+            f"{counted(trial.latents, 'latent')} ({_shapes(trial)}), D = {test.dims}; "
+            f"{measured_in_words(evaluation)}",
+            *foreign_lines(evaluation),
+        )
+        return "\n".join(f"  {line}" for line in lines)
     variance = "" if trial.train_sigma2 is None else f", C = {trial.train_sigma2:g}"
     objective = OBJECTIVES.get(trial.objective)
     options = "".join(f", {name} = {value}" for name, value in trial.options)
@@ -111,6 +141,10 @@ def _head(evaluation: "Evaluation") -> str:
         f"{measured_in_words(evaluation)}\n"
         f"  SHA-256 {evaluation.checkpoint_sha256}"
     )
+
+
+def _shapes(model: ForeignModel) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in model.latent_shapes)
 
 
 def _interpretations(evaluation: "Evaluation") -> str:
@@ -144,12 +178,17 @@ def _betas(evaluation: "Evaluation") -> str:
     from rdvae_analysis.theory import implied_beta
 
     trial = evaluation.trial
+    if trial.beta is None:
+        return "Its beta is not known, so no other betas follow from it"
     shared = score(evaluation.statistics, trial, sigmas=["shared"])[-1]
     implied = implied_beta(shared.sigma2, dims=shared.dims, rate=shared.rate)
     c = trial.train_sigma2
     sigma2, variance = (shared.sigma2, "s2") if c is None else (c, "C")
     objective = OBJECTIVES.get(trial.objective)
-    per_image = objective is None or objective.per_image
+    if isinstance(trial, ForeignModel) and c is None:
+        return "Its variance of training is not known, so no other betas follow from its beta"
+    unknown = objective is None and not isinstance(trial, ForeignModel)
+    per_image = objective.per_image if objective else unknown
     has = "would have its gradients if its images shared s2" if per_image else "has its gradients"
     lines = [
         f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}",
@@ -192,16 +231,32 @@ def _units(evaluation: "Evaluation") -> str:
     from rdkit_vae.scoring.statistics import ACTIVE
     from rdvae_analysis.tables import to_text
 
-    frame = pd.DataFrame(
-        {
-            "unit": range(len(terms.unit_rate)),
-            "rate": terms.unit_rate,
-            "variance_of_mean": terms.unit_variance,
-            "active": ["yes" if v > ACTIVE else "no" for v in terms.unit_variance],
-        }
-    ).sort_values("rate", ascending=False)
-    active = terms.active_units
+    frame = pd.DataFrame({"rate": terms.unit_rate, "variance_of_mean": terms.unit_variance})
+    frame["active"] = frame["variance_of_mean"] > ACTIVE
+    frame.insert(0, "unit", _channels(evaluation.trial, len(frame)))
+    count, active = len(frame), terms.active_units
+    if frame["unit"].duplicated().any():
+        groups = frame.groupby("unit", as_index=False)
+        frame = groups.agg(rate=("rate", "sum"), active=("active", "sum"), units=("rate", "size"))
+    else:
+        frame["active"] = frame["active"].map({True: "yes", False: "no"})
+    frame = frame.sort_values("rate", ascending=False)
+    more = f"\n... and {len(frame) - _MOST_UNITS} more" if len(frame) > _MOST_UNITS else ""
     return (
-        f"{active} of {counted(len(frame), 'unit')} {are(active)} active on test "
-        f"(the posterior mean varies by more than {ACTIVE:g} over images)\n" + to_text(frame)
+        f"{active} of {counted(count, 'unit')} {are(active)} active on test "
+        f"(the posterior mean varies by more than {ACTIVE:g} over images)\n"
+        f"{to_text(frame.head(_MOST_UNITS))}{more}"
     )
+
+
+def _channels(trial: "Subject", count: int) -> "list[int] | list[str]":
+    """A name per latent: its number, or its channel if the latents are feature maps."""
+    shapes = trial.latent_shapes if isinstance(trial, ForeignModel) else ()
+    if not any(len(shape) > 2 for shape in shapes):
+        return list(range(count))
+    return [
+        f"level {level}, channel {channel}"
+        for level, shape in enumerate(shapes)
+        for channel in range(shape[0])
+        for _ in range(math.prod(shape[1:]))
+    ]

@@ -48,7 +48,8 @@ class _Figures(click.Group):
 def command(ctx: click.Context) -> None:
     """Draw a figure of the sweeps below a folder.
 
-    Each setup (dataset, network, ...) gets a file of its own; only rd draws them all in one. The
+    Each setup (dataset, network, ...) gets a file of its own, and so do the models from elsewhere
+    of a dataset; only rd draws them all in one. The
     palette is colour-blind-safe, .pdf files embed their fonts, and --columns sets the width in
     print. `rdvae plot NAME --help` lists the options of a figure.
 
@@ -119,8 +120,10 @@ def training(
     sigma = parse_sigma(sigma)
     check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures import draw
+    from rdvae_analysis.figures.training import without_path
 
-    frame = _results(folder)
+    frame, no_path = without_path(_results(folder))
+    print_notes(no_path)
     frame = frame[frame["split"] == split]
     if frame.empty:
         raise BadData(f"{folder}: no run on the {split} split to draw")
@@ -149,10 +152,10 @@ def samples(folder: Path, columns: str, out: tuple[str, ...]) -> None:
     """
     check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures.samples import samples as figure_of
-    from rdvae_analysis.pictures import alike, load_pictures
+    from rdvae_analysis.pictures import alike, load_pictures, without_pictures
 
     pictures, notes = load_pictures(folder)
-    print_notes(notes)
+    print_notes([*notes, *without_pictures(folder)])
     if pictures.empty:
         raise BadData(f"{folder}: no pictures in it; make them with 'rdvae sample {folder}'")
     for end, part in _setups(pictures):
@@ -167,21 +170,34 @@ def _of_last_checkpoints(
     """Draws a figure of `FIGURES` for each setup."""
     check_suffixes(out, FIGURE_SUFFIXES)
     from rdvae_analysis.figures import draw
-    from rdvae_analysis.figures.concept import MARKERS
     from rdvae_analysis.points import final_rows
 
     rows, left_out = final_rows(_results(folder))
     print_notes(left_out)
     rows = rows[rows["split"] == split]
-    others = sorted(set(rows["objective"]) - set(MARKERS))
-    if name == "concept" and others:
-        click.echo(f"rdvae: left out {', '.join(others)}: not part of the {name} figure", err=True)
-        rows = rows[rows["objective"].isin(MARKERS)]
+    if name == "concept":
+        rows = _with_place(rows)
     if rows.empty:
         raise BadData(f"{folder}: no finished run on the {split} split to draw")
     for end, part in _setups(rows):
         figure = draw(name, part, split=split, columns=int(columns))
         _save(figure, out, end, part["run_id"].nunique())
+
+
+def _with_place(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows that the figure `concept` draws; prints notes on the others."""
+    from rdvae_analysis.figures.concept import has_place
+    from rdvae_analysis.points import without_models
+    from rdvae_analysis.sound import from_elsewhere
+
+    nowhere = from_elsewhere(rows) & ~has_place(rows)
+    rows, notes = without_models(rows, nowhere, "whose beta or constant variance is not known")
+    drawn = has_place(rows)
+    others = sorted(set(rows.loc[~drawn, "objective"]))
+    if others:
+        notes.append(f"left out {', '.join(others)}: not part of the concept figure")
+    print_notes(notes)
+    return rows[drawn]
 
 
 def _results(folder: Path) -> "pd.DataFrame":
@@ -197,11 +213,14 @@ def _results(folder: Path) -> "pd.DataFrame":
 
 def _setups(frame: "pd.DataFrame") -> "Iterator[tuple[str, pd.DataFrame]]":
     """The rows of each setup, with an ending for its file's name if there are several."""
-    from rdvae_analysis.names import file_part
+    from rdvae_analysis.names import dataset_name, file_part
 
     groups = list(frame.groupby(["dataset", "setup"], sort=False))
-    for (_, setup), rows in groups:
-        yield f"-{file_part(setup)}" if len(groups) > 1 else "", rows
+    several = frame.groupby("setup")["dataset"].nunique()  # the models from elsewhere are a setup
+    for (dataset, setup), rows in groups:
+        words = [dataset_name(dataset), setup] if several[setup] > 1 else [setup]
+        end = "".join(f"-{file_part(word)}" for word in words)
+        yield end if len(groups) > 1 else "", rows
 
 
 def _save(figure: "Figure", out: Sequence[str], end: str, models: int) -> None:

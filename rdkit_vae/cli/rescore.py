@@ -1,13 +1,21 @@
 """`rdvae rescore`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.adapters import ADAPTERS
 from rdkit_vae.cli import terminal
-from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
+from rdkit_vae.cli.checkpoints import MEASURING, measuring_of, with_measuring_options
+from rdkit_vae.cli.foreign import (
+    check_options,
+    evaluations,
+    foreign_lines,
+    with_foreign_options,
+)
 from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of
 from rdkit_vae.scoring.interpretations import described, interpretation
 from rdkit_vae.store.results import write_bounds, write_results
@@ -16,6 +24,8 @@ from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted, whole
 
 if TYPE_CHECKING:
+    from rdkit_vae.evaluation.checkpoints import Measuring
+    from rdkit_vae.evaluation.foreign import Prepared
     from rdkit_vae.store.evaluations import Evaluation, Row
 
 _SUFFIXES = (".parquet", ".csv", ".json")
@@ -23,11 +33,15 @@ _SHOWN = ["split", "sigma", "density", "sigma2", "rate", "distortion", "elbo", "
 _MOST_SHOWN = 6  # K of IWAE-K that fit on a screen
 
 
+def _listed(entries: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {about}" for name, about in entries.items())
+
+
 @click.command(
     "rescore",
-    epilog="Interpretations: "
-    + "; ".join(f"{name}: {formula}" for name, formula in described().items())
-    + ".",
+    epilog=f"Interpretations: {_listed(described())}.\n\nAdapters: "
+    f"{_listed({name: adapter.about for name, adapter in ADAPTERS.items()})}; or "
+    "package.module:factory, a function of your own that makes the network.",
 )
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -61,11 +75,13 @@ _MOST_SHOWN = 6  # K of IWAE-K that fit on a screen
     "the model and the images.",
 )
 @with_measuring_options
+@with_foreign_options
 @click.option(
     "--out",
-    metavar="FILE",
+    metavar="FILE|FOLDER",
     multiple=True,
-    help="File to write the rows to as well: .parquet, .csv or .json. Repeatable.",
+    help="File to write the rows to as well: .parquet, .csv or .json; with --adapter also a "
+    "folder, such as runs/mine, which all commands read. Repeatable.",
 )
 def command(
     checkpoints: tuple[Path, ...],
@@ -74,6 +90,7 @@ def command(
     ks: str | None,
     pixels: bool,
     out: tuple[str, ...],
+    adapter: str | None,
     **options: Any,
 ) -> None:
     """Score CHECKPOINTS under any interpretation of the decoder variance.
@@ -82,13 +99,20 @@ def command(
     sweep folder is evaluated now. The ELBO bounds a log-likelihood only if the interpretation is a
     density.
 
+    With --adapter, CHECKPOINTS are models that other programs trained: files of weights, or
+    folders.
+
     \b
     rdvae rescore --sigma optimal --sigma shared runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae rescore --sigma constant:0.01 --out scores.csv runs/NAME/checkpoints/*/epoch=00025.pt
     rdvae rescore --bound iwae --discretized --sigma shared --sigma mixture CHECKPOINT.pt
+    rdvae rescore --adapter diffusers --dataset celeba --out runs/kl-f8 FOLDER
     """
     asked = sigmas_of(sigmas)
-    check_suffixes(out, _SUFFIXES)
+    check_options(adapter, checkpoints, options)
+    folders = [name for name in out if adapter and Path(name).suffix not in _SUFFIXES]
+    files = [name for name in out if name not in folders]
+    check_suffixes(files, _SUFFIXES)
     if ks is not None and bound != "iwae":
         raise click.UsageError("--k needs --bound iwae")
     bounds = bound == "iwae" or pixels
@@ -97,20 +121,22 @@ def command(
         raise click.UsageError("--discretized needs an interpretation with a single variance")
     only = None if ks is None else sorted({whole(k, "--k", least=1) for k in ks.split(",")})
 
-    from rdkit_vae.evaluation.checkpoints import discretized_masses, evaluation_of
-
-    measuring = measuring_of(**options)
     scored: list[tuple[Path, Evaluation, list[Row]]] = []
-    for path in checkpoints:
-        with terminal.busy(f"evaluating {path}"):
-            evaluation = evaluation_of(path, measuring)
-            if bounds:
-                every = range(1, evaluation.draws + 1)
-                k_of_iwae = (only or every) if bound == "iwae" else None
-                masses = discretized_masses(path, evaluation, chosen, measuring) if pixels else {}
-                rows = evaluation.bound_rows(chosen, k_of_iwae, masses)
-            else:
-                rows = evaluation.rows(chosen)
+    source = (
+        _foreign(checkpoints, adapter, folders, options) if adapter else _own(checkpoints, options)
+    )
+    for path, evaluation, masses_of in source:
+        if bounds:
+            every = range(1, evaluation.draws + 1)
+            k_of_iwae = (only or every) if bound == "iwae" else None
+            masses = masses_of(chosen) if pixels else {}
+            rows = evaluation.bound_rows(chosen, k_of_iwae, masses)
+        else:
+            rows = evaluation.rows(chosen)
+        for folder in folders:
+            from rdkit_vae.store.models import write_model
+
+            write_model(Path(folder), evaluation)
         scored.append((path, evaluation, rows))
     terminal.print_notes(
         f"left out {sigma}: it is not a density, so it gives no bound"
@@ -124,20 +150,67 @@ def command(
     )
     if "all" not in sigmas:
         terminal.print_notes(
-            f"{sigma} does not apply to {evaluation.trial.run_id}"
+            f"{sigma} does not apply to {evaluation.trial.run_id}, which lacks "
+            f"{interpretation(sigma).needs}"
             for _, evaluation, rows in scored
             for sigma in chosen
             if sigma not in {row["sigma"] for row in rows}
         )
     # The files are written first, as printing can fail when a pipe is closed.
     all_rows = [row for _, _, rows in scored for row in rows]
-    for name in out:
+    for name in files:
         _write(Path(name), all_rows, chosen, bounds)
     for path, evaluation, rows in scored:
         click.echo(f"{path}")
         _print(evaluation, rows, bounds)
-    for name in out:
+    for name in files:
         click.echo(f"wrote {counted(len(all_rows), 'row')} to {name}")
+    for folder in folders:
+        click.echo(f"added {counted(len(scored), 'model')} to {folder}: rdvae plot-rd {folder}")
+
+
+Masses = Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]]
+
+
+def _own(
+    paths: Sequence[Path], options: Mapping[str, Any]
+) -> "Iterator[tuple[Path, Evaluation, Masses]]":
+    """The evaluations of checkpoints of rdvae, and functions that give their masses."""
+    from rdkit_vae.evaluation.checkpoints import evaluation_of
+    from rdkit_vae.store.models import models_below
+
+    measuring = measuring_of(**{name: options[name] for name in MEASURING})
+    for path in (each for given in paths for each in models_below(given)):
+        with terminal.busy(f"evaluating {path}"):
+            evaluation = evaluation_of(path, measuring)
+        yield path, evaluation, partial(_masses_of_own, path, evaluation, measuring)
+
+
+def _masses_of_own(
+    path: Path, evaluation: "Evaluation", measuring: "Measuring", sigmas: Sequence[str]
+) -> Mapping[str, Mapping[str, Any]]:
+    from rdkit_vae.evaluation.checkpoints import discretized_masses
+
+    return discretized_masses(path, evaluation, sigmas, measuring)
+
+
+def _foreign(
+    paths: Sequence[Path], adapter: str, folders: Sequence[str], options: Mapping[str, Any]
+) -> "Iterator[tuple[Path, Evaluation, Masses]]":
+    """The same of models from elsewhere."""
+    used = {n: v for n, v in options.items() if n not in ("architectures", "objectives", "again")}
+    for path, ready, evaluation in evaluations(paths, adapter=adapter, folders=folders, **used):
+        yield path, evaluation, partial(_masses_of_foreign, ready, evaluation)
+
+
+def _masses_of_foreign(
+    ready: "Prepared", evaluation: "Evaluation", sigmas: Sequence[str]
+) -> Mapping[str, Mapping[str, Any]]:
+    from rdkit_vae.evaluation.checkpoints import variances_of
+    from rdkit_vae.evaluation.evaluate import evaluate_discretized
+
+    sigma2 = variances_of(evaluation, sigmas)
+    return evaluate_discretized(ready.model, ready.images, ready.subject, sigma2)
 
 
 def _densities(sigmas: Sequence[str], from_all: bool) -> tuple[str, ...]:
@@ -159,13 +232,14 @@ def _print(evaluation: "Evaluation", rows: "list[Row]", bounds: bool) -> None:
     if not rows:
         click.echo("  none of these interpretations applies to this model\n")
         return
-    run = f"{evaluation.trial.run_id}, epoch {evaluation.epoch}"
+    epoch = f", epoch {evaluation.epoch}" if evaluation.epoch else ""  # 0: unknown
+    run = f"{evaluation.trial.run_id}{epoch}"
     click.echo(f"  {run}; {measured_in_words(evaluation)}; nats per image")
     frame = pd.DataFrame(rows).rename(columns={"is_density": "density"})
     frame["density"] = frame["density"].map({True: "yes", False: "no"})
     click.echo(to_text(_bounds_shown(frame) if bounds else frame[[*_SHOWN, "bits_per_dim"]]))
-    for line in _remarks(frame):
-        click.echo(line)
+    for line in (*_remarks(frame), *foreign_lines(evaluation)):
+        click.echo(f"  {line}")
     click.echo()
 
 
@@ -191,15 +265,15 @@ def _remarks(frame: Any) -> list[str]:
     remarks = []
     for (sigma, caveat), rows in frame.groupby(["sigma", "caveat"], sort=False):
         where = "" if set(rows["split"]) == splits else f" on {rows['split'].iloc[0]}"
-        remarks += [f"  {sigma}{where}: {caveat}"] if caveat else []
+        remarks += [f"{sigma}{where}: {caveat}"] if caveat else []
     mixed = frame[frame["s_min"].notna()].drop_duplicates("sigma")
     if "likelihood" in frame and (frame["likelihood"] == "discretized").any():
         remarks.append(
-            f"  discretized: mass of the {frame['levels'].iloc[0]} grey levels of a pixel, whose "
+            f"discretized: mass of the {frame['levels'].iloc[0]} grey levels of a pixel, whose "
             "outer bins are open; dequantized: a bound on it with uniform noise over the bins"
         )
     return remarks + [
-        f"  {row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
+        f"{row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
     ]
 
 

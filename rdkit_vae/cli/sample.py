@@ -73,6 +73,7 @@ def command(
     from rich.progress import track
 
     from rdkit_vae.evaluation.pictures import last_checkpoints, sample_checkpoint
+    from rdvae_analysis.pictures import without_pictures
 
     checkpoints = list(dict.fromkeys(each for path in paths for each in last_checkpoints(path)))
     for path in checkpoints if out is None else ():
@@ -92,6 +93,7 @@ def command(
     if not written and len(reasons) == 1:
         raise BadData(reasons[0])
     terminal.print_notes(f"left out {reason}" for reason in reasons)
+    terminal.print_notes(note for path in paths for note in without_pictures(path))
     if not written:
         raise BadData("no pictures were made")
     if len(written) == 1:

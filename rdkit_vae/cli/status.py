@@ -11,11 +11,12 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.errors import BadData
+from rdkit_vae.store.models import holds_models, models_in
 from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.forecast import duration
 from rdkit_vae.system.locks import is_claimed, is_locked
-from rdkit_vae.text import megabytes
+from rdkit_vae.text import counted, megabytes
 
 if TYPE_CHECKING:
     from rdkit_vae.store.ledger import State
@@ -31,7 +32,8 @@ def command(folder: Path, follow: bool) -> None:
     """Show how many trials below FOLDER are done, running, failed or left to run.
 
     Lists running trials with their epoch, loss and time left, and failed trials with the reason.
-    The file log.jsonl in each sweep folder records what happened when.
+    The file log.jsonl in each sweep folder records what happened when. Models from elsewhere are
+    counted.
 
     \b
     rdvae status runs/
@@ -81,6 +83,9 @@ class _Watched:
     def lines(self) -> Iterator[str]:
         """Its state, in lines of text."""
 
+        if holds_models(self.sweep.root):
+            yield self._models()
+            return
         try:
             run_ids = self.sweep.run_ids()
         except BadData as error:
@@ -105,6 +110,12 @@ class _Watched:
             bad = state.status.failed or state.status is Status.DAMAGED
             if bad and run_id not in running:
                 yield f"  {state.status:9} {run_id}: {state.reason or 'for an unknown reason'}"
+
+    def _models(self) -> str:
+        """A folder of models from elsewhere, in a line of text."""
+        count = counted(len(models_in(self.sweep)), "model")
+        size = megabytes(_bytes_below(self.sweep.root))
+        return f"{self.sweep.root}: {count} from elsewhere, nothing to run; {size} on disk"
 
     def _state(self, run_id: str) -> "State":
         from rdkit_vae.store.ledger import State, state_of

@@ -37,7 +37,8 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
 
     It lists test and train bounds by model and beta, in nats per image: mean and sample standard
     deviation over seeds. The best value of each column is marked. If dataset and protocol are those
-    of the paper, its published values are shown as well.
+    of the paper, its published values are shown as well. Models from elsewhere stand under their
+    names, without a beta if it is not known.
 
     \b
     rdvae table runs/

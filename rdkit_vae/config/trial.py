@@ -232,6 +232,11 @@ class Trial:
         return Setting(beta=self.beta, dims=dims, floor=self.sigma2_floor)
 
     @property
+    def beta_half(self) -> float:
+        """The variance of the interpretation `beta-half`: beta x C, and beta/2 without a C."""
+        return self.beta * (DEFAULT_SIGMA2 if self.train_sigma2 is None else self.train_sigma2)
+
+    @property
     def starts_as_reference(self) -> bool:
         """Whether the network starts with the initial weights of the paper's reference code."""
         return PROTOCOLS[self.protocol].as_reference and self.protocol_revision >= 2
@@ -319,15 +324,15 @@ class Trial:
     def run_id(self) -> str:
         """A readable, unique name that ends in a hash of the full configuration."""
         dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[-40:]
-        words = [dataset, _plain(self.architecture)]
-        words += [_plain(f"{name}={value}") for name, value in self.options]
-        words += [_plain(self.objective), f"beta={self.beta:g}"]
+        words = [dataset, plain_part(self.architecture)]
+        words += [plain_part(f"{name}={value}") for name, value in self.options]
+        words += [plain_part(self.objective), f"beta={self.beta:g}"]
         if self.train_sigma2 not in (None, DEFAULT_SIGMA2):
             words.append(f"C={self.train_sigma2:g}")
         if self.precision != DEFAULT_PRECISION:
             words.append(self.precision)
         readable = "-".join([*words, f"seed={self.seed}"])[:_LONGEST_NAME]
-        return f"{readable}-{_hash(self.to_dict())}"
+        return f"{readable}-{hash_of(self.to_dict())}"
 
     @property
     def curve(self) -> str:
@@ -352,7 +357,7 @@ class Trial:
         return f"{variance}-{self._hash_without('beta', 'seed', 'objective', 'train_sigma2')}"
 
     def _hash_without(self, *names: str) -> str:
-        return _hash({key: value for key, value in self.to_dict().items() if key not in names})
+        return hash_of({key: value for key, value in self.to_dict().items() if key not in names})
 
 
 def import_code(architecture: str | None, objective: str | None) -> None:
@@ -398,12 +403,13 @@ def _checked_options(options: Any) -> tuple[tuple[str, Option], ...]:
     return pairs
 
 
-def _plain(text: str) -> str:
-    """Replaces the characters that do not belong in a file name."""
+def plain_part(text: str) -> str:
+    """Returns a text with only the characters that belong in a file name."""
     return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-")[-40:]
 
 
-def _hash(values: Mapping[str, Any]) -> str:
+def hash_of(values: Mapping[str, Any]) -> str:
+    """Returns ten hexadecimal digits that depend on every value."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

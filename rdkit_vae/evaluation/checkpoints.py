@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rdkit_vae.config.foreign import ForeignModel
 from rdkit_vae.config.trial import MOST_DRAWS, Trial, bind, import_code
 from rdkit_vae.datasets import load_dataset, request_for, source_of
 from rdkit_vae.errors import BadData, NotFinite, RdvaeError
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.scoring.scores import interpret
 from rdkit_vae.store.evaluations import Evaluation, read_evaluation
+from rdkit_vae.store.models import models_below
 from rdkit_vae.store.paths import statistics_beside, sweep_around
 from rdkit_vae.store.results import results_frame
 from rdkit_vae.system.devices import choose_device
@@ -68,7 +70,7 @@ def rescore(
     the checkpoint is evaluated now.
 
     Args:
-        path: of a checkpoint, or of several.
+        path: of a checkpoint, or of several; or a folder of models from elsewhere.
         sigma: names of interpretations.
         images: the dataset it was trained on; None: the dataset that it names is loaded.
         data_dir: folder of the dataset's files, if they have moved since the sweep.
@@ -86,9 +88,10 @@ def rescore(
     """
     import_code(architecture, objective)
     measuring = Measuring(images=images, data_dir=data_dir, device=device, draws=draws)
-    paths = [path] if isinstance(path, str | Path) else path
+    given = [path] if isinstance(path, str | Path) else path
+    paths = [each for one in given for each in models_below(Path(one))]
     sigmas = [sigma] if isinstance(sigma, str) else sigma
-    rows = [row for each in paths for row in evaluation_of(Path(each), measuring).rows(sigmas)]
+    rows = [row for each in paths for row in evaluation_of(each, measuring).rows(sigmas)]
     frame: pd.DataFrame = results_frame(rows)
     return frame
 
@@ -100,9 +103,11 @@ def evaluation_of(path: Path, measuring: Measuring) -> Evaluation:
         BadData: the checkpoint or its images are missing, the file has changed since its
             statistics were stored, or a statistic is not finite.
     """
+    if path.suffix == ".parquet":
+        return _stored(path, measuring)
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not a file" if path.exists() else "no such file"
-        raise BadData(f"{path}: {what}; {_EXAMPLE}")
+        raise BadData(_foreign_folder(path) or f"{path}: {what}; {_EXAMPLE}")
     beside, reason = statistics_beside(path), ""
     if beside.exists() and not measuring.again and measuring.draws is None:
         try:
@@ -115,6 +120,27 @@ def evaluation_of(path: Path, measuring: Measuring) -> Evaluation:
     return replace(_measured(path, measuring), source=f"evaluated now{reason}")
 
 
+def _stored(path: Path, measuring: Measuring) -> Evaluation:
+    """The evaluation in a file of statistics, such as that of a model from elsewhere.
+
+    Raises:
+        BadData: the file cannot be read, or the model was to be evaluated.
+    """
+    if measuring.again or measuring.draws is not None:
+        raise BadData(f"{path} holds statistics, not a model that could be evaluated now")
+    stored = read_evaluation(path)
+    _check_finite(path, stored)
+    return replace(stored, source="stored statistics")
+
+
+def _foreign_folder(path: Path) -> str | None:
+    if not path.is_dir():
+        return None
+    from rdkit_vae.store.weights.kinds import foreign_message  # which needs torch
+
+    return foreign_message(path, _EXAMPLE)
+
+
 def _check_stored(path: Path, beside: Path, stored: Evaluation) -> None:
     """Checks that a stored evaluation was made from this checkpoint and is finite."""
     if stored.checkpoint_sha256 != sha256_of(path):
@@ -125,6 +151,10 @@ def _check_stored(path: Path, beside: Path, stored: Evaluation) -> None:
             f"{path} has changed since {beside} was written (its SHA-256 differs); evaluate it "
             "now with --evaluate"
         )
+    _check_finite(path, stored)
+
+
+def _check_finite(path: Path, stored: Evaluation) -> None:
     with named_if_not_finite(path):
         for split, measured in stored.statistics.items():
             measured.check_finite(split)
@@ -194,20 +224,31 @@ def discretized_masses(
     from rdkit_vae.evaluation.evaluate import evaluate_discretized
     from rdkit_vae.store.checkpoints import load_checkpoint
 
+    if isinstance(evaluation.trial, ForeignModel):
+        raise BadData(
+            f"{path}: the mass of grey levels needs the model, which is not in the folder; "
+            "score it again with --adapter"
+        )
     if any(measured.levels is None for measured in evaluation.statistics.values()):
         raise BadData(
             f"{path}: its statistics were written by an older rdvae, without the number of grey "
             "levels; evaluate it now with --evaluate"
         )
-    sigma2: dict[str, dict[str, Any]] = {split: {} for split in evaluation.statistics}
-    for each in interpret(evaluation.statistics, evaluation.trial, sigmas):
-        if not each.interpretation.scales:
-            sigma2[each.split][each.sigma] = each.sigma2
+    sigma2 = variances_of(evaluation, sigmas)
     checkpoint, device = load_checkpoint(path), choose_device(measuring.device)
     images, model = images_of(path, checkpoint, measuring), checkpoint.model().to(device)
     trial = replace(evaluation.trial, draws=evaluation.draws)
     with named_if_not_finite(path):
         return evaluate_discretized(model, images, trial, sigma2, device=device)
+
+
+def variances_of(evaluation: Evaluation, sigmas: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The variances of the interpretations that have a single one, by split and interpretation."""
+    sigma2: dict[str, dict[str, Any]] = {split: {} for split in evaluation.statistics}
+    for each in interpret(evaluation.statistics, evaluation.trial, sigmas):
+        if each.is_gaussian:
+            sigma2[each.split][each.sigma] = each.sigma2
+    return sigma2
 
 
 @contextmanager

@@ -4,7 +4,7 @@ The network computes in float32, whatever precision it was trained in.
 """
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from rdkit_vae.config import seeds
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.foreign import Subject
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.forward import decode, encode, evaluating
 from rdkit_vae.evaluation.grey_levels import discretized_nll
 from rdkit_vae.evaluation.rate import rate_terms_of
-from rdkit_vae.models.variance import variance_of
-from rdkit_vae.objectives.losses import kl_divergence, objective_of
+from rdkit_vae.objectives.losses import gaussian_nll, kl_divergence
 from rdkit_vae.scoring.statistics import Array, Statistics
 from rdkit_vae.training.inputs import augmentation_of, to_unit
 
 SPLITS = ("train", "test")
+Progress = Callable[[int, int], None]  # (images done, images in all)
 _MOST_DECODED = 1024  # images times draws in a pass
 _MOST_VALUES = 2**21  # pixels in them; a layer takes many times as much memory
 
@@ -32,10 +32,11 @@ _MOST_VALUES = 2**21  # pixels in them; a layer takes many times as much memory
 def evaluate(
     model: nn.Module,
     images: Images,
-    trial: Trial,
+    trial: Subject,
     *,
     device: str = "cpu",
     batch_size: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Statistics]:
     """Makes the statistics of both splits.
 
@@ -45,9 +46,11 @@ def evaluate(
     Args:
         model: a network with `encode` and `decode`, on `device`; runs in evaluation mode.
         images: the dataset.
-        trial: sets the draws, the seed, the protocol and how many training images are used.
+        trial: sets the draws, the seed, the protocol and how many training images are used; or the
+            record of a model from elsewhere, which does the same.
         device: where the model is.
         batch_size: images per pass of the encoder; None: chosen by the number of draws.
+        progress: called as `progress(done, total)` with numbers of images of both splits.
 
     Raises:
         BadInput: the model has another number of latents than the trial, its output does not have
@@ -55,10 +58,17 @@ def evaluate(
         NotFinite: it gives a number that is not finite.
     """
     size = batch_size or _images_at_once(trial, images.dims)
+    counts = [len(evaluated_images(images, split, trial)) for split in SPLITS]
+    statistics = {}
     with evaluating(model, device):
-        return {
-            split: _evaluate_split(model, images, split, trial, device, size) for split in SPLITS
-        }
+        for index, split in enumerate(SPLITS):
+
+            def report(done: int, before: int = sum(counts[:index])) -> None:
+                if progress:
+                    progress(before + done, sum(counts))
+
+            statistics[split] = _evaluate_split(model, images, split, trial, device, size, report)
+    return statistics
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -73,13 +83,13 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _images_at_once(trial: Trial, dims: int) -> int:
+def _images_at_once(trial: Subject, dims: int) -> int:
     """How many images a pass encodes, such that the decoder can take all their draws."""
     return max(1, min(_MOST_DECODED, _MOST_VALUES // dims) // trial.draws)
 
 
 def evaluated_images(
-    images: Images, split: str, trial: Trial
+    images: Images, split: str, trial: Subject
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Positions of the images to evaluate: all, or evenly spaced ones of the train split."""
     n = len(images.split(split))
@@ -97,6 +107,7 @@ class _Pass:
         mean, log_var: (B, L) of the posterior.
         noise, z: (B, K, L) standard normal noise, and the draws made from it.
         decoded: (B, K, C, H, W) decoder means.
+        variance: (B, K, c, h, w) decoder variances, whose last sides may be 1; None: it has none.
     """
 
     x: Tensor
@@ -105,10 +116,11 @@ class _Pass:
     noise: Tensor
     z: Tensor
     decoded: Tensor
+    variance: Tensor | None
 
 
 def _passes(
-    model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
+    model: nn.Module, images: Images, split: str, trial: Subject, device: str, batch_size: int
 ) -> Iterator[_Pass]:
     """The batches of a split, with the trial's draws."""
     draws = seeds.generator(trial.seed, "draws", SPLITS.index(split))
@@ -116,13 +128,20 @@ def _passes(
         shape = (len(x), trial.draws, trial.latents)
         noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
         z = mean[:, None] + (log_var[:, None] / 2).exp() * noise
-        decoded = decode(model, z.flatten(0, 1), images.shape)
-        decoded = torch.unflatten(decoded, 0, z.shape[:2])
-        yield _Pass(x=x, mean=mean, log_var=log_var, noise=noise, z=z, decoded=decoded)
+        decoded, variance = decode(model, z.flatten(0, 1), images.shape)
+        yield _Pass(
+            x=x,
+            mean=mean,
+            log_var=log_var,
+            noise=noise,
+            z=z,
+            decoded=torch.unflatten(decoded, 0, z.shape[:2]),
+            variance=None if variance is None else torch.unflatten(variance, 0, z.shape[:2]),
+        )
 
 
 def encoded(
-    model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
+    model: nn.Module, images: Images, split: str, trial: Subject, device: str, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The evaluated images of a split, warped as the protocol says, and their posteriors.
 
@@ -145,17 +164,25 @@ def encoded(
 
 
 def _evaluate_split(
-    model: nn.Module, images: Images, split: str, trial: Trial, device: str, batch_size: int
+    model: nn.Module,
+    images: Images,
+    split: str,
+    trial: Subject,
+    device: str,
+    batch_size: int,
+    report: Callable[[int], None],
 ) -> Statistics:
-    parts, posteriors, variances = [], [], []
+    parts, posteriors, own, done = [], [], [], 0
     for batch in _passes(model, images, split, trial, device, batch_size):
+        done += len(batch.x)
+        report(done)
         parts.append(_measure(batch))
         posteriors.append((batch.mean, batch.log_var, batch.z[:, 0]))
-        variance = variance_of(model, batch.z.flatten(0, 1))
-        if variance is not None:
-            variances.append(torch.unflatten(variance.double(), 0, batch.z.shape[:2]).cpu())
+        if batch.variance is not None:
+            own.append([part.cpu() for part in _own(batch, batch.variance.double())])
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
+    own_sigma2, own_nll = _of_split(own)
     statistics = Statistics(
         image=evaluated_images(images, split, trial),
         kl=kl,
@@ -163,23 +190,38 @@ def _evaluate_split(
         log_ratio=log_ratio,
         dims=images.dims,
         levels=images.levels,
-        own_sigma2=_own_sigma2(trial, torch.cat(variances).numpy() if variances else None),
+        own_sigma2=trial.train_sigma2 if own_sigma2 is None else own_sigma2,
+        own_nll=own_nll,
         rate_terms=rate_terms_of(mean, log_var, z),
     )
     statistics.check_finite(split)
     return statistics
 
 
-def _own_sigma2(trial: Trial, trained: Array | None) -> "float | Array | None":
-    """The variance of training: one number, or one per draw if trained per image."""
-    if trained is None:
-        return trial.train_sigma2
-    return trained if objective_of(trial.objective).per_image else float(trained.flat[0])
+def _own(batch: _Pass, variance: Tensor) -> list[Tensor]:
+    """The decoder's own variance, its mean over the values of an image, (B, K) float64; and where
+    it differs between them also (B, K) -log p(x|z)."""
+    if variance[0, 0].numel() == 1:
+        return [variance.flatten(1)]
+    error = (batch.x[:, None] - batch.decoded).double().square()  # (B, K, C, H, W)
+    nll = gaussian_nll(error, variance, 1).flatten(2).sum(dim=2)
+    return [variance.expand_as(error).flatten(2).mean(dim=2), nll]
+
+
+def _of_split(own: Sequence[Sequence[Tensor]]) -> "tuple[float | Array | None, Array | None]":
+    """The own variances of a split, as one number if they are equal, and its own likelihoods."""
+    if not own:
+        return None, None
+    sigma2, *nll = (torch.cat(part).numpy() for part in zip(*own, strict=True))
+    if nll:
+        return sigma2, nll[0]
+    return float(sigma2.flat[0]) if (sigma2 == sigma2.flat[0]).all() else sigma2, None
 
 
 def _measure(batch: _Pass) -> tuple[Tensor, Tensor, Tensor]:
     """kl (B,), sse (B, K) and log p(z) - log q(z|x) (B, K), float64."""
-    sse = (batch.x[:, None] - batch.decoded).double().square().flatten(2).sum(dim=2)
+    pairs = zip(batch.x, batch.decoded, strict=True)  # by image, so that they stay in the cache
+    sse = torch.stack([(x - mu).double().square().flatten(1).sum(dim=1) for x, mu in pairs])
     noise, z, log_var = batch.noise.double(), batch.z.double(), batch.log_var.double()
     # The 2 pi of the two densities cancel.
     log_ratio = (noise.square() + log_var[:, None] - z.square()).sum(dim=2) / 2
@@ -189,7 +231,7 @@ def _measure(batch: _Pass) -> tuple[Tensor, Tensor, Tensor]:
 def evaluate_discretized(
     model: nn.Module,
     images: Images,
-    trial: Trial,
+    trial: Subject,
     sigma2: Mapping[str, Mapping[str, "float | Array"]],
     *,
     device: str = "cpu",
@@ -223,7 +265,7 @@ def _discretized_split(
     model: nn.Module,
     images: Images,
     split: str,
-    trial: Trial,
+    trial: Subject,
     device: str,
     batch_size: int,
     sigma2: Mapping[str, "float | Array"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rdkit_vae.errors import BadInput, NotFinite
 from rdkit_vae.models import VAE, Shape
 from rdkit_vae.models.precision import products
+from rdkit_vae.models.variance import variance_of
 
 
 @contextmanager
@@ -41,19 +42,36 @@ def encode(model: nn.Module, x: Tensor, latents: int) -> tuple[Tensor, Tensor]:
     return mean, log_var
 
 
-def decode(model: nn.Module, z: Tensor, shape: Shape) -> Tensor:
-    """The decoder means of (N, L) latents: images (N, C, H, W) of a shape (C, H, W).
+def decode(model: nn.Module, z: Tensor, shape: Shape) -> tuple[Tensor, Tensor | None]:
+    """The decoder means of (N, L) latents, and the variances if the decoder has any.
+
+    Args:
+        model: a network with `decode`, whose result is the mean, or the mean and the variance.
+        z: (N, L) latents.
+        shape: C, H, W of the images.
+
+    Returns:
+        (N, C, H, W) means; and (N, c, h, w) variances in squared pixels, whose sides are those of
+        the images, or 1 where they do not vary.
 
     Raises:
-        BadInput: they have another shape.
-        NotFinite: a number in the latents or in the means is not finite.
+        BadInput: they have another shape, or a variance is not positive.
+        NotFinite: a number in the latents or in what the decoder returns is not finite.
     """
     _check_finite("the latent that is drawn", z)
-    decoded = cast(VAE, model).decode(z)
+    output = cast(Any, model).decode(z)
+    decoded, variance = output if isinstance(output, tuple) else (output, None)
     size = "x".join(map(str, shape))
     _check_shape(f"the decoder's output for images of {size}", decoded, (len(z), *shape))
     _check_finite("the decoder's output", decoded)
-    return decoded
+    if variance is None:
+        trained = variance_of(model, z)
+        return decoded, None if trained is None else trained.reshape(-1, 1, 1, 1)
+    _check_finite("the decoder's variance", variance)
+    if not (variance > 0).all():
+        raise BadInput(f"the decoder's variance must be positive, got {variance.min():g}")
+    of_each = (len(z), *(1, 1, 1, *variance.shape)[-3:])
+    return decoded, variance.expand(of_each)
 
 
 def _check_shape(what: str, values: Tensor, shape: tuple[int, ...]) -> None:
@@ -62,7 +80,8 @@ def _check_shape(what: str, values: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _check_finite(what: str, values: Tensor) -> None:
-    if not values.isfinite().all():
+    # A sum is finite only if all its terms are; it can overflow, so then look at each.
+    if not values.sum().isfinite() and not values.isfinite().all():
         bad = values[values.isfinite().logical_not()]
         share = f"{len(bad)} of {values.numel()} numbers"
         raise NotFinite(f"{what} is not finite: {bad[0]:g} in {share}")

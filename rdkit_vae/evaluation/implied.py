@@ -1,18 +1,8 @@
-"""The weight that a trained model's KL really had, read back from its weights.
-
-Training sees one number, tau = beta x s2. At its optimum the loss does not change with a shift b_j
-of the log variance of latent j, so with rec = sse/(2 s2)
-
-    E[d rec/d b_j] = (beta/2) (1 - E[sigma_j^2]),    d rec/d b_j = (d rec/d z_j) sigma_j eps_j / 2,
-
-which gives tau for each latent that is in use. Where they disagree, training had not converged, or
-the model was trained with another loss; early in training they can agree on another value. With a
-reconstruction loss that has no scale, such as the cross-entropy, the same gives beta itself.
-"""
+"""Measures the weight that a trained model's KL really had; `scoring.implied` has the theory."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,74 +12,53 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdkit_vae.config import seeds
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.foreign import ForeignModel, Subject
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.checkpoints import Measuring, images_of, named_if_not_finite
 from rdkit_vae.evaluation.evaluate import SPLITS, encoded, evaluated_images
 from rdkit_vae.evaluation.forward import decode, evaluating
-from rdkit_vae.objectives.losses import objective_of
+from rdkit_vae.models.adapted import Adapted
+from rdkit_vae.objectives.losses import gaussian_nll, objective_of
+from rdkit_vae.scoring.implied import ImpliedWeight, pooled
 from rdkit_vae.scoring.statistics import ACTIVE, Array
 from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.system.devices import choose_device
 from rdkit_vae.text import one_of
 
-# Reconstruction losses per image of (B, C, H, W) images and decoder outputs, (B,) each.
+# Reconstruction losses per image of (B, C, H, W) images and decoder outputs, (B,) each. The squared
+# error is in pixels of [0, 1], all others in the model's own pixels.
 Reconstruction = Callable[[Tensor, Tensor], Tensor]
+
+
+def _cross_entropy(x: Tensor, decoded: Tensor) -> Tensor:
+    if not (decoded.min() >= 0 and decoded.max() <= 1):
+        low, high = (float(end) for end in decoded.detach().aminmax())
+        raise BadInput(
+            f"reconstruction bce needs decoder outputs in [0, 1], got {low:.3g} to {high:.3g}: "
+            "apply the sigmoid in decode"
+        )
+    return F.binary_cross_entropy(decoded, x, reduction="none").flatten(1).sum(1)
+
+
 RECONSTRUCTIONS: Mapping[str, Reconstruction] = {
     "sse": lambda x, decoded: (x - decoded).square().flatten(1).sum(dim=1) / 2,
-    "bce": lambda x, decoded: (
-        F.binary_cross_entropy(decoded, x, reduction="none").flatten(1).sum(1)
+    "log-sse": lambda x, decoded: (
+        x[0].numel() / 2 * (x - decoded).square().flatten(1).sum(dim=1).log()
     ),
+    "bce": _cross_entropy,
     "l1": lambda x, decoded: (x - decoded).abs().flatten(1).sum(dim=1),
 }
-AGREEING = 0.05  # most scatter of the latents' values beyond their errors, as a share of tau
 # Posterior samples come in pairs of mirror images, which cancels most of their noise: so many over
 # all images, as far as that takes no more than so many for each.
 _PAIRS, _MOST_PAIRS = 10_000, 64
-_AT_ONCE = 128  # images
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImpliedWeight:
-    """What the weights of a model say of the weight of its KL.
-
-    Attributes:
-        tau: beta x s2, squared pixels (of a loss without a scale: beta); NaN where no latent is
-            active.
-        beta: tau over the variance of training: the constant one, or the one that was fitted; of a
-            loss without a scale, tau.
-        standard_error: of tau, over images.
-        per_latent: (L,) tau of each latent; NaN where it is not active.
-        per_latent_se: (L,) their standard errors.
-        chi2, degrees: of the latents' values about tau, and their number less one.
-        scatter: of the latents' values beyond their errors, as a share of tau.
-    """
-
-    tau: float
-    beta: float
-    standard_error: float
-    per_latent: Array
-    per_latent_se: Array
-    chi2: float
-    degrees: int
-    scatter: float
-
-    @property
-    def beta_at_half(self) -> float:
-        """The beta that a constant variance of 1/2 makes of tau."""
-        return 2 * self.tau
-
-    @property
-    def converged(self) -> bool:
-        """Whether several latents agree, as they do at an optimum and hardly anywhere else."""
-        return self.degrees >= 1 and self.scatter <= AGREEING
+_AT_ONCE, _MOST_VALUES = 128, 2**20  # images in a pass, and values in them
 
 
 def implied_weight(
     model: nn.Module | str | Path,
     images: Images | None = None,
-    trial: Trial | None = None,
+    trial: Subject | None = None,
     *,
     reconstruction: str | Reconstruction = "sse",
     device: str = "auto",
@@ -98,15 +67,17 @@ def implied_weight(
 
     Args:
         model: path of a checkpoint of rdvae; or a network with `encode` and `decode`, whose
-            log variance has a bias of its own for each latent.
+            log variance has a bias of its own for each latent or channel; or what `adapt` made.
         images: those it was trained on; needed with a network, and found by name otherwise.
-        trial: its configuration; needed with a network.
-        reconstruction: the loss it was trained with, `sse`, `bce` (cross-entropy of pixels and
-            outputs in [0, 1]) or `l1`, or a function of images and outputs that gives (B,).
+        trial: its configuration. By default a network counts as a model from elsewhere whose
+            training is unknown, which leaves only `beta` open.
+        reconstruction: the loss it was trained with: `sse`; `log-sse` (the optimal variance of each
+            image); `bce` (cross-entropy of pixels and outputs in [0, 1]); `l1`; or a function of
+            images and outputs that gives (B,).
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        BadInput: a network without images or trial, or one whose outputs do not suit them.
+        BadInput: a network without images, or one whose outputs do not suit them.
         BadData: no checkpoint, or its images are missing.
         NotFinite: an output is not finite.
     """
@@ -114,19 +85,36 @@ def implied_weight(
         return implied_weight_of(
             Path(model), Measuring(images=images, device=device), reconstruction
         )
-    device = choose_device(device)
-    if images is None or trial is None:
-        raise BadInput("implied_weight needs the images and the trial of a network")
-    if isinstance(reconstruction, str):
-        known = one_of(reconstruction, RECONSTRUCTIONS, "reconstruction")
-        reconstruction = RECONSTRUCTIONS[known]
-    squared = reconstruction is RECONSTRUCTIONS["sse"]
-    weighted = squared and trial.train_sigma2 is None and objective_of(trial.objective).per_image
-    passed = _passes(model.to(device), images, trial, device, reconstruction, weighted)
-    slopes, slacks, means, mse = passed
-    active = (means.var(axis=0) > ACTIVE) & (slacks.mean(axis=0) > ACTIVE)
-    sigma2 = (mse if trial.train_sigma2 is None else trial.train_sigma2) if squared else 1.0
-    return _pooled(slopes, slacks, active, sigma2)
+    if images is None:
+        raise BadInput("implied_weight needs the images that the network was trained on")
+    if trial is None:
+        from rdkit_vae.evaluation.foreign import prepared
+
+        ready = prepared(model, images)
+        model, images, trial = ready.model, ready.images, ready.subject
+    if isinstance(model, Adapted) and not model.latent_shapes:
+        model.probe(images.shape)
+    place, loss = choose_device(device), loss_of(reconstruction, model)
+    before = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    try:
+        measured = _passes(model.to(place), images, trial, place, loss)
+    finally:
+        model.to(before)
+    weight = pooled(
+        measured.slopes, measured.slacks, measured.active, _variance(loss, trial, measured)
+    )
+    return _with_own_variance(weight, measured.own_sigma2) if measured.own_loss else weight
+
+
+def _with_own_variance(weight: ImpliedWeight, sigma2: float) -> ImpliedWeight:
+    """The result for a loss that had the decoder's own variance in it, so that tau was beta."""
+    return replace(
+        weight,
+        tau=weight.tau * sigma2,
+        standard_error=weight.standard_error * sigma2,
+        per_latent=weight.per_latent * sigma2,
+        per_latent_se=weight.per_latent_se * sigma2,
+    )
 
 
 def implied_weight_of(
@@ -145,38 +133,157 @@ def implied_weight_of(
         )
 
 
-def _passes(
-    model: nn.Module,
-    images: Images,
-    trial: Trial,
-    device: str,
-    reconstruction: Reconstruction,
-    weighted: bool,
-) -> tuple[Array, Array, Array, float]:
-    """Over the train split: (n, L) slopes, (n, L) 1 - sigma^2, (n, L) means, and the mse.
+@dataclass(frozen=True, kw_only=True)
+class _Loss:
+    """A reconstruction loss of pixels in [0, 1], and whether it is the squared error.
 
-    The slope of latent j is (d rec/d z_j) sigma_j eps_j, averaged over posterior samples; each
-    weighted by the mean squared error over the image's own, where its variance was its own.
+    If the decoder of a model from elsewhere has a variance, the squared error is that over it.
     """
+
+    of: Reconstruction
+    squared: bool
+
+
+def loss_of(reconstruction: str | Reconstruction, model: nn.Module) -> _Loss:
+    """The loss for a network.
+
+    Raises:
+        BadInput: it is unknown, or has no meaning for the network's own pixels.
+    """
+    if isinstance(reconstruction, str):
+        known = one_of(reconstruction, RECONSTRUCTIONS, "reconstruction")
+        reconstruction = RECONSTRUCTIONS[known]
+    loss = reconstruction
+    squared = loss is RECONSTRUCTIONS["sse"]
+    if squared and isinstance(model, Adapted) and len(set(model.pixels.scale)) > 1:
+        raise BadInput(
+            "the weight of the KL cannot be read back for squared errors of pixels that were "
+            f"normalised by several standard deviations ({model.pixels.text})"
+        )
+    if squared or not isinstance(model, Adapted):
+        return _Loss(of=loss, squared=squared)
+    own = model.to_own
+    return _Loss(of=lambda x, decoded: loss(own(x), own(decoded)), squared=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What the passes over n images give, by latent or channel.
+
+    Attributes:
+        slopes, slacks, active: as for `pooled`.
+        mse: squared pixel.
+        own_sigma2: mean of the decoder's own variance, squared pixels; NaN if it has none.
+        own_loss: whether the slopes are those of -log p(x|z) under that variance.
+    """
+
+    slopes: Array
+    slacks: Array
+    active: npt.NDArray[np.bool_]
+    mse: float
+    own_sigma2: float
+    own_loss: bool
+
+
+def _variance(loss: _Loss, trial: Subject, measured: _Measured) -> float:
+    """The variance of training, squared pixels; 1 for a loss without one, NaN if unknown."""
+    if not loss.squared:
+        return 1.0
+    if trial.train_sigma2 is not None:
+        return trial.train_sigma2
+    if isinstance(trial, ForeignModel):
+        return 1.0 if measured.own_loss else math.nan
+    return measured.mse
+
+
+def _passes(
+    model: nn.Module, images: Images, trial: Subject, device: str, loss: _Loss
+) -> _Measured:
+    """Passes over the train split.
+
+    Where each image had a variance of its own in training, its slopes are weighted by the mean
+    squared error over the image's own.
+    """
+    fitted = loss.squared and trial.train_sigma2 is None
+    own_loss = fitted and isinstance(trial, ForeignModel)
+    weighted = (
+        fitted and not isinstance(trial, ForeignModel) and objective_of(trial.objective).per_image
+    )
     count = len(evaluated_images(images, "train", trial))
     pairs = min(_MOST_PAIRS, -(-_PAIRS // count))
+    at_once = max(1, min(_AT_ONCE, _MOST_VALUES // images.dims))
     draws = seeds.generator(trial.seed, "draws", SPLITS.index("train"))
-    slopes, slacks, means, errors = [], [], [], []
+    groups = _groups(model, trial).to(device)
+    slopes, slacks, errors, variances = [], [], [], []
+    spread = _Spread()
     with evaluating(model, device):
-        for x, mean, log_var in encoded(model, images, "train", trial, device, _AT_ONCE):
+        for x, mean, log_var in encoded(model, images, "train", trial, device, at_once):
             shape = (pairs, *mean.shape)
             noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
             noise = torch.cat([noise, -noise])
-            slope, sse = _slopes(model, x, mean, log_var, noise, reconstruction)
+            slope, sse, own = _slopes(model, x, mean, log_var, noise, groups, loss.of, own_loss)
             if weighted:
                 slope = slope / sse[..., None]
             slopes.append(slope.mean(dim=0).cpu())
             errors.append(sse.mean(dim=0).cpu())
-            slacks.append(-log_var.double().expm1().cpu())
-            means.append(mean.double().cpu())
+            variances.append(len(x) * own)
+            slacks.append(_by_group(-log_var.double().expm1(), groups).cpu())
+            spread.add(mean.double())
     mse = float(torch.cat(errors).mean()) / images.dims
     scaled = torch.cat(slopes) * (mse * images.dims if weighted else 1.0)
-    return scaled.numpy(), torch.cat(slacks).numpy(), torch.cat(means).numpy(), mse
+    slack = torch.cat(slacks).numpy()
+    sizes = torch.bincount(groups).double()
+    varies = _by_group(spread.variance()[None], groups)[0].cpu() / sizes.cpu()
+    return _Measured(
+        slopes=scaled.numpy(),
+        slacks=slack,
+        active=(varies.numpy() > ACTIVE) & (slack.mean(axis=0) / sizes.cpu().numpy() > ACTIVE),
+        mse=mse,
+        own_sigma2=float(np.sum(variances)) / count,
+        own_loss=own_loss and not math.isnan(sum(variances)),
+    )
+
+
+def _groups(model: nn.Module, trial: Subject) -> Tensor:
+    """(L,) for each latent, the number of the group whose bias it has: itself, or its channel."""
+    if not isinstance(model, Adapted):
+        return torch.arange(trial.latents)
+    groups, first = [], 0
+    for shape in model.latent_shapes:
+        channels, positions = (shape[0], math.prod(shape[1:])) if len(shape) > 2 else (None, 1)
+        count = math.prod(shape) if channels is None else channels
+        groups.append(torch.arange(first, first + count).repeat_interleave(positions))
+        first += count
+    return torch.cat(groups)
+
+
+def _by_group(values: Tensor, groups: Tensor) -> Tensor:
+    """Sums (..., L) values over the latents of each group."""
+    count = int(groups[-1]) + 1
+    if count == len(groups):
+        return values
+    return values.new_zeros(*values.shape[:-1], count).index_add_(-1, groups, values)
+
+
+class _Spread:
+    """The variance over images of each latent's posterior mean, in one pass."""
+
+    def __init__(self) -> None:
+        self._count, self._centre = 0, torch.zeros(())
+        self._sum, self._squares = torch.zeros(()), torch.zeros(())
+
+    def add(self, mean: Tensor) -> None:
+        """Takes (B, L) means, float64."""
+        if not self._count:
+            self._centre = mean.mean(dim=0)
+        shifted = mean - self._centre
+        self._count += len(mean)
+        self._sum = self._sum.to(mean) + shifted.sum(dim=0)
+        self._squares = self._squares.to(mean) + shifted.square().sum(dim=0)
+
+    def variance(self) -> Tensor:
+        """(L,) variances."""
+        return self._squares / self._count - (self._sum / self._count).square()
 
 
 def _slopes(
@@ -185,58 +292,29 @@ def _slopes(
     mean: Tensor,
     log_var: Tensor,
     noise: Tensor,
+    groups: Tensor,
     reconstruction: Reconstruction,
-) -> tuple[Tensor, Tensor]:
-    """(K, B, L) slopes and (K, B) sums of squared errors, float64, at K posterior samples."""
-    slopes, errors = [], []
+    own_loss: bool,
+) -> tuple[Tensor, Tensor, float]:
+    """(K, B, G) slopes and (K, B) sums of squared errors at K posterior samples, float64; and the
+    mean of the decoder's own variance, NaN if it has none. With `own_loss` a decoder with a
+    variance has the slopes of -log p(x|z)."""
+    slopes, errors, own = [], [], 0.0
     sigma = (log_var / 2).exp()
     for epsilon in noise:
         with torch.inference_mode(False), torch.enable_grad():
             z = (mean + sigma * epsilon).clone().requires_grad_()
-            decoded = decode(model, z, (x.shape[1], x.shape[2], x.shape[3]))
-            (gradient,) = torch.autograd.grad(reconstruction(x.clone(), decoded).sum(), z)
-        slopes.append(gradient.double() * (sigma * epsilon).double())
+            decoded, variance = decode(model, z, (x.shape[1], x.shape[2], x.shape[3]))
+            if not decoded.requires_grad:
+                raise BadInput(
+                    "the weight of the KL needs gradients, but decode computes none (no_grad?)"
+                )
+            if own_loss and variance is not None:
+                value = gaussian_nll((x - decoded).square(), variance, 1).flatten(1).sum(dim=1)
+            else:
+                value = reconstruction(x.clone(), decoded)
+            (gradient,) = torch.autograd.grad(value.sum(), z)
+        slopes.append(_by_group(gradient.double() * (sigma * epsilon).double(), groups))
         errors.append((x - decoded.detach()).double().square().flatten(1).sum(dim=1))
-    return torch.stack(slopes), torch.stack(errors)
-
-
-def _pooled(
-    slopes: Array, slacks: Array, active: npt.NDArray[np.bool_], sigma2: float
-) -> ImpliedWeight:
-    """The ratios of means over images, by latent and over all active ones, with their errors."""
-    latents = slopes.shape[1]
-    per_latent, errors = np.full(latents, math.nan), np.full(latents, math.nan)
-    for j in np.flatnonzero(active):
-        per_latent[j], errors[j] = _ratio(slopes[:, j], slacks[:, j])
-    if not active.any():
-        nan = math.nan
-        return ImpliedWeight(
-            **{"tau": nan, "beta": nan, "standard_error": nan, "chi2": nan, "scatter": nan},
-            per_latent=per_latent,
-            per_latent_se=errors,
-            degrees=0,
-        )
-    tau, error = _ratio(slopes[:, active].sum(axis=1), slacks[:, active].sum(axis=1))
-    weights = 1 / errors[active] ** 2
-    centre = float((weights * per_latent[active]).sum() / weights.sum())
-    chi2 = float((weights * (per_latent[active] - centre) ** 2).sum())
-    degrees = int(active.sum()) - 1
-    excess = max(0.0, chi2 - degrees) / weights.sum()
-    return ImpliedWeight(
-        tau=tau,
-        beta=tau / sigma2,
-        standard_error=error,
-        per_latent=per_latent,
-        per_latent_se=errors,
-        chi2=chi2,
-        degrees=degrees,
-        scatter=math.sqrt(excess) / abs(tau),
-    )
-
-
-def _ratio(above: Array, below: Array) -> tuple[float, float]:
-    """mean(above) / mean(below) over images, and its standard error."""
-    ratio = float(above.mean() / below.mean())
-    residual = above - ratio * below
-    error = residual.std(ddof=1) / math.sqrt(len(above)) / abs(below.mean())
-    return ratio, float(error)
+        own += math.nan if variance is None else float(variance.detach().double().mean())
+    return torch.stack(slopes), torch.stack(errors), own / len(noise)

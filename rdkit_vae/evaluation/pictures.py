@@ -61,8 +61,8 @@ def sample(
             split=split,
             seed=seed,
             original=_pixels(x),
-            reconstruction=_pixels(decode(model, z, images.shape)),
-            prior=_pixels(decode(model, prior, images.shape)),
+            reconstruction=_pixels(decode(model, z, images.shape)[0]),
+            prior=_pixels(decode(model, prior, images.shape)[0]),
         )
 
 

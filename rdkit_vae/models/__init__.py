@@ -27,7 +27,10 @@ class VAE(Protocol):
         ...
 
     def decode(self, z: "Tensor") -> "Tensor":
-        """Maps (B, L) latents to the decoder mean mu(z), (B, C, H, W)."""
+        """Maps (B, L) latents to the decoder mean mu(z), (B, C, H, W).
+
+        A network that is only evaluated may return the mean and a variance, as in `adapt`.
+        """
         ...
 
 

@@ -54,9 +54,12 @@ VARIANCES: Mapping[str, type[SharedVariance] | type[ImageVariance]] = {
 
 
 def variance_of(model: nn.Module, z: Tensor) -> Tensor | None:
-    """Returns the (B,) trained variances of a model at (B, L) latents; None if it has none."""
+    """Returns the (B,) trained variances of a model at (B, L) latents; None if it has none.
+
+    An attribute `variance` that is not one of `VARIANCES` means something else and is ignored.
+    """
     variance = getattr(model, "variance", None)
-    if variance is None:
+    if not isinstance(variance, SharedVariance | ImageVariance):
         return None
     sigma2: Tensor = variance(z)
     return sigma2

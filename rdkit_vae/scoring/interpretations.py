@@ -24,15 +24,16 @@ class Trained(Protocol):
     """The part of a `Trial` that interpretations use.
 
     Attributes:
-        beta: weight of the rate.
-        train_sigma2: constant variance C, squared pixels; None if there was none (then C = 1/2).
+        beta: weight of the rate; None if unknown.
+        beta_half: the variance of the interpretation `beta-half`, squared pixels: beta x C, where C
+            is the constant variance of training, or 1/2 if there was none; None if unknown.
         sigma2_floor: least value of a fitted variance, squared pixels.
     """
 
     @property
-    def beta(self) -> float: ...
+    def beta(self) -> float | None: ...
     @property
-    def train_sigma2(self) -> float | None: ...
+    def beta_half(self) -> float | None: ...
     @property
     def sigma2_floor(self) -> float: ...
 
@@ -52,7 +53,10 @@ class Interpretation:
         fitted: the variance is fitted to images, so the floor applies.
         caveat: what a reader must know before comparing scores.
         is_density: whether p(x|z) is normalised.
+        nll: returns (n, K) -log p(x|z), nats, where it is not that of a Gaussian with one variance
+            per image and sample; None where it is.
         scales: s_min and s_max of a mixture over scales, pixels, instead of a variance.
+        needs: what a model must have for the interpretation to apply.
         on_request: scored only if named by the user.
     """
 
@@ -61,7 +65,9 @@ class Interpretation:
     fitted: bool = False
     caveat: str = ""
     is_density: bool = True
+    nll: Callable[["Statistics"], "Array | None"] = lambda statistics: None
     scales: tuple[float, float] | None = None
+    needs: str = ""
     on_request: bool = False
 
 
@@ -82,10 +88,6 @@ class Family:
     make: Callable[..., Interpretation]
 
 
-def _beta_half(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> float:
-    return trained.beta * (0.5 if trained.train_sigma2 is None else trained.train_sigma2)
-
-
 def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> float:
     if train is None:
         raise BadInput("sigma shared is fitted on the train split, whose statistics are missing")
@@ -93,10 +95,16 @@ def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | Non
 
 
 def _mixture(low: float, high: float) -> Interpretation:
+    def nll(statistics: "Statistics") -> "Array":
+        from rdkit_vae.scoring.mixture import mixture_nll
+
+        return mixture_nll(statistics.sse, statistics.dims, (low, high))
+
     return Interpretation(
         about=f"log-uniform mixture over s in [{low:g}, {high:g}]; its closest single variance is "
         "sse/D",
         sigma2=lambda *_: math.nan,
+        nll=nll,
         scales=(low, high),
     )
 
@@ -109,7 +117,8 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
     "half": Interpretation(about="1/2", sigma2=lambda *_: 0.5),
     "beta-half": Interpretation(
         about="beta/2 (or beta x C if the model was trained with a constant variance C)",
-        sigma2=_beta_half,
+        sigma2=lambda statistics, trained, train: trained.beta_half,
+        needs="a known beta and variance of training",
     ),
     "optimal": Interpretation(
         about="sse/D of each image and posterior sample; it looks at x, so it is no density",
@@ -124,6 +133,8 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
     "own": Interpretation(
         about="the variance that the model was trained with, if it has one",
         sigma2=lambda statistics, *_: statistics.own_sigma2,
+        nll=lambda statistics: statistics.own_nll,
+        needs="a known variance of its own",
     ),
     "mixture": _mixture(*MIXTURE_S),
     "shared-oracle": Interpretation(

@@ -19,7 +19,6 @@ from rdkit_vae.scoring.interpretations import (
     interpretation,
     parse_sigma,
 )
-from rdkit_vae.scoring.mixture import mixture_nll
 from rdkit_vae.scoring.statistics import Array, Statistics, standard_error
 
 if TYPE_CHECKING:
@@ -105,6 +104,7 @@ class Interpreted:
         statistics: of the split.
         sigma2: the variance after applying the floor, one number or (n, K), squared pixels.
         nll: (n, K) -log p(x|z), nats.
+        is_gaussian: whether it is that of a Gaussian with the variance `sigma2`.
         floored: share of pairs whose variance was raised to the floor.
     """
 
@@ -114,6 +114,7 @@ class Interpreted:
     statistics: Statistics
     sigma2: "Array | float"
     nll: Array
+    is_gaussian: bool
     floored: float
 
     def facts(self) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def interpret(
         statistics: by split; `shared` fits its variance on `train`.
         trial: the trial, or any other object with beta, variance and floor.
         sigmas: names of interpretations; one that does not apply, such as `own` for a model
-            without a variance, is skipped.
+            without a variance or `beta-half` for an unknown beta, is skipped.
 
     Raises:
         BadInput: an interpretation is unknown, or `shared` lacks statistics of the train split.
@@ -170,9 +171,9 @@ def _interpret(
     if raw is None:
         return None
     sigma2 = np.maximum(raw, floor) if entry.fitted else raw
-    if entry.scales:
-        nll = mixture_nll(statistics.sse, statistics.dims, entry.scales)
-    else:
+    nll = entry.nll(statistics)
+    is_gaussian = nll is None
+    if nll is None:
         nll = gaussian_nll(statistics.sse, sigma2, statistics.dims)
     return Interpreted(
         split=split,
@@ -181,6 +182,7 @@ def _interpret(
         statistics=statistics,
         sigma2=sigma2,
         nll=nll,
+        is_gaussian=is_gaussian,
         floored=float(np.mean(np.asarray(raw) < floor)) if entry.fitted else 0.0,
     )
 

@@ -56,7 +56,10 @@ class Statistics:
         dims: D.
         levels: grey levels of a pixel; None if unknown.
         own_sigma2: the variance that the model was trained with, squared pixels: one number, or
-            (n, K) if it depends on z; None if the model has none.
+            (n, K) if it depends on z (its mean over the values if it differs between them); None
+            if the model has none.
+        own_nll: (n, K) -log p(x|z) under the model's own variance, nats, where that differs
+            between the values of an image; else None.
         rate_terms: the parts of the rate; None if not measured.
     """
 
@@ -67,6 +70,7 @@ class Statistics:
     dims: int
     levels: int | None = None
     own_sigma2: "float | Array | None" = None
+    own_nll: Array | None = None
     rate_terms: RateTerms | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +83,8 @@ class Statistics:
         own = self.own_sigma2
         if isinstance(own, np.ndarray) and own.shape != self.sse.shape:
             raise BadInput("statistics: the shapes of own_sigma2 and sse do not match")
+        if self.own_nll is not None and self.own_nll.shape != self.sse.shape:
+            raise BadInput("statistics: the shapes of own_nll and sse do not match")
 
     @property
     def finite(self) -> bool:
@@ -105,6 +111,8 @@ class Statistics:
         }
         if self.own_sigma2 is not None:
             numbers["own_sigma2"] = self.own_sigma2
+        if self.own_nll is not None:
+            numbers["own_nll"] = self.own_nll
         if self.rate_terms is not None:
             numbers["unit_variance"] = self.rate_terms.unit_variance
             numbers["mutual_information"] = self.rate_terms.mutual_information

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from rdkit_vae.config.foreign import ForeignModel, Subject, described, subject_of
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.scoring.bounds import score_bounds
+from rdkit_vae.scoring.implied import ImpliedWeight
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.scoring.scores import interpret, score
 from rdkit_vae.scoring.statistics import Array, RateTerms, Statistics
@@ -23,6 +25,7 @@ from rdkit_vae.store.tables import about_of, file_metadata, read_table, write_ta
 
 STATISTICS_KIND = b"rdvae-statistics"
 Row = dict[str, Any]
+_IMPLIED = ("tau", "beta", "standard_error", "per_latent", "per_latent_se", "chi2", "scatter")
 _RATE_COLUMNS = ("mutual_information", "mutual_information_se", "marginal_kl", "active_units")
 
 
@@ -31,19 +34,21 @@ class Evaluation:
     """The evaluation of one checkpoint.
 
     Attributes:
-        trial: the configuration.
+        trial: the configuration, or the record of a model from elsewhere.
         epoch, step: epochs and optimiser steps of training.
-        checkpoint_sha256: hash of the checkpoint file.
+        checkpoint_sha256: hash of the checkpoint file, or of the weights.
         statistics: by split.
+        implied: the weight of the KL read back from the weights; None if that was not measured.
         environment: device and versions of the evaluation.
         source: where the statistics come from, in words; may be "".
     """
 
-    trial: Trial
+    trial: Subject
     epoch: int
     step: int
     checkpoint_sha256: str
     statistics: Mapping[str, Statistics]
+    implied: ImpliedWeight | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
@@ -59,7 +64,7 @@ class Evaluation:
             BadInput: an interpretation is unknown.
             NotFinite: a number of the statistics is not finite.
         """
-        base = self._identity() | {"reason": ""}
+        base = self._identity() | self._implied_columns() | {"reason": ""}
         rate_terms = {
             split: {} if terms is None else {name: getattr(terms, name) for name in _RATE_COLUMNS}
             for split, terms in (
@@ -92,6 +97,17 @@ class Evaluation:
         identity = _identity(self.trial, self.epoch, self.step, Status.OK)
         return identity | {"checkpoint_sha256": self.checkpoint_sha256}
 
+    def _implied_columns(self) -> Row:
+        """Returns the columns about the implied weight; what is not known stays null."""
+        implied = self.implied
+        if implied is None or math.isnan(implied.tau):
+            return {}
+        has_scale = getattr(self.trial, "reconstruction", "sse") == "sse"
+        known: Row = {"implied_tau": implied.tau} if has_scale else {}
+        if not math.isnan(implied.beta):
+            known |= {"implied_beta": implied.beta, "implied_beta_se": implied.beta_se}
+        return known | ({"implied_scatter": implied.scatter} if implied.degrees else {})
+
 
 def failed_rows(trial: Trial, *, epoch: int, step: int, status: Status, reason: str) -> list[Row]:
     """Returns the rows of a trial that diverged or crashed: the reason, but no numbers."""
@@ -99,14 +115,17 @@ def failed_rows(trial: Trial, *, epoch: int, step: int, status: Status, reason: 
     return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in SIGMAS]
 
 
-def _identity(trial: Trial, epoch: int, step: int, status: Status) -> Row:
+def _identity(trial: Subject, epoch: int, step: int, status: Status) -> Row:
     """Returns the columns that describe the trial and checkpoint."""
     return {
         "run_id": trial.run_id,
         "curve": trial.curve,
         "setup": trial.setup,
         "dataset": trial.dataset,
+        "model": trial.name if isinstance(trial, ForeignModel) else "",
+        "adapter": trial.adapter if isinstance(trial, ForeignModel) else "",
         "architecture": trial.architecture,
+        "options": ", ".join(f"{name}={value}" for name, value in trial.options),
         "latents": trial.latents,
         "objective": trial.objective,
         "beta": trial.beta,
@@ -124,14 +143,15 @@ def _identity(trial: Trial, epoch: int, step: int, status: Status) -> Row:
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Writes an evaluation atomically."""
-    about = {
-        "trial": evaluation.trial.to_dict(),
+    about = described(evaluation.trial) | {
         "environment": dict(evaluation.environment),
         "epoch": evaluation.epoch,
         "step": evaluation.step,
         "checkpoint_sha256": evaluation.checkpoint_sha256,
         "code_version": code_version(),
     }
+    if evaluation.implied is not None:
+        about["implied"] = _implied_facts(evaluation.implied)
     write_statistics(path, evaluation.statistics, about)
 
 
@@ -144,16 +164,37 @@ def read_evaluation(path: Path) -> Evaluation:
     statistics, about = read_statistics(path)
     try:
         return Evaluation(
-            trial=Trial.from_dict(about["trial"]),
+            trial=subject_of(about),
             epoch=_count(about["epoch"]),
             step=_count(about["step"]),
             checkpoint_sha256=str(about.get("checkpoint_sha256", "")),
             statistics=statistics,
+            implied=_implied_of(about["implied"]) if "implied" in about else None,
             environment=about.get("environment") or {},
         )
     except (KeyError, TypeError, AttributeError, ValueError, BadInput) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise BadData(f"{path}: damaged ({reason})") from error
+
+
+def _implied_facts(implied: ImpliedWeight) -> dict[str, Any]:
+    """Returns plain values for JSON, with null for NaN."""
+    values = {name: np.asarray(value).tolist() for name, value in asdict(implied).items()}
+    return {name: _null_for_nan(value) for name, value in values.items()}
+
+
+def _null_for_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_null_for_nan(item) for item in value]
+    return None if value != value else value
+
+
+def _implied_of(facts: Mapping[str, Any]) -> ImpliedWeight:
+    values: dict[str, Any] = {name: np.array(facts[name], np.float64) for name in _IMPLIED}
+    if any(value.ndim != name.startswith("per_latent") for name, value in values.items()):
+        raise ValueError("the implied weight is damaged")
+    numbers: dict[str, Any] = {n: v if v.ndim else float(v) for n, v in values.items()}
+    return ImpliedWeight(**numbers, degrees=_count(facts["degrees"]))
 
 
 def _count(value: Any) -> int:
@@ -179,8 +220,11 @@ def write_statistics(
         columns["kl"].append(np.repeat(measured.kl, k))
         columns["sse"].append(measured.sse.ravel())
         columns["log_ratio"].append(measured.log_ratio.ravel())
-        if isinstance(measured.own_sigma2, np.ndarray):
-            columns.setdefault("own_sigma2", []).append(measured.own_sigma2.ravel())
+        if any(isinstance(each.own_sigma2, np.ndarray) for each in statistics.values()):
+            own = np.broadcast_to(np.asarray(measured.own_sigma2), (n, k))
+            columns.setdefault("own_sigma2", []).append(own.ravel())
+        if measured.own_nll is not None:
+            columns.setdefault("own_nll", []).append(measured.own_nll.ravel())
     facts = {split: _facts_of(measured) for split, measured in statistics.items()}
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
     metadata = file_metadata(STATISTICS_KIND, {**about, "splits": facts})
@@ -255,6 +299,7 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
         dims=dims,
         levels=levels,
         own_sigma2=per_draw("own_sigma2") if "own_sigma2" in columns else own,
+        own_nll=per_draw("own_nll") if "own_nll" in columns else None,
         rate_terms=None if terms is None else _rate_terms_of(terms),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 class Status(StrEnum):
@@ -54,15 +54,18 @@ COLUMNS: Mapping[str, Column] = {
         "string", "names all trials alike but for objective, beta, variance and seed", since=2
     ),
     "dataset": _column("string", "name of the dataset"),
+    "model": _column("string", "name of a model from elsewhere; empty: trained by rdvae", since=4),
+    "adapter": _column("string", "adapter that read a model from elsewhere", since=4),
     "architecture": _column("string", "name of the network"),
+    "options": _column("string", "options of the network, as name=value", since=4),
     "latents": _column("int64", "dimensions of z"),
     "objective": _column("string", "training objective"),
-    "beta": _column("double", "weight of the rate in training; never in elbo"),
+    "beta": _column("double", "weight of the rate in training, null if unknown; never in elbo"),
     "train_sigma2": _column("double", "constant decoder variance of training, if any", _PIXEL2),
     "seed": _column("int64", "of weights, data order, noise and draws"),
     "protocol": _column("string", "how training and evaluation were run"),
     "epoch": _column("int64", "epochs done", "epochs"),
-    "epochs": _column("int64", "epochs of the whole training", "epochs"),
+    "epochs": _column("int64", "epochs of the whole training; 0 if unknown", "epochs"),
     "step": _column("int64", "optimiser steps done", "steps"),
     "split": _column("string", "train or test"),
     "sigma": _column("string", "interpretation of the decoder variance in scoring"),
@@ -94,6 +97,19 @@ COLUMNS: Mapping[str, Column] = {
     "active_units": _column(
         "int64", "units whose posterior mean varies by more than 0.01 over images", since=2
     ),
+    "implied_tau": _column(
+        "double",
+        "beta x sigma2 as read back from the weights; null: none, or not measured",
+        _PIXEL2,
+        since=4,
+    ),
+    "implied_beta": _column(
+        "double", "beta as read back, with the variance of training; null: unknown", since=4
+    ),
+    "implied_beta_se": _column("double", "its standard error over images", since=4),
+    "implied_scatter": _column(
+        "double", "disagreement of the latents about it, beyond their errors, as a share", since=4
+    ),
     "n_images": _column("int64", "images evaluated"),
     "n_draws": _column("int64", "posterior draws per image"),
     "dims": _column("int64", "D, values in an image"),
@@ -107,13 +123,23 @@ COLUMNS: Mapping[str, Column] = {
 # Columns whose numbers must be positive; rows that violate this are not used.
 POSITIVE = frozenset(
     {
-        *("latents", "beta", "train_sigma2", "epochs", "sigma2", "sigma2_floor", "s_min", "s_max"),
+        *("latents", "beta", "train_sigma2", "sigma2", "sigma2_floor", "s_min", "s_max"),
         *("mse", "n_images", "n_draws", "dims"),
     }
 )
 NOT_NEGATIVE = frozenset(
     {
-        *("seed", "epoch", "step", "floored", "rate", "rate_se", "distortion_se", "elbo_se"),
+        *(
+            "seed",
+            "epoch",
+            "epochs",
+            "step",
+            "floored",
+            "rate",
+            "rate_se",
+            "distortion_se",
+            "elbo_se",
+        ),
         *("mutual_information_se", "active_units"),
     }
 )
@@ -123,7 +149,8 @@ MEASURED = frozenset(
         *("sigma2", "sigma2_floor", "s_min", "s_max", "floored", "is_density", "caveat", "rate"),
         *("distortion", "elbo", "rate_se", "distortion_se", "elbo_se", "mse", "psnr"),
         *("bits_per_dim", "mutual_information", "mutual_information_se", "marginal_kl"),
-        *("active_units", "n_images", "n_draws", "dims", "checkpoint_sha256"),
+        *("active_units", "implied_tau", "implied_beta", "implied_beta_se", "implied_scatter"),
+        *("n_images", "n_draws", "dims", "checkpoint_sha256"),
     }
 )
 # Other columns that may be null, since not every model has a value.
@@ -132,7 +159,8 @@ NULLABLE = frozenset(
         *("setup", "train_sigma2", "step", "sigma2", "sigma2_floor", "s_min", "s_max", "floored"),
         *("caveat", "rate_se", "distortion_se", "elbo_se", "mutual_information"),
         *("mutual_information_se", "marginal_kl", "active_units", "checkpoint_sha256", "reason"),
-        *("code_version", "created_at"),
+        *("code_version", "created_at", "model", "adapter", "options", "implied_tau"),
+        *("implied_beta", "implied_beta_se", "implied_scatter"),
     }
 )
 

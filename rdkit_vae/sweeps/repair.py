@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from rdkit_vae.config.foreign import ForeignModel, described
 from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.evaluation.checkpoints import Measuring, evaluate_checkpoint, images_of
 from rdkit_vae.scoring.interpretations import SIGMAS
@@ -111,6 +112,11 @@ class _Repair:
         results = self._sweep.results(self._run_id)
         stored, failed, about = self._stored(results)
         rows: list[Row] = []
+        for evaluation in self._foreign():
+            rows += evaluation.rows()
+            about = described(evaluation.trial)
+        if rows:
+            stored = []
         for path in self._checkpoints(stored):
             epoch = int(path.stem.removeprefix("epoch="))
             of_epoch = [row for row in stored if row["epoch"] == epoch]
@@ -135,6 +141,17 @@ class _Repair:
         elif results.exists():
             self._done.append(_put_aside(self._sweep, results))
         return self._done
+
+    def _foreign(self) -> Iterator[Evaluation]:
+        """The stored evaluations of a model from elsewhere, which has no checkpoint here."""
+        folder = self._sweep.statistics(self._run_id, 0).parent
+        for path in sorted(folder.glob("epoch=*.parquet")):
+            try:
+                evaluation = read_evaluation(path)
+            except BadData:
+                continue
+            if isinstance(evaluation.trial, ForeignModel):
+                yield evaluation
 
     def _stored(self, results: Path) -> tuple[list[Row], list[Row], dict[str, Any]]:
         """The rows of checkpoints, those of a failure, and the metadata of the file."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.foreign import subject_of
 from rdkit_vae.errors import BadData, BadInput, Newer, RdvaeError
 from rdkit_vae.store.evaluations import Row, read_evaluation
 from rdkit_vae.store.paths import Sweep
@@ -131,7 +131,7 @@ def _reason(error: RdvaeError, path: Path) -> str:
 
 def _name_of(about: Any) -> str | None:
     try:
-        return Trial.from_dict(about["trial"]).run_id
+        return subject_of(about).run_id
     except (BadInput, AttributeError, TypeError, KeyError):
         return None
 
@@ -156,8 +156,29 @@ def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterat
 
 
 def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Iterator[Finding]:
-    """Compares a checkpoint, its statistics and its rows."""
-    checkpoint, measured = sweep.checkpoint(run_id, epoch), sweep.statistics(run_id, epoch)
+    """Compares a checkpoint, its statistics and its rows.
+
+    A model from elsewhere has no checkpoint here, so its statistics cannot be measured again.
+    """
+    measured, foreign = sweep.statistics(run_id, epoch), bool(rows[0]["model"])
+    if not foreign:
+        yield from _verify_weights(sweep.checkpoint(run_id, epoch), run_id, rows)
+    remedy = "" if foreign else "measured again"
+    try:
+        evaluation = read_evaluation(measured)
+        again = evaluation.rows(sorted({row["sigma"] for row in rows}))
+    except (BadData, BadInput) as error:
+        yield Finding(measured, _reason(error, measured), run_id, remedy)
+        return
+    if evaluation.checkpoint_sha256 != rows[0]["checkpoint_sha256"]:
+        what = "it was measured on another checkpoint than that of the rows"
+        yield Finding(measured, what, run_id, remedy)
+    elif differing := differences(rows, again):
+        what = f"the rows of epoch {epoch} do not agree with its statistics: {few(differing)}"
+        yield Finding(sweep.results(run_id), what, run_id, _NEW_ROWS)
+
+
+def _verify_weights(checkpoint: Path, run_id: str, rows: Rows) -> Iterator[Finding]:
     try:
         if not is_named(checkpoint, rows):
             what = "its SHA-256 is not the one in its rows"
@@ -165,18 +186,6 @@ def _verify_checkpoint(sweep: Sweep, run_id: str, epoch: int, rows: Rows) -> Ite
             yield Finding(checkpoint, what, run_id, remedy)
     except BadData as error:  # its rows are kept, although they cannot be traced any more
         yield Finding(checkpoint, _reason(error, checkpoint), run_id)
-    try:
-        evaluation = read_evaluation(measured)
-        again = evaluation.rows(sorted({row["sigma"] for row in rows}))
-    except (BadData, BadInput) as error:
-        yield Finding(measured, _reason(error, measured), run_id, "measured again")
-        return
-    if evaluation.checkpoint_sha256 != rows[0]["checkpoint_sha256"]:
-        what = "it was measured on another checkpoint than that of the rows"
-        yield Finding(measured, what, run_id, "measured again")
-    elif differing := differences(rows, again):
-        what = f"the rows of epoch {epoch} do not agree with its statistics: {few(differing)}"
-        yield Finding(sweep.results(run_id), what, run_id, _NEW_ROWS)
 
 
 def is_named(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.foreign import Subject
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.models import Shape
 
@@ -109,7 +109,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 }
 
 
-def augmentation_of(trial: Trial, shape: Shape) -> Augmentation | None:
+def augmentation_of(trial: Subject, shape: Shape) -> Augmentation | None:
     """Returns the augmentation of images of a shape; None if the trial's protocol has none.
 
     Raises:

@@ -408,14 +408,34 @@ def test_decode_loss_names_the_beta_and_the_variance(rdvae: Run) -> None:
     listed = rdvae("decode-loss", "--list").stdout
     for name in CONVENTIONS:
         assert f"\n{name} " in f"\n{listed}"
+    assert max(map(len, listed.splitlines())) <= 80
     assert "beta x s2 0.5" in rdvae("decode-loss", "--list", "--dims", "784").stdout
     for wrong in (
         *(["--convention", "x"], ["--convention", "sum-sum", "--kl", "mean"], []),
         *(["--list", "--batch", "3"], ["--convention", "bs-vae", "--dims", "9", "--factor", "2"]),
+        *(["--pixels", "1", "--dims", "9"], ["--pixels", "1..0", "--dims", "9"]),
+        ["--loss", "cross-entropy", "--pixels", "-1..1", "--dims", "9"],
     ):
         refused = rdvae("decode-loss", *wrong)
         assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["--pixels", "-1..1"], ["beta x s2 = 0.125", "C = 1/2:    beta = 0.25"]),
+        (["--loss", "absolute"], ["b        = 1 pixels", "of a decoder with a Laplace"]),
+        (["--loss", "cross-entropy", "--kl-factor", "4"], ["beta = 4,", "has no variance"]),
+        (["--loss", "perceptual"], ["the rate is right", "no log-likelihood of pixels"]),
+        (["--kl", "mean-time", "--steps", "4"], ["beta      = 0.25"]),
+    ],
+)
+def test_decode_loss_of_other_losses(rdvae: Run, arguments: list[str], lines: list[str]) -> None:
+    done = rdvae("decode-loss", "--reconstruction", "sum", *arguments)
+    assert done.returncode == 0, done.stderr
+    for line in lines:
+        assert line in done.stdout
 
 
 def test_lint_of_a_runs_folder_and_of_a_table(

@@ -14,6 +14,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput, NotFinite
 from rdkit_vae.evaluation.evaluate import evaluate_discretized
 from rdkit_vae.evaluation.pictures import sample
+from rdkit_vae.models.variance import ImageVariance
 
 PASSES: dict[str, Callable[[nn.Module, Images, Trial], Any]] = {
     "evaluate": evaluate,
@@ -125,9 +126,9 @@ def test_numbers_that_are_not_finite_are_named(
 
 
 def test_a_variance_that_is_not_finite_is_named(colour: Images, tiny_trial: Trial) -> None:
-    model = Constant()
-    model.variance = lambda z: torch.full((len(z),), float("nan"))  # type: ignore[assignment]
-    trial = replace(tiny_trial, objective="learned-image")
+    model, trial = Constant(), replace(tiny_trial, objective="learned-image")
+    model.variance = ImageVariance(trial.latents, trial.sigma2_floor)
+    torch.nn.init.constant_(model.variance.head[-1].bias, float("nan"))
     with pytest.raises(
         NotFinite, match="own_sigma2 of the train split is not finite: nan in 50 of"
     ):

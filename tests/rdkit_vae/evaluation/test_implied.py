@@ -3,6 +3,7 @@
 import gzip
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_models_keep_their_mode_and_bad_input_is_refused(gaussian: Images) -> No
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
-    with pytest.raises(BadInput, match="needs the images and the trial"):
+    with pytest.raises(BadInput, match="needs the images"):
         implied_weight(model)
     with pytest.raises(BadInput, match=r"unknown reconstruction 'mse'.*sse, bce, l1"):
         implied_weight(model, gaussian, _trial("constant"), reconstruction="mse")
@@ -239,3 +240,34 @@ def test_models_of_others_say_what_they_were_trained_with(name: str, beta: float
     trial = rdv.make_trial("npz:mnist", architecture="mlp", latents=10, train_images="all")
     weight = implied_weight(model, images, trial, reconstruction="bce")
     assert weight.beta == pytest.approx(beta, rel=0.03)
+
+
+def test_pixels_and_latents_of_another_form_imply_the_same_weight(gaussian: Images) -> None:
+    """Of the same optimum, with pixels in [-1, 1] and its latents as channels of 1x1 maps."""
+    model = _optimum(gaussian, 0.0016)
+    known = implied_weight(model, gaussian, _trial("constant"))
+    maps = rdv.adapt(
+        model,
+        encode=lambda y: [part[:, :, None, None] for part in model.encode((y + 1) / 2)],
+        decode=lambda z: 2 * model.decode(z.flatten(1)) - 1,
+        pixel_range=(-1, 1),
+    )
+    images = replace(gaussian, test=gaussian.train)  # as many of either as there are of the other
+    other = implied_weight(maps, images)
+    assert other.tau == pytest.approx(known.tau, rel=1e-4)
+    assert math.isnan(other.beta)  # nobody told its variance
+
+
+def test_positions_of_a_channel_are_pooled(gaussian: Images) -> None:
+    """Slopes and slacks of a channel add up, so one channel of all latents gives the pooled tau."""
+    model = _optimum(gaussian, 0.0004)
+    apart = implied_weight(model, gaussian, _trial("constant"))
+    one = rdv.adapt(
+        model,
+        encode=lambda x: [part.view(-1, 1, 2, 2) for part in model.encode(x)],
+        decode=lambda z: model.decode(z.flatten(1)),
+    )
+    pooled = implied_weight(one, gaussian, _trial("constant"))
+    assert pooled.per_latent.shape == (1,)
+    assert pooled.tau == pytest.approx(apart.tau, rel=1e-6)
+    assert pooled.degrees == 0
