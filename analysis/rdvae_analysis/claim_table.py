@@ -16,10 +16,14 @@ from rdkit_vae.text import few
 from rdvae_analysis.load import scan
 from rdvae_analysis.points import RUN_COLUMNS, final_rows
 
-# Names a column may have, by meaning; the first one present is used.
+# Names a column may have, by meaning; the first one present is used. A model that has no name in
+# one column is named by the next: `model` is empty for the models that rdvae trained itself.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "model": ("model", "run_id", "name", "method"),
     "beta": ("beta",),
+    "implied_beta": ("implied_beta",),
+    "implied_beta_se": ("implied_beta_se",),
+    "implied_scatter": ("implied_scatter",),
     "value": ("elbo", "value", "log_likelihood", "loglikelihood", "ll", "log_px", "lower_bound"),
     "nll": ("nll", "negative_log_likelihood"),
     "bits": ("bits_per_dim", "bpd"),
@@ -42,7 +46,10 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 SUBJECT = ("dataset", "split", "dims", "likelihood", "bound", "unit")
 UNSTATED = "not stated"
 _OF_PIXELS = ("discretized", "dequantized", "discrete")
-_NUMBERS = ("value", "nll", "bits", "beta", "sigma2", "rate", "distortion", "k")
+_NUMBERS = (
+    *("value", "nll", "bits", "beta", "sigma2", "rate", "distortion", "k"),
+    *("implied_beta", "implied_beta_se", "implied_scatter"),
+)
 _YES_OR_NO = {"true": True, "yes": True, "1": True, "1.0": True} | {
     "false": False,
     "no": False,
@@ -151,7 +158,17 @@ def _columns_by_meaning(frame: pd.DataFrame, path: Path) -> "dict[str, pd.Series
         raise BadData(f"{path}: no column with a claim (elbo, log_likelihood, nll or bits_per_dim)")
     if "model" not in columns:
         raise BadData(f"{path}: no column that names the model (model or run_id)")
+    columns["model"] = _first_names([frame[names[a]] for a in _ALIASES["model"] if a in names])
     return columns
+
+
+def _first_names(columns: "Sequence[pd.Series]") -> pd.Series:
+    """The first entry of each row that is neither null nor blank."""
+    first = columns[0].astype(object)
+    for column in columns[1:]:
+        is_blank = first.isna() | (first.astype(str).str.strip() == "")
+        first = first.where(~is_blank, column)
+    return first.where(first.astype(str).str.strip() != "")
 
 
 def _interpretations(claims: pd.DataFrame) -> pd.Series:
@@ -162,7 +179,8 @@ def _interpretations(claims: pd.DataFrame) -> pd.Series:
     scale = _numbers(claims["interpretation"])
     sigma2 = claims["sigma2"].where(claims["sigma2"].notna(), scale**2)
     follows = np.isclose(sigma2, claims["beta"] / 2, rtol=1e-3)
-    follows &= (claims["beta"] != 1) | bool(follows[sigma2.notna()].all())
+    known = sigma2.notna() & claims["beta"].notna()
+    follows &= (claims["beta"] != 1) | bool(follows[known].all())
     number = sigma2.map("{:g}".format)
     inferred = ("constant:" + number).where(~np.isclose(sigma2, 0.5, rtol=1e-3), "half")
     inferred = inferred.where(~follows, "beta-half").where(sigma2.notna(), UNSTATED)

@@ -8,6 +8,9 @@ import pandas as pd
 
 from rdkit_vae.text import few
 from rdvae_analysis.claim_table import SUBJECT, UNSTATED, chosen_claims, read_claims
+from rdvae_analysis.implied import Verdict, verdict
+
+_NAMED = 3  # models whose betas are shown
 
 __all__ = ["Finding", "Report", "chosen_claims", "lint", "read_claims"]
 
@@ -48,8 +51,10 @@ def lint(claims: pd.DataFrame) -> Report:
     Args:
         claims: as `read_claims` returns them.
     """
-    weighted = _weighted(claims)
-    sound = claims[claims["density"] & ~weighted & (claims["interpretation"] != UNSTATED)]
+    weighted, verdicts = _weighted(claims), _verdicts(claims)
+    refuted = (verdicts == Verdict.OTHER_BETA) & claims["implied_scatter"].notna()
+    is_sound = claims["density"] & ~weighted & ~refuted
+    sound = claims[is_sound & (claims["interpretation"] != UNSTATED)]
     varying = [name for name in SUBJECT if claims[name].nunique() > 1]
     groups = {
         ", ".join([*(f"{n} {v}" for n, v in zip(varying, key[:-1], strict=True)), str(key[-1])]): g
@@ -59,6 +64,7 @@ def lint(claims: pd.DataFrame) -> Report:
     findings = (
         *_different_subjects(claims),
         *_no_bounds(claims, weighted, stated),
+        *_implied_weights(claims, verdicts, refuted),
         *_densities(claims[claims["density"] & stated]),
     )
     return Report(groups=groups, findings=findings)
@@ -70,6 +76,17 @@ def _weighted(claims: pd.DataFrame) -> "pd.Series[bool]":
     loss = -(claims["distortion"] + claims["beta"] * claims["rate"])
     close = pd.Series(np.isclose(claims["value"], loss, rtol=1e-4), index=claims.index)
     return close & ~np.isclose(elbo, loss, rtol=1e-3)
+
+
+def _verdicts(claims: pd.DataFrame) -> "pd.Series[str]":
+    """What the weights say about the beta of each claim, where it was read back from them."""
+    measured = claims[claims["implied_beta"].notna() | claims["implied_scatter"].notna()]
+    columns = ("beta", "implied_beta", "implied_beta_se", "implied_scatter")
+    verdicts = [
+        verdict(beta=beta, implied=implied, error=error, scatter=scatter)
+        for beta, implied, error, scatter in zip(*(measured[c] for c in columns), strict=True)
+    ]
+    return pd.Series(verdicts, measured.index, dtype=object).reindex(claims.index)
 
 
 def _about(
@@ -119,10 +136,49 @@ def _no_bounds(
     )
 
 
+def _implied_weights(
+    claims: pd.DataFrame, verdicts: "pd.Series[str]", refuted: "pd.Series[bool]"
+) -> Iterator[Finding]:
+    """What the weight of the KL that was read back from the weights says about the claims."""
+    scattered = verdicts == Verdict.LATENTS_DISAGREE
+    unconfirmed = (verdicts == Verdict.OTHER_BETA) & ~refuted
+    note = "; whether several latents agree on that is not known, so this is only a hint"
+    for chosen, hinders, end in ((refuted, True, ""), (unconfirmed, False, note)):
+        if chosen.any():
+            message = _betas(claims[chosen]) + end
+            count = int(chosen.sum())
+            yield Finding(rule="other-weight", claims=count, message=message, hinders=hinders)
+    yield from _about(
+        "not-converged",
+        claims[scattered],
+        "the latents agree on no single beta, so the training had not converged or its loss was "
+        "another one",
+        hinders=False,
+    )
+
+
+def _betas(claims: pd.DataFrame) -> str:
+    """The claimed beta of each model, and the one that its weights imply."""
+    models = claims.drop_duplicates(["model", "beta", "implied_beta"])
+    texts = [
+        f"{model}: claims beta = {beta:g}, but its weights say {implied:.3g}"
+        + ("" if np.isnan(error) else f" +- {error:.1g}")
+        for model, beta, implied, error in zip(
+            models["model"],
+            models["beta"],
+            models["implied_beta"],
+            models["implied_beta_se"],
+            strict=True,
+        )
+    ]
+    more = f"; and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more
+
+
 def _densities(claims: pd.DataFrame) -> Iterator[Finding]:
     """Findings on claims of densities, by their interpretation."""
     sigma = claims["interpretation"]
-    following = claims[sigma == "beta-half"]
+    following = claims[(sigma == "beta-half") & claims["beta"].notna()]
     if following["beta"].nunique() > 1:
         text = "the variance is beta C, so a ranking by beta also ranks variances"
         yield from _about("variance-follows-beta", following, text, hinders=False)

@@ -19,6 +19,9 @@ _INTERPRETATION_NAMES = {
     "beta-half": r"$\sigma^2=\beta/2$",
     "optimal": "optimal (no density)",
 }
+# Begins what stands for the objective of a model from elsewhere; no objective has a space.
+_MODEL = "model "
+ELSEWHERE = "elsewhere"  # stands for the setup of all models from elsewhere
 
 
 def dataset_name(dataset: str) -> str:
@@ -33,23 +36,46 @@ def file_part(text: str) -> str:
 
 def plain(name: str) -> str:
     """A name from a results file for use in a figure; `?` replaces what may start a formula."""
-    return re.sub(r"[^\w .,:;+=()@/-]", "?", name)
+    return re.sub(r"[^\w .,:;+=()@/'-]", "?", name)
+
+
+def objective_of_model(name: str) -> str:
+    """What stands for the objective of a model from elsewhere, which is not known: its name."""
+    return _MODEL + name
+
+
+def is_model(objective: str) -> bool:
+    """Whether an objective is the name of a model from elsewhere."""
+    return objective.startswith(_MODEL)
 
 
 def in_order(objectives: Iterable[str]) -> list[str]:
-    """Each objective once, in the order of every figure: constant variance, BS-VAE, ..."""
+    """Each objective once, in the order of every figure: constant variance, BS-VAE, ...
+
+    Models from elsewhere come last.
+    """
     rank = {name: place for place, name in enumerate(OBJECTIVE_NAMES)}
-    return sorted(dict.fromkeys(objectives), key=lambda name: (rank.get(name, len(rank)), name))
+    return sorted(
+        dict.fromkeys(objectives),
+        key=lambda name: (rank.get(name, len(rank)), is_model(name), name),
+    )
 
 
 def objective_name(objective: str) -> str:
-    """A training objective as it is written in a legend; the user's own keep their full name."""
-    return OBJECTIVE_NAMES.get(objective) or plain(objective)
+    """A training objective, or a model from elsewhere, as it is written in a legend.
+
+    The user's own objectives keep their full name.
+    """
+    return OBJECTIVE_NAMES.get(objective) or plain(objective.removeprefix(_MODEL))
 
 
 def model_name(objective: str, c: float | None) -> str:
-    """An objective in words, with its constant variance c (squared pixels) unless that is 1/2."""
-    return objective_name(objective) + (f", C={c:g}" if _constant(c) != DEFAULT_SIGMA2 else "")
+    """An objective in words, with its constant variance c (squared pixels) unless that is 1/2.
+
+    A model from elsewhere is its name alone.
+    """
+    named = not is_model(objective) and _constant(c) != DEFAULT_SIGMA2
+    return objective_name(objective) + (f", C={c:g}" if named else "")
 
 
 def models_in_order(objectives: Iterable[str], constants: Iterable[float | None]) -> list[str]:

@@ -27,12 +27,12 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
         sigma: the interpretation; the paper's table uses `optimal`, which is no density.
 
     Returns:
-        A row per dataset, setup, objective, C and beta: `model` in words, `seeds` (how many),
-        `sigma`, and for `test`, `train` (nats per image) and each metric: its mean, `_sd` (sample
-        standard deviation, divides by seeds - 1; the paper divides by seeds), `_low` and `_high`
-        (Student's t, 95%), `_best` (whether it is the best of its dataset and setup) and, if
-        dataset and protocol are the paper's, `_paper`. And notes on what was left out and why
-        values differ from the paper's.
+        A row per dataset, setup, objective, C and beta (NaN if it is not known): `model` in words,
+        `seeds` (how many), `sigma`, and for `test`, `train` (nats per image) and each metric: its
+        mean, `_sd` (sample standard deviation, divides by seeds - 1; the paper divides by seeds),
+        `_low` and `_high` (Student's t, 95%), `_best` (whether it is the best of its dataset and
+        setup) and, if dataset and protocol are the paper's, `_paper`. And notes on what was left
+        out and why values differ from the paper's.
 
     Raises:
         BadInput: no finished run has rows of that interpretation, or a column is missing.

@@ -7,6 +7,8 @@ import pandas as pd
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, OtherKind
+from rdkit_vae.store.models import folders_of_models, models_in
+from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.samples import KINDS, Samples, read_samples
 from rdkit_vae.text import counted
 from rdvae_analysis.load import parquet_files
@@ -54,6 +56,15 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
             f"left out {counted(int(repeated.sum()), 'file')} of pictures that were there already"
         )
     return frame[~repeated], notes
+
+
+def without_pictures(path: Path) -> list[str]:
+    """A note on how many models from elsewhere lie below a path; none if there are none."""
+    if not path.is_dir():
+        return []
+    count = sum(len(models_in(Sweep(root))) for root in folders_of_models(path))
+    words = "which have no checkpoint to make pictures of"
+    return [f"left out {counted(count, 'model')} from elsewhere, {words}"] if count else []
 
 
 def _check_pictures(pictures: Samples, file: Path) -> None:

@@ -9,15 +9,29 @@ from rdkit_vae.objectives.losses import objective_name
 from rdkit_vae.scoring.interpretations import CONSTANT
 from rdkit_vae.store.schema import Status
 from rdkit_vae.text import counted, few
-from rdvae_analysis.sound import is_in, sound_rows
+from rdvae_analysis.names import ELSEWHERE, objective_of_model
+from rdvae_analysis.sound import Mask, from_elsewhere, is_in, sound_rows
 
 # Interpretations drawn by default: those that the paper compares, and `shared`, a density.
 DEFAULT_SIGMAS = {"constant": ("half", "beta-half", "optimal", "shared")}
-DEFAULT_SIGMAS_ELSEWHERE = ("optimal", "shared")
+DEFAULT_SIGMAS_OTHERS = ("optimal", "shared")
+# Most models from elsewhere were trained with a constant variance; `half` and `beta-half` are what
+# their losses claim, as far as beta is known.
+DEFAULT_SIGMAS_OF_MODELS = DEFAULT_SIGMAS["constant"]
 # The columns that `rd_points` uses; reading only these takes half the time.
 POINT_COLUMNS = (
     *("run_id", "dataset", "curve", "setup", "objective", "sigma", "beta", "seed", "split"),
-    *("architecture", "latents", "protocol", "train_sigma2", "dims", "epoch", "epochs", "status"),
+    *(
+        "model",
+        "architecture",
+        "latents",
+        "protocol",
+        "train_sigma2",
+        "dims",
+        "epoch",
+        "epochs",
+        "status",
+    ),
     *("rate", "distortion", "mse", "psnr"),
 )
 # The columns that `final_rows` needs.
@@ -33,7 +47,8 @@ def final_rows(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     Leaves out all rows of runs that diverged, crashed or have not reached their last epoch, and
     rows with invalid values (`sound_rows`). Runs that differ only in when they wrote checkpoints
-    are the same models: they count once, and lie on one curve.
+    are the same models: they count once, and lie on one curve. Models from elsewhere are named
+    (`with_models_named`).
 
     Args:
         frame: results, as `load_results` returns them.
@@ -64,8 +79,50 @@ def last_checkpoints(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if unfinished:
         count = counted(len(unfinished), "run")
         notes.append(f"left out {count} not finished: {few(unfinished)}")
-    last, repeats = _each_model_once(last)
+    last, repeats = _each_model_once(with_models_named(last))
     return last, [*notes, *repeats]
+
+
+def with_models_named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows in which a model from elsewhere has its name where others have an objective.
+
+    Its objective is not known, and its setup is its own; so `objective` becomes the name of the
+    model (`names.objective_of_model`; with the end of its run_id where two models have one name),
+    and `setup` becomes `names.ELSEWHERE` for all of them. All figures and tables rely on that.
+    """
+    elsewhere = from_elsewhere(rows)
+    if "model" not in rows or not elsewhere.any():
+        return rows
+    models = rows[elsewhere]
+    same_name = models.groupby(["dataset", "model"])["run_id"].transform("nunique") > 1
+    names = [
+        objective_of_model(f"{name} ({run_id.rpartition('-')[2]})" if several else str(name))
+        for name, run_id, several in zip(models["model"], models["run_id"], same_name, strict=True)
+    ]
+    objectives = pd.Series(names, index=models.index)
+    return rows.assign(
+        objective=rows["objective"].mask(elsewhere, objectives),
+        setup=rows["setup"].mask(elsewhere, ELSEWHERE),
+    )
+
+
+def without_models(rows: pd.DataFrame, left_out: Mask, why: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows without some of models from elsewhere, and a note on how many models these are.
+
+    Args:
+        rows: results.
+        left_out: which rows to leave out.
+        why: they are left out, for the note.
+    """
+    if not left_out.any():
+        return rows, []
+    count = counted(rows.loc[left_out, "run_id"].nunique(), "model")
+    return rows[~left_out], [f"left out {count} from elsewhere, {why}"]
+
+
+def with_beta(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that have a place on an axis of beta, and a note on the models without one."""
+    return without_models(rows, rows["beta"].isna().to_numpy(), "whose beta is not known")
 
 
 def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -83,14 +140,23 @@ def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def setups_in_words(rows: pd.DataFrame) -> list[str]:
     """A line that describes each setup; none if there is only one."""
-    firsts = rows.drop_duplicates(["dataset", "setup"])
-    if len(firsts) < 2:
+    rows = with_models_named(rows)
+    setups = rows.groupby(["dataset", "setup"], sort=False)
+    if setups.ngroups < 2:
         return []
     return [
-        f"setup {r.setup}: {r.dataset}, {r.architecture}, {r.latents} latents, {r.epochs} epochs, "
-        f"protocol {r.protocol}"
-        for r in firsts.itertuples()
+        f"setup {setup}: {dataset}, {_setup_in_words(part)}" for (dataset, setup), part in setups
     ]
+
+
+def _setup_in_words(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    if first["setup"] == ELSEWHERE:
+        return f"{counted(rows['run_id'].nunique(), 'model')} that rdvae did not train"
+    return (
+        f"{first['architecture']}, {first['latents']} latents, {first['epochs']} epochs, "
+        f"protocol {first['protocol']}"
+    )
 
 
 def _each_model_once(last: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -132,7 +198,8 @@ def rd_points(
         objectives: training objectives, by name or alias; by default all.
 
     Returns:
-        A row per dataset, curve, interpretation ("" for mse and psnr) and beta, with `rate`,
+        A row per dataset, curve, interpretation ("" for mse and psnr) and beta (NaN if it is not
+        known), with `rate`,
         `rate_low`, `rate_high` (nats per image), `value`, `value_low`, `value_high` (the
         distortion), `runs` (how many) and the settings that distinguish curves; and notes on what
         was left out.
@@ -157,7 +224,7 @@ def rd_points(
     if rows.empty:
         asked = ", ".join([*objectives, *sigmas, split])
         raise BadInput("; ".join([f"nothing to draw: {_why_none(finished, asked)}", *notes]))
-    points = rows.groupby(_SERIES, as_index=False).agg(
+    points = rows.groupby(_SERIES, as_index=False, dropna=False).agg(
         architecture=("architecture", "first"),
         latents=("latents", "first"),
         protocol=("protocol", "first"),
@@ -199,7 +266,8 @@ def _why_none(finished: pd.DataFrame, asked: str) -> str:
 
 def _by_default(rows: pd.DataFrame) -> "pd.Series[bool]":
     named = [s for s in rows["sigma"].unique() if s.startswith(CONSTANT)]  # somebody asked for it
-    chosen = pd.Series(is_in(rows["sigma"], DEFAULT_SIGMAS_ELSEWHERE), index=rows.index)
+    chosen = pd.Series(is_in(rows["sigma"], DEFAULT_SIGMAS_OTHERS), index=rows.index)
     for objective, sigmas in DEFAULT_SIGMAS.items():
         chosen = chosen.mask(rows["objective"] == objective, is_in(rows["sigma"], sigmas))
+    chosen = chosen.mask(from_elsewhere(rows), is_in(rows["sigma"], DEFAULT_SIGMAS_OF_MODELS))
     return chosen | is_in(rows["sigma"], named)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rdkit_vae.config.foreign import UNKNOWN
 from rdkit_vae.errors import BadInput
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.schema import COLUMNS, MEASURED, NOT_NEGATIVE, NULLABLE, POSITIVE, Status
@@ -94,6 +95,16 @@ def is_in(column: "pd.Series[Any]", values: Collection[str]) -> Mask:
     return np.asarray(chosen[codes])
 
 
+def from_elsewhere(frame: pd.DataFrame) -> Mask:
+    """Which rows are of models that rdvae did not train."""
+    elsewhere = np.zeros(len(frame), dtype=bool)
+    if "model" in frame:
+        elsewhere |= np.array(frame["model"].notna() & (frame["model"] != ""))
+    if "objective" in frame:
+        elsewhere |= is_in(frame["objective"], (UNKNOWN,))
+    return elsewhere
+
+
 def _measured(frame: pd.DataFrame) -> Mask:
     """Which rows have the numbers of an evaluation; failed runs have none."""
     if "status" not in frame or frame["status"].isna().all():
@@ -104,8 +115,10 @@ def _measured(frame: pd.DataFrame) -> Mask:
 def _has_values(frame: pd.DataFrame, name: str, measured: Mask) -> bool:
     """Whether a column has any value in the rows that should have one; else it is missing."""
     present = np.array(frame[name].notna())
-    required = present[measured] if name in MEASURED else present
-    return name in NULLABLE or not len(required) or bool(required.any())
+    required = measured if name in MEASURED else np.ones(len(frame), dtype=bool)
+    if name == "beta":
+        required = ~from_elsewhere(frame)
+    return name in NULLABLE or not required.any() or bool(present[required].any())
 
 
 def _parsed(frame: pd.DataFrame) -> Mapping[str, Any]:
@@ -138,6 +151,8 @@ def _required(frame: pd.DataFrame, names: Sequence[str], measured: Mask) -> Mask
     if {"train_sigma2", "objective"} <= set(names):
         constant = [key for key, objective in OBJECTIVES.items() if objective.has_sigma2]
         required[:, names.index("train_sigma2")] = is_in(frame["objective"], constant)
+    if "beta" in names:  # that of a model from elsewhere may be unknown
+        required[:, names.index("beta")] = ~from_elsewhere(frame)
     if {"sigma2", "sigma"} <= set(names):  # a mixture of variances has no single one
         mixtures = [s for s in frame["sigma"].unique() if str(s).startswith("mixture")]
         required[:, names.index("sigma2")] = measured & ~is_in(frame["sigma"], mixtures)

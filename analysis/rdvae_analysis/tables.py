@@ -27,10 +27,10 @@ def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFram
         split: `train` or `test`.
 
     Returns:
-        A row per curve and beta: those of dataset, network, epochs, protocol, constant variance `C`
-        and `seeds` (how many) that vary; objective, beta, rate (nats per image), mse (squared
-        pixel); then a column of ELBOs in nats per image for each interpretation, NaN where it does
-        not apply. And notes on what was left out.
+        A row per curve and beta (NaN if it is not known): those of dataset, network, epochs,
+        protocol, constant variance `C` and `seeds` (how many) that vary; objective, beta, rate
+        (nats per image), mse (squared pixel); then a column of ELBOs in nats per image for each
+        interpretation, NaN where it does not apply. And notes on what was left out.
 
     Raises:
         BadInput: a column is missing.
@@ -41,16 +41,21 @@ def elbo_table(frame: pd.DataFrame, *, split: str = "test") -> tuple[pd.DataFram
     rows = rows[rows["split"] == split].rename(columns={"train_sigma2": "C"})
     keys = ["dataset", "curve", "objective", "beta"]
     settings = [name for name in _SETTINGS if name in rows]
-    facts = rows.groupby(keys).agg(
+    models = rows.groupby(keys, dropna=False)
+    facts = models.agg(
         **{name: (name, "first") for name in (*settings, "C")},
         seeds=("seed", "nunique"),
         rate=("rate", "mean"),
         mse=("mse", "mean"),
     )
-    elbos = rows.pivot_table(index=keys, columns="sigma", values="elbo", aggfunc="mean")
+    # By number, since a beta that is not known is no index.
+    numbered = rows.assign(number=models.ngroup())
+    elbos = numbered.pivot_table(index="number", columns="sigma", values="elbo", aggfunc="mean")
     named = [name for name in SIGMAS if name in elbos]
     elbos = elbos[[*named, *(name for name in elbos if name not in named)]]
-    table = facts.join(elbos).reset_index()
+    table = facts.reset_index().join(elbos)
+    if "epochs" in table and (table["epochs"] == 0).any():
+        table["epochs"] = table["epochs"].where(table["epochs"] > 0)  # 0: not known
     distinguishing = ["dataset", *settings, "objective", "beta", "C"]
     constant = [key for key in ("dataset", "seeds", *settings) if table[key].nunique() < 2]
     if table["C"].nunique() < 2:
@@ -72,12 +77,17 @@ def to_text(table: pd.DataFrame) -> str:
     return str(text.to_string(index=False))
 
 
-_SIGNIFICANT = ("beta", "beta_const", "sigma2", "train_sigma2", "C", "product", "distance", "mse")
+_SIGNIFICANT = (
+    *("beta", "beta_const", "sigma2", "train_sigma2", "C", "product", "distance", "mse"),
+    *("implied_beta", "implied_tau", "beta_se", "scatter"),
+)
 
 
 def _number(value: float, column: str) -> str:
     if pd.isna(value):
         return "-"
+    if column == "epochs":
+        return f"{value:.0f}"
     if column in _SIGNIFICANT:
         return f"{value:.4g}"
     return f"{value:.4f}" if column.endswith(("bits_per_dim", "_bits")) else f"{value:.2f}"
@@ -188,7 +198,9 @@ def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
     if several["dataset"].duplicated().any():  # networks or epochs differ
         cells["setup"] = [_text(setup, markup) for setup in table["setup"]]
     cells["model"] = [_text(name, markup) for name in table["model"]]
-    cells[r"$\beta$" if markup.is_latex else "beta"] = [f"{beta:.4g}" for beta in table["beta"]]
+    cells[r"$\beta$" if markup.is_latex else "beta"] = [
+        markup.missing if pd.isna(beta) else f"{beta:.4g}" for beta in table["beta"]
+    ]
     cells["seeds"] = [f"{seeds:.0f}" for seeds in table["seeds"]]
     for name in quantities(table):
         cells[name] = [

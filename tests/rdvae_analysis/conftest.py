@@ -1,6 +1,7 @@
 """Results made by hand: two objectives, three betas, two seeds, two checkpoints."""
 
 import itertools
+import math
 
 import pandas as pd
 import pytest
@@ -47,3 +48,24 @@ def frame() -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _model(rows: pd.DataFrame, name: str, beta: float, c: float) -> pd.DataFrame:
+    """The rows of one run, as those of a model from elsewhere."""
+    sigmas = [
+        *("half", "optimal", "shared"),
+        *([] if math.isnan(beta) else ["beta-half"]),
+    ]
+    known = {"model": name, "run_id": f"{name}-0123456789", "beta": beta, "train_sigma2": c}
+    own = {"curve": f"{name}-0123456789", "setup": f"{name}-0123456789", "objective": "unknown"}
+    rows = rows[rows["sigma"].isin(sigmas)]
+    return rows.assign(**known, **own, architecture="theirs.VAE", epoch=0, epochs=0)
+
+
+@pytest.fixture
+def with_models(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same and three models from elsewhere: two of known beta, one of them named `optimal`."""
+    run = frame[(frame["run_id"] == "constant-1.0-0") & (frame["epoch"] == 5)]
+    nan = math.nan
+    models = (("mine", 2.0, 0.5), ("friend's VAE", nan, nan), ("optimal", 4.0, nan))
+    return pd.concat([frame, *(_model(run, *model) for model in models)], ignore_index=True)

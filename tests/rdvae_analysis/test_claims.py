@@ -42,6 +42,126 @@ def test_a_variance_of_half_beta_is_recognised(tmp_path: Path) -> None:
     assert "different-interpretations" in _rules(mixed)
 
 
+def test_a_model_of_unknown_beta_follows_no_beta(tmp_path: Path) -> None:
+    """It neither hides that the others' variances follow beta, nor is it counted among them."""
+    report = _lint(
+        tmp_path,
+        model=list("abcx"),
+        beta=[0.1, 1, 10, None],
+        elbo=[1, 2, 3, 4],
+        sigma2=[0.05, 0.5, 5, 0.05],
+    )
+    (following,) = (f for f in report.findings if f.rule == "variance-follows-beta")
+    assert following.claims == 3
+    assert {name: list(group["model"]) for name, group in report.groups.items()} == {
+        "beta-half": ["a", "b", "c"],
+        "constant:0.05": ["x"],
+    }
+    stated = _lint(
+        tmp_path, model=list("ax"), beta=[0.1, None], elbo=[1, 2], sigma=["beta-half"] * 2
+    )
+    assert stated.findings == ()
+
+
+def test_nothing_is_compared_with_an_unknown_beta(tmp_path: Path) -> None:
+    report = _lint(
+        tmp_path,
+        model=list("ab"),
+        beta=[None, None],
+        rate=[10, 10],
+        distortion=[20, 20],
+        elbo=[-30, -20],
+        sigma=["shared"] * 2,
+        implied_beta=[3.0, 7.0],
+        implied_beta_se=[0.01, 0.01],
+        implied_scatter=[0.01, None],
+    )
+    assert report.findings == ()
+    assert len(report.groups) == 1
+
+
+def _implied(tmp_path: Path, beta: float, implied: object, se: object, scatter: object) -> Report:
+    """Two models under `shared`: one as given, and one that is as it claims."""
+    return _lint(
+        tmp_path,
+        model=["mine", "other"],
+        beta=[beta, 1],
+        elbo=[-20, -30],
+        sigma=["shared"] * 2,
+        implied_beta=[implied, 1.01],
+        implied_beta_se=[se, 0.02],
+        implied_scatter=[scatter, 0.0],
+    )
+
+
+def test_weights_that_say_another_beta_refute_the_claim(tmp_path: Path) -> None:
+    report = _implied(tmp_path, 4, 1.04, 0.02, 0.01)
+    (finding,) = report.findings
+    assert (finding.rule, finding.claims, finding.hinders) == ("other-weight", 1, True)
+    assert finding.message == "mine: claims beta = 4, but its weights say 1.04 +- 0.02"
+    (group,) = report.groups.values()
+    assert list(group["model"]) == ["other"]
+    without_error = _implied(tmp_path, 4, 1.04, None, 0.01)
+    assert without_error.findings[0].message.endswith("say 1.04")
+
+
+@pytest.mark.parametrize(
+    ("beta", "implied", "se"),
+    [(4, 4.39, 0.01), (4, 3.61, 0.01), (4, 4.39, None), (4, 5.9, 0.65), (4, None, None)],
+)
+def test_an_implied_beta_within_its_errors_is_no_finding(
+    tmp_path: Path, beta: float, implied: object, se: object
+) -> None:
+    assert _implied(tmp_path, beta, implied, se, 0.02).findings == ()
+    assert _implied(tmp_path, beta, implied, se, None).findings == ()
+
+
+def test_latents_that_disagree_refute_nothing(tmp_path: Path) -> None:
+    report = _implied(tmp_path, 4, 1.04, 0.02, 0.2)
+    (finding,) = report.findings
+    assert (finding.rule, finding.hinders) == ("not-converged", False)
+    (group,) = report.groups.values()
+    assert len(group) == 2
+    # That they disagree is worth knowing even if their mean is the beta of the claim.
+    assert _rules(_implied(tmp_path, 4, 4.0, 0.02, 0.2)) == {"not-converged"}
+
+
+def test_one_latent_alone_is_only_a_hint(tmp_path: Path) -> None:
+    (finding,) = _implied(tmp_path, 4, 1.04, 0.02, None).findings
+    assert (finding.rule, finding.hinders) == ("other-weight", False)
+    assert "its weights say 1.04 +- 0.02" in finding.message
+    assert "only a hint" in finding.message
+
+
+def test_many_refuted_models_are_counted_once_each(tmp_path: Path) -> None:
+    report = _lint(
+        tmp_path,
+        model=[f"m{i // 2}" for i in range(10)],
+        beta=[4] * 10,
+        elbo=[-1] * 10,
+        sigma=["shared", "half"] * 5,
+        implied_beta=[1] * 10,
+        implied_beta_se=[0.1] * 10,
+        implied_scatter=[0] * 10,
+    )
+    (finding,) = (f for f in report.findings if f.rule == "other-weight")
+    assert finding.claims == 10
+    assert finding.message.count("claims beta") == 3
+    assert finding.message.endswith("; and 2 more")
+
+
+def test_a_model_without_a_name_is_named_by_its_run(tmp_path: Path) -> None:
+    path = _csv(
+        tmp_path, model=["mine", "", None, " "], run_id=["r1", "r2", "r3", "r4"], elbo=[1] * 4
+    )
+    assert list(read_claims(path)[0]["model"]) == ["mine", "r2", "r3", "r4"]
+    unnamed = _csv(tmp_path, model=["mine", None], elbo=[1, 2])
+    assert list(read_claims(unnamed)[0]["model"]) == ["mine", "not stated"]
+    frame = pd.DataFrame({"model": ["", ""], "run_id": ["r1", "r2"], "elbo": [1.0, 2.0]})
+    frame.to_parquet(tmp_path / "x.parquet")
+    assert list(read_claims(tmp_path / "x.parquet")[0]["model"]) == ["r1", "r2"]
+
+
 def test_the_optimal_variance_is_no_density(tmp_path: Path) -> None:
     report = _lint(
         tmp_path, model=list("ab"), elbo=[900, 300], sigma=["optimal", "shared"], beta=[1, 1]

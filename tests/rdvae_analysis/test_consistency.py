@@ -11,6 +11,7 @@ from rdvae_analysis.figures.elbo_vs_beta import elbo_vs_beta
 from rdvae_analysis.figures.matched import matched as matched_figure
 from rdvae_analysis.figures.overlay import overlay as overlay_figure
 from rdvae_analysis.figures.pairs import pairs as pairs_figure
+from rdvae_analysis.points import final_rows
 
 BETAS = np.geomspace(1e-3, 1, 10)
 SHIFTS = {"half": -40.0, "optimal": 3.0, "shared": 0.0, "mixture": -1.0}
@@ -266,3 +267,15 @@ def test_the_figure_of_pairs_has_a_panel_a_line() -> None:
     table = consistency.pairs(_frame(*parts), {})
     figure = pairs_figure(table)
     assert len(figure.axes) == table["product"].nunique() == 2
+
+
+def test_models_from_elsewhere_have_a_spread_with_and_without_beta(
+    with_models: pd.DataFrame,
+) -> None:
+    rows, _ = final_rows(with_models)
+    table = consistency.by_beta(consistency.spread(rows[rows["setup"] == "elsewhere"]))
+    assert len(table) == 3
+    for row in table.itertuples():
+        elbos = rows.loc[rows["objective"] == row.objective, "elbo"]
+        assert row.spread == elbos.max() - elbos.min()
+    assert table["beta"].isna().sum() == 1

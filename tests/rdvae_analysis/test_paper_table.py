@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 
 import pandas as pd
@@ -211,3 +212,20 @@ def test_a_spreadsheet_finds_no_formula_in_csv(both: pd.DataFrame, start: str) -
     assert f"'{evil}" in header
     assert [float(row[header.index("test")]) for row in rows] == table["test"].tolist()
     assert [row[header.index("mixed")] for row in rows] == [f"'{evil}", "-1.5"] * 3
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_models_from_elsewhere_are_in_the_table_under_their_names(
+    with_models: pd.DataFrame, kind: str
+) -> None:
+    table, _ = table1(with_models)
+    models = table[table["setup"] == "elsewhere"].set_index("model")
+    assert set(models.index) == {"mine", "friend's VAE", "optimal"}
+    assert math.isnan(models.loc["friend's VAE", "beta"])
+    rows = with_models[
+        (with_models["model"] == "friend's VAE") & (with_models["sigma"] == "optimal")
+    ]
+    assert models.loc["friend's VAE", "test"] == rows["elbo"].iloc[0]
+    text = render(table, kind)
+    assert "friend's VAE" in text
+    assert kind == "csv" or "nan" not in text

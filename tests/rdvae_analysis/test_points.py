@@ -7,14 +7,20 @@ import pytest
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.figures.rd import plot_rd
 from rdvae_analysis.load import LoadWarning, scan
+from rdvae_analysis.names import ELSEWHERE, in_order, is_model, objective_name
 from rdvae_analysis.paper_table import table1
 from rdvae_analysis.points import (
     DEFAULT_SIGMAS,
-    DEFAULT_SIGMAS_ELSEWHERE,
+    DEFAULT_SIGMAS_OF_MODELS,
+    DEFAULT_SIGMAS_OTHERS,
     POINT_COLUMNS,
     comparable,
     final_rows,
     rd_points,
+    setups_in_words,
+    with_beta,
+    with_models_named,
+    without_models,
 )
 from rdvae_analysis.sound import is_in, sound_rows
 from rdvae_analysis.tables import elbo_table
@@ -112,7 +118,7 @@ def test_what_is_drawn_by_default(frame: pd.DataFrame) -> None:
     drawn = points.groupby("objective")["sigma"].agg(set).to_dict()
     assert drawn == {
         "constant": set(DEFAULT_SIGMAS["constant"]),
-        "optimal": set(DEFAULT_SIGMAS_ELSEWHERE),
+        "optimal": set(DEFAULT_SIGMAS_OTHERS),
     }
 
 
@@ -231,3 +237,85 @@ def test_a_column_that_is_not_there_is_one_line(frame: pd.DataFrame) -> None:
     for function in (rd_points, final_rows, elbo_table, table1):
         with pytest.raises(BadInput, match="the table has no beta, seed: it must have"):
             function(frame.drop(columns=["beta", "seed"]))
+
+
+MODELS = {"mine", "friend's VAE", "optimal"}
+
+
+def _named(rows: pd.DataFrame) -> set[str]:
+    return {objective_name(name) for name in rows["objective"] if is_model(name)}
+
+
+def test_models_from_elsewhere_have_their_name_for_an_objective(with_models: pd.DataFrame) -> None:
+    rows, notes = final_rows(with_models)
+    assert notes == []
+    models = rows[rows["model"].notna()]
+    assert _named(rows) == MODELS
+    assert set(models["setup"]) == {ELSEWHERE}
+    # A model that is called `optimal` is no BS-VAE.
+    own = rows[rows["objective"] == "optimal"]
+    assert own["model"].isna().all()
+    assert in_order(rows["objective"])[:2] == ["constant", "optimal"]
+    pd.testing.assert_frame_equal(with_models_named(rows), rows)
+
+
+def test_models_of_one_name_are_told_apart_by_their_run(with_models: pd.DataFrame) -> None:
+    mine = with_models[with_models["model"] == "mine"]
+    second = mine.assign(run_id="mine-abcdef0123", curve="mine-abcdef0123", setup="mine-abcdef0123")
+    rows, notes = final_rows(pd.concat([with_models, second], ignore_index=True))
+    assert notes == []
+    assert _named(rows) == (MODELS - {"mine"}) | {"mine (0123456789)", "mine (abcdef0123)"}
+
+
+def test_a_point_for_each_model_from_elsewhere_and_interpretation(
+    with_models: pd.DataFrame,
+) -> None:
+    for columns in (list(with_models), [*POINT_COLUMNS]):
+        points, notes = rd_points(with_models[columns])
+        assert notes == []
+        models = points[points["objective"].map(is_model)]
+        assert _named(points) == MODELS
+        for (name, sigma), part in with_models[with_models["model"].notna()].groupby(
+            ["model", "sigma"]
+        ):
+            assert sigma in DEFAULT_SIGMAS_OF_MODELS
+            (point,) = models[
+                (models["curve"] == f"{name}-0123456789") & (models["sigma"] == sigma)
+            ].itertuples()
+            assert (point.rate, point.value) == tuple(part.iloc[0][["rate", "distortion"]])
+        unknown = models[models["curve"] == "friend's VAE-0123456789"]
+        assert unknown["beta"].isna().all()
+    assert _named(rd_points(with_models, distortion="psnr")[0]) == MODELS
+
+
+def test_results_of_models_from_elsewhere_alone(with_models: pd.DataFrame) -> None:
+    alone = with_models[with_models["model"] == "friend's VAE"]
+    assert _named(rd_points(alone)[0]) == {"friend's VAE"}
+    assert _named(final_rows(alone)[0]) == {"friend's VAE"}
+
+
+def test_models_without_beta_are_left_out_of_an_axis_of_beta_and_counted(
+    with_models: pd.DataFrame,
+) -> None:
+    rows, notes = with_beta(with_models)
+    assert notes == ["left out 1 model from elsewhere, whose beta is not known"]
+    assert rows["beta"].notna().all()
+    assert len(rows) == with_models["beta"].notna().sum()
+    assert with_beta(rows)[1] == []
+    kept, notes = without_models(rows, (rows["model"] == "mine").to_numpy(), "for a reason")
+    assert notes == ["left out 1 model from elsewhere, for a reason"]
+    assert "mine" not in set(kept["model"])
+
+
+def test_our_own_runs_must_have_a_beta(with_models: pd.DataFrame) -> None:
+    own = with_models["run_id"] == "constant-0.1-0"
+    kept, (note,) = sound_rows(with_models.assign(beta=with_models["beta"].mask(own)))
+    assert note == f"left out {own.sum()} rows without beta: constant-0.1-0"
+    assert len(kept) == len(with_models) - own.sum()
+
+
+def test_setups_in_words_count_models_from_elsewhere(with_models: pd.DataFrame) -> None:
+    assert setups_in_words(with_models) == [
+        "setup efgh: digits, linear, 4 latents, 5 epochs, protocol nan",
+        "setup elsewhere: digits, 3 models that rdvae did not train",
+    ]

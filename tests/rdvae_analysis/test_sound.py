@@ -97,8 +97,8 @@ def _can_be(row: "pd.Series[Any]", column: str, value: float | None) -> bool:
     if value is None or math.isnan(value):
         needed = {"sigma2": row["sigma"] != "mixture", "train_sigma2": row["curve"] != "optimal"}
         return column in NULLABLE and not needed.get(column, False)
-    if math.isinf(value) or (column == "seed" and value != row["seed"]):
-        return False
+    if math.isinf(value) or (column in ("seed", "epochs") and value != row[column]):
+        return False  # all rows of a run have the same
     return value > 0 or (column not in POSITIVE and (value == 0 or column not in NOT_NEGATIVE))
 
 

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from rdkit_vae.scoring.interpretations import SIGMAS
+from rdvae_analysis.names import is_model
 from rdvae_analysis.tables import elbo_table, to_text
 
 
@@ -55,3 +56,25 @@ def test_networks_that_differ_are_told_by_what_differs(frame: pd.DataFrame) -> N
     table, _ = elbo_table(pd.concat([frame, other], ignore_index=True))
     assert list(table)[:3] == ["latents", "objective", "beta"]
     assert "curve" not in table
+
+
+def test_models_from_elsewhere_have_a_row_without_epochs(with_models: pd.DataFrame) -> None:
+    table, notes = elbo_table(with_models)
+    assert notes == []
+    unknown = table[table["beta"].isna()]
+    assert list(unknown["objective"]) == ["model friend's VAE"]
+    rows = with_models[with_models["model"] == "friend's VAE"].set_index("sigma")
+    for sigma in ("half", "optimal", "shared"):
+        assert unknown[sigma].iloc[0] == rows.loc[sigma, "elbo"]
+    assert unknown["beta-half"].isna().all()
+    assert "epochs" not in table  # all that are known are the same
+    varied = with_models.assign(epochs=with_models["epochs"] * (1 + (with_models["seed"] == 1)))
+    for name in ("curve", "setup"):
+        varied[name] += varied["seed"].map(str)
+    varied["epoch"] = varied["epochs"]
+    epochs, _ = elbo_table(varied[with_models["epoch"].isin([0, 5])])
+    assert epochs.loc[epochs["objective"].map(is_model), "epochs"].isna().all()
+    assert set(epochs["epochs"].dropna()) == {5, 10}
+    text = to_text(table)
+    assert "friend's VAE" in text
+    assert "nan" not in text

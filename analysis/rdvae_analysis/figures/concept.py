@@ -21,12 +21,23 @@ from rdvae_analysis.figures.style import (
     paper_style,
     root_figure,
 )
-from rdvae_analysis.names import objective_name, short
-from rdvae_analysis.sound import only_sound
+from rdvae_analysis.names import is_model, objective_name, short
+from rdvae_analysis.sound import Mask, from_elsewhere, is_in, only_sound
 
 MARKERS = {"constant": "o", "optimal": "D", "learned": "*"}
 _FLAT_LABEL = 0.45  # inches; where models are closer than this, labels are written upwards
 _SIZES = {"constant": 18, "optimal": 22, "learned": 70}
+
+
+def has_place(rows: pd.DataFrame) -> Mask:
+    """Which rows are of models that have a place in the plane.
+
+    Those of the objectives of `MARKERS`, and models from elsewhere whose beta and constant variance
+    are known.
+    """
+    known = rows["beta"].notna() & rows["train_sigma2"].notna()
+    placed: Mask = is_in(rows["objective"], MARKERS) | (from_elsewhere(rows) & np.array(known))
+    return placed
 
 
 def plane(rows: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +55,7 @@ def plane(rows: pd.DataFrame) -> pd.DataFrame:
         BadInput: a column is missing.
     """
     rows = only_sound(rows, ("objective", "train_sigma2", "beta", "sigma", "sigma2", "rate"))
-    rows = rows[rows["objective"].isin(MARKERS)]
+    rows = rows[has_place(rows)]
     sigma = np.where(rows["objective"] == "learned", "own", "shared")
     models = rows[rows["sigma"] == sigma].groupby(
         ["objective", "train_sigma2", "beta"], dropna=False, as_index=False
@@ -61,7 +72,8 @@ def concept(
     A model trained with (beta, C) has the same weights as one trained anywhere else on its line
     beta x C. A grey line leads from there to the point on that line whose variance is the fitted
     one: only there is the claimed variance true. BS-VAE has one point per beta, learned variance
-    with beta = 1 is a single point. Colour shows the rate.
+    with beta = 1 is a single point. Models from elsewhere with a constant variance have their name
+    beside them. Colour shows the rate.
 
     Args:
         rows: results of last checkpoints, of one setup and split.
@@ -86,6 +98,9 @@ def concept(
             part = table[table["objective"] == objective].sort_values("beta")
             if len(part):
                 _draw(axes, str(objective), part, norm)
+        others = table[table["objective"].map(is_model)]
+        if len(others):
+            _draw_constant(axes, others, "models from elsewhere", _colours(others, norm), "^")
         beta_axis(axes)
         axes.set(yscale="log", ylabel=r"decoder variance $\sigma^2$  (squared pixel)")
         log_ticks(axes.yaxis)
@@ -109,24 +124,10 @@ def _add_rate_bar(axes: Axes, norm: LogNorm) -> None:
 
 def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None:
     look: dict[str, Any] = {"marker": MARKERS[objective], "s": _SIZES[objective], "zorder": 3}
-    colours: dict[str, Any] = {
-        "c": part["rate"],
-        "cmap": "viridis",
-        "norm": norm,
-        "linewidths": 0.5,
-    }
+    colours = _colours(part, norm)
     name = objective_name(objective)
     if objective == "constant":
-        label = f"{name}: trained at (β, C)"
-        axes.scatter(part["beta"], part["trained"], edgecolors="k", label=label, **look, **colours)
-        fitted = part["beta"] * part["trained"] / part["sigma2"]
-        label = "the same models at their fitted variance"
-        look = look | {"marker": "s"}
-        axes.scatter(fitted, part["sigma2"], edgecolors="0.5", label=label, **look, **colours)
-        ends = np.stack([part[["beta", "trained"]], np.stack([fitted, part["sigma2"]], 1)], 1)
-        for line in ends:
-            axes.plot(*line.T, color="0.6", linewidth=0.8, zorder=1.5)
-        axes.plot([], [], color="0.6", linewidth=0.8, label="equal β x C: equal weights")
+        _draw_constant(axes, part, name, colours, MARKERS[objective])
         return
     path: dict[str, Any] = {"color": "0.3", "linewidth": 0.9, "zorder": 2}
     if objective == "learned":  # the ELBO itself, at β = 1, is one point; other betas are a path
@@ -142,6 +143,26 @@ def _draw(axes: Axes, objective: str, part: pd.DataFrame, norm: LogNorm) -> None
     axes.scatter(part["beta"], part["sigma2"], edgecolors="k", label=label, **look, **colours)
 
 
+def _colours(part: pd.DataFrame, norm: LogNorm) -> dict[str, Any]:
+    return {"c": part["rate"], "cmap": "viridis", "norm": norm, "linewidths": 0.5}
+
+
+def _draw_constant(
+    axes: Axes, part: pd.DataFrame, name: str, colours: dict[str, Any], marker: str
+) -> None:
+    """Draws models where they were trained and at their fitted variance, joined by a line."""
+    look: dict[str, Any] = {"s": _SIZES["constant"], "zorder": 3, **colours}
+    fitted = part["beta"] * part["trained"] / part["sigma2"]
+    label = f"{name}: trained at (β, C)"
+    axes.scatter(part["beta"], part["trained"], marker=marker, edgecolors="k", label=label, **look)
+    label = "the same models at their fitted variance"
+    axes.scatter(fitted, part["sigma2"], marker="s", edgecolors="0.5", label=label, **look)
+    ends = np.stack([part[["beta", "trained"]], np.stack([fitted, part["sigma2"]], 1)], 1)
+    for line in ends:
+        axes.plot(*line.T, color="0.6", linewidth=0.8, zorder=1.5)
+    axes.plot([], [], color="0.6", linewidth=0.8, label="equal β x C: equal weights")
+
+
 def _draw_lines(axes: Axes) -> None:
     """Draws faint lines of constant beta x s2, one per decade."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -154,8 +175,9 @@ def _draw_lines(axes: Axes) -> None:
 
 
 def _label(axes: Axes, table: pd.DataFrame) -> None:
-    """Writes beta x C beside the models of constant variance."""
-    constant = table[table["objective"] == "constant"].sort_values("beta")
+    """Writes beta x C beside the models of constant variance, and names those from elsewhere."""
+    others = table["objective"].map(is_model)
+    constant = table[(table["objective"] == "constant") | others].sort_values("beta")
     width = axes.get_window_extent().width / root_figure(axes).dpi  # inches
     upright = width < _FLAT_LABEL * constant["beta"].nunique()
     labels = []
@@ -163,7 +185,9 @@ def _label(axes: Axes, table: pd.DataFrame) -> None:
         product = p.beta * p.trained
         ends = np.array([(p.beta, p.trained), (product / p.sigma2, p.sigma2)])
         at = (p.beta, p.trained)
-        labels.append(Label(text=short(product), at=at, own=ends, above=True, upright=upright))
+        name = f"{objective_name(p.objective)}: " if is_model(p.objective) else ""
+        text = name + short(product)
+        labels.append(Label(text=text, at=at, own=ends, above=True, upright=upright))
     markers = [np.asarray(marks.get_offsets()) for marks in axes.collections]
     paths = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_zorder() > 1]
     place_labels(axes, labels, np.concatenate(markers), paths)

@@ -18,11 +18,14 @@ from rdvae_analysis.figures.style import (
     dataset_title,
     interpretation_look,
     log_ticks,
+    model_axis,
     new_panels,
     paper_style,
     series_look,
 )
-from rdvae_analysis.names import in_order, interpretation_name, objective_name
+from rdvae_analysis.names import in_order, interpretation_name, is_model, objective_name
+from rdvae_analysis.points import with_beta
+from rdvae_analysis.sound import warn
 
 Limits = tuple[float, float]
 
@@ -35,6 +38,9 @@ _PANEL = ["objective", "train_sigma2"]
 def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -> Figure:
     """ELBO against beta by interpretation, a panel per objective and C; the spread in the last.
 
+    Models from elsewhere, if the rows are of these alone, stand side by side in one panel, since
+    no curve joins them.
+
     Args:
         rows: results of last checkpoints, of one setup and split; seeds are averaged.
         split: named in the title.
@@ -44,6 +50,10 @@ def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -
         BadInput: rows of several splits or checkpoints, or a column is missing.
     """
     table = by_beta(spread(rows))
+    if table["objective"].map(is_model).all():
+        return _elbo_by_model(table, split, columns)
+    table, notes = with_beta(table.assign(run_id=table["objective"]))
+    warn(notes)
     names_c = table["train_sigma2"].nunique() > 1
     groups = {key: part for key, part in table.groupby(_PANEL, sort=False, dropna=False)}
     parts = {
@@ -68,9 +78,40 @@ def elbo_vs_beta(rows: pd.DataFrame, *, split: str = "test", columns: int = 2) -
             handles |= dict(zip(labels, artists, strict=True))
         models = panels[-1].get_legend_handles_labels()[0]
         add_key(figure, {"interpretation": [*handles.values()], "trained with": models}, rows=3)
-        name = dataset_title(table["dataset"].iloc[0])
-        figure.suptitle(f"The same weights under every interpretation: {name}, {split}")
-        fit_texts(figure)
+        _finish(figure, table, split)
+    return figure
+
+
+def _finish(figure: Figure, table: pd.DataFrame, split: str) -> None:
+    name = dataset_title(table["dataset"].iloc[0])
+    figure.suptitle(f"The same weights under every interpretation: {name}, {split}")
+    fit_texts(figure)
+
+
+def _elbo_by_model(table: pd.DataFrame, split: str, columns: int) -> Figure:
+    """The figure of models from elsewhere: their ELBOs side by side, and the spreads."""
+    table = table.sort_values("objective", ignore_index=True)
+    names = [objective_name(name) for name in table["objective"]]
+    others = table["train_sigma2"].dropna() != DEFAULT_SIGMA2
+    beta_half = interpretation_name("beta-half", c=math.nan if others.any() else DEFAULT_SIGMA2)
+    limits = limits_of(table, _sigmas(table))
+    with paper_style():
+        figure, panels = new_panels(columns, 2, height=2.4 if len(names) < 6 else 3.4)
+        for sigma in _sigmas(table):
+            label = beta_half if sigma == "beta-half" else interpretation_name(sigma)
+            look = interpretation_look(sigma, _sigmas(table)) | _DRAWN_BELOW.get(sigma, {})
+            panels[0].plot(table.index, table[sigma], label=label, **look | {"linestyle": ""})
+        panels[0].set(ylim=limits, ylabel="ELBO  (nats / image)")
+        title = ["models from elsewhere", *range_note(table, limits, beta_half)]
+        panels[0].set_title("\n".join(title))
+        panels[1].plot(table.index, table["spread"], color="0.15", marker="o", linestyle="")
+        panels[1].set_ylim(0, 1.1 * table["spread"].max() or 1.0)
+        panels[1].set_title("spread: highest ELBO minus lowest  (nats)")
+        for axes in panels:
+            model_axis(axes, names, list(table["beta"]))
+        key = panels[0].get_legend_handles_labels()[0]
+        add_key(figure, {"interpretation": key}, rows=2)
+        _finish(figure, table, split)
     return figure
 
 

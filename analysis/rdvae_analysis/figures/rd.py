@@ -94,7 +94,8 @@ def rd(
 ) -> Figure:
     """Draws rate-distortion points: all of them in one panel, the low rates in another.
 
-    A colour stands for an interpretation, a line and marker for a model. Grey verticals connect the
+    A colour stands for an interpretation, a line and marker for a model; a model from elsewhere is
+    a single, larger marker. Grey verticals connect the
     interpretations of the same weights. Where the interpretation sigma^2 = beta C leaves the range
     of the others, the axis is logarithmic above that range. For Gaussian data the theoretical bound
     is drawn too.
@@ -190,7 +191,7 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
             capsize=1.5,
             **properties,
         )
-    same = points.groupby(["curve", "beta"], sort=False)
+    same = points.groupby(["curve", "beta"], sort=False, dropna=False)
     low, high = same["value"].min(), same["value"].max()
     axes.vlines(same["rate"].mean(), low, high, color="0.8", linewidth=0.5, zorder=0)
     for line in _theory(points, distortion):

@@ -12,10 +12,16 @@ from rdvae_analysis.names import (
     OBJECTIVE_NAMES,
     in_order,
     interpretation_name,
+    is_model,
     objective_name,
     plain,
 )
 
+# A model from elsewhere is one point, which no line leads to.
+_SINGLE: dict[str, Any] = {
+    **{"linestyle": "", "markersize": 5.5, "markeredgecolor": "k", "markeredgewidth": 0.7},
+    "zorder": 3,
+}
 Series = dict[tuple[str, str], dict[str, Any]]  # by (curve, sigma): label and look
 
 # Settings that distinguish curves, as they are written in a legend.
@@ -52,12 +58,15 @@ def series_of(points: pd.DataFrame) -> Series:
         shape = places[p.objective, settings[p.curve]]
         colour = p.rank if p.sigma else shape  # mse and psnr have no interpretation
         label = f"{model}, {sigma}" if sigma else model
-        series[p.curve, p.sigma] = {"label": label, **series_look(colour, shape)}
+        look = series_look(colour, shape) | (_SINGLE if is_model(p.objective) else {})
+        series[p.curve, p.sigma] = {"label": label, **look}
     return series
 
 
 def key_of(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, list[Line2D]]:
-    """The two legends of a figure: interpretations by colour, models by line and marker.
+    """The legends of a figure: interpretations by colour, models by line and marker.
+
+    Models from elsewhere have a legend of their own.
 
     Args:
         points: as drawn.
@@ -70,6 +79,7 @@ def key_of(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, 
     settings, c = _settings(points), _any_c(points)
     sigmas: dict[str, Line2D] = {}
     models: dict[str, Line2D] = {}
+    others: dict[str, Line2D] = {}  # from elsewhere
     firsts = {
         (p.curve, p.sigma): p for p in points.drop_duplicates(["curve", "sigma"]).itertuples()
     }
@@ -79,11 +89,16 @@ def key_of(points: pd.DataFrame, series: Series, *further: Line2D) -> dict[str, 
             name = interpretation_name(p.sigma, c=c)
             line = Line2D([], [], color=look["color"], linewidth=2.5, label=name)
             sigmas.setdefault(name, line)
-        shape = {"marker": look["marker"], "linestyle": look["linestyle"]}
+        shape = {name: value for name, value in look.items() if name not in ("label", "color")}
         colour = "0.25" if p.sigma else look["color"]
         model = _model(p, settings)
-        models.setdefault(model, Line2D([], [], color=colour, label=model, **shape))
-    return {"interpretation": [*sigmas.values()], "trained with": [*models.values(), *further]}
+        line = Line2D([], [], color=colour, label=model, **shape)
+        (others if is_model(p.objective) else models).setdefault(model, line)
+    return {
+        "interpretation": [*sigmas.values()],
+        "trained with": [*models.values(), *further],
+        "from elsewhere": [*others.values()],
+    }
 
 
 def _any_c(points: pd.DataFrame) -> float:

@@ -1,6 +1,7 @@
 """The style that all figures share, the panels they are drawn in, and how they are saved."""
 
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.system.files import write_output
-from rdvae_analysis.figures.fit import fit_texts, fit_texts_of
+from rdvae_analysis.figures.fit import fit_texts, fit_texts_of, wrapped
 from rdvae_analysis.figures.key import Groups, add_key, add_key_inside
 from rdvae_analysis.names import dataset_name
 
@@ -29,6 +30,9 @@ _COLOURS = (
 _MARKERS = ("o", "D", "^", "s", "v", "P", "X", "<", "*")
 _LINES = ("-", "--", ":", "-.")
 WIDTHS = {1: 3.4, 2: 7.0}  # inches: one column of a paper, and both
+# Names below an axis of models: letters in an inch, the least that a line may have, and the most
+# that a name written upwards keeps.
+_LETTERS_PER_INCH, _FEWEST_LETTERS, _LONGEST_NAME = 15, 9, 20
 _RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, embedded, so that text stays text
     "svg.fonttype": "path",  # an SVG has no fonts of its own: outlines look the same everywhere
@@ -142,6 +146,23 @@ def beta_axis(axes: Axes) -> None:
     """Makes the x axis a logarithmic axis of beta."""
     axes.set(xscale="log", xlabel=r"$\beta$")
     log_ticks(axes.xaxis, most=7)
+
+
+def model_axis(axes: Axes, names: Sequence[str], betas: Sequence[float]) -> None:
+    """Makes the x axis one of models from elsewhere at 0, 1, ..., each with its name and beta."""
+    width = axes.get_window_extent().width / root_figure(axes).dpi  # inches
+    letters = int(width * _LETTERS_PER_INCH / len(names))
+    flat = letters >= _FEWEST_LETTERS
+    if not flat:
+        names = [n if len(n) <= _LONGEST_NAME else n[: _LONGEST_NAME - 1] + "…" for n in names]
+    labels = [
+        name if math.isnan(beta) else rf"{name}, $\beta={beta:g}$"
+        for name, beta in zip(names, betas, strict=True)
+    ]
+    shown = [wrapped(label, letters, inside_words=True) if flat else label for label in labels]
+    axes.set_xticks(range(len(shown)), shown, rotation=0 if flat else 90)
+    axes.set_xlim(-0.6, len(shown) - 0.4)
+    axes.grid(visible=True, axis="x")
 
 
 def series_look(colour: int, shape: int) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key
 from rdvae_analysis.figures.style import dataset_title, log_ticks, new_figure, paper_style
 from rdvae_analysis.names import interpretation_name, model_name, models_in_order
-from rdvae_analysis.sound import only_sound
+from rdvae_analysis.points import without_models
+from rdvae_analysis.sound import from_elsewhere, only_sound, warn
 from rdvae_analysis.theory import Floats
 
 Panels = Any  # an array of axes
@@ -53,6 +54,8 @@ def training(
         BadInput: no rows of that interpretation, or a column is missing.
     """
     rows = only_sound(rows, ("run_id", "objective", "beta", "epoch", "status", "sigma"))
+    rows, notes = without_path(rows)
+    warn(notes)
     rows = rows[rows["sigma"] == sigma]
     if rows.empty:
         raise BadInput(f"nothing to draw: no rows of sigma {sigma}")
@@ -94,6 +97,11 @@ def training(
         figure.suptitle(title)
         fit_texts(figure)
     return figure
+
+
+def without_path(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows without those of models from elsewhere, and a note on how many these are."""
+    return without_models(rows, from_elsewhere(rows), "whose training was not recorded")
 
 
 def _panels(figure: Figure, blocks: int, across: int) -> Panels:

@@ -40,9 +40,10 @@ def specification(rows: pd.DataFrame, row_ids: dict[str, str]) -> dict[str, Any]
     by_model, model_test = _checkboxes("model", {m: m for m in models}, dict.fromkeys(models, True))
     base = alt.Chart(_points(rows, row_ids))
     base = base.transform_filter(sigma_test).transform_filter(model_test)
-    charts = alt.vconcat(
-        _rate_distortion(base, rows, sigmas), _elbo(base, rows, sigmas), spacing=28
-    )
+    panels = [_rate_distortion(base, rows, sigmas)]
+    if rows["beta"].notna().any():
+        panels.append(_elbo(base.transform_filter("isValid(datum.beta)"), rows, sigmas))
+    charts = alt.vconcat(*panels, spacing=28)
     charts = charts.add_params(*by_sigma, *by_model).configure_view(strokeOpacity=0.3)
     with alt.data_transformers.disable_max_rows():  # the page holds all of them
         chart: dict[str, Any] = charts.to_dict()
@@ -157,7 +158,7 @@ def _arrows(
 
 def _tooltip() -> list[alt.Tooltip]:
     return [
-        alt.Tooltip("model:N", title="trained with"),
+        alt.Tooltip("model:N", title="model"),
         alt.Tooltip("beta:Q", title="β", format=".4~g"),
         alt.Tooltip("seed:Q", title="seed"),
         alt.Tooltip("sigma:N", title="interpretation"),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
 from rdvae_analysis.figures.style import interpretation_look
-from rdvae_analysis.names import models_in_order
+from rdvae_analysis.names import is_model, models_in_order
 from rdvae_analysis.points import DEFAULT_SIGMAS
 
 WIDTH, HEIGHT = 620, 330  # of a chart, pixels
@@ -44,10 +44,16 @@ def looks(rows: pd.DataFrame, sigmas: list[str], *, lines: bool = False) -> dict
     choices: tuple[Any, ...] = _DASHES if lines else _SHAPES
     forms = [choices[place % len(choices)] for place in range(len(models))]
     scale = alt.Scale(domain=models, range=forms)
+    title = heading(rows)
     if lines:
-        dash = alt.StrokeDash("model:N", scale=scale, title="trained with")
+        dash = alt.StrokeDash("model:N", scale=scale, title=title)
         return {"color": color, "strokeDash": dash}
-    return {"color": color, "shape": alt.Shape("model:N", scale=scale, title="trained with")}
+    return {"color": color, "shape": alt.Shape("model:N", scale=scale, title=title)}
+
+
+def heading(rows: pd.DataFrame) -> str:
+    """What stands above the names of models: those from elsewhere are no objectives."""
+    return "model" if rows["objective"].map(is_model).any() else "trained with"
 
 
 def steady(rows: pd.DataFrame) -> pd.DataFrame:
@@ -65,6 +71,7 @@ def domain(values: "pd.Series[float]") -> list[float]:
 
 def beta_ticks(betas: "pd.Series[float]") -> list[float]:
     """Decades, or the betas themselves if they span less than two decades."""
+    betas = betas.dropna()
     low, high = np.log10(betas.min()), np.log10(betas.max())
     decades = [float(f"1e{power}") for power in range(math.ceil(low), math.floor(high) + 1)]
     return decades if len(decades) > 1 else sorted(float(beta) for beta in set(betas))

@@ -23,7 +23,7 @@ const line = (key, html) => `<tr><td class="key">${text(key)}</td><td>${html}</t
 
 const tooltip = (section) => (value) => {
   const { name, strips } = model(section, value.row);
-  const facts = Object.entries(value).filter(([key]) => key !== "row");
+  const facts = Object.entries(value).filter(([key, value]) => key !== "row" && value !== null);
   const lines = [
     ...facts.map(([key, number]) => line(key, text(number))),
     ...strips.map((image) => line(image.alt, `<img src="${image.src}">`)),

@@ -1,7 +1,7 @@
 """The page: collects the contents from a folder of sweeps and fills the template."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from rdkit_vae.store.paths import find_sweeps
 from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
-from rdvae_analysis.names import dataset_name, model_name, models_in_order
+from rdvae_analysis.names import ELSEWHERE, dataset_name, model_name, models_in_order
 from rdvae_analysis.paper_table import quantities, table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import comparable, final_rows
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.provenance import made, provenance
 from rdvae_analysis.report.strips import Strips, strips
-from rdvae_analysis.report.words import answers, remarks, trained
+from rdvae_analysis.report.words import answers, others_drawn, remarks, trained
 
 _PICTURES = 1_400_000  # bytes for all pictures, so that the page stays below 3 MB
-_FACTS = ("rate", "mse", "psnr", "mutual_information", "active_units")
+_FACTS = ("beta", "rate", "mse", "psnr", "mutual_information", "active_units")
 
 
 def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
@@ -55,9 +55,16 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
     sections = []
     rows = rows[rows["setup"].isin(rows.loc[rows["split"] == split, "setup"])]
     setups = list(rows.groupby(["dataset", "setup"], sort=False))
-    for place, (_, part) in enumerate(setups):
+    ids = _row_ids(setups)
+    elsewhere = rows[(rows["setup"] == ELSEWHERE) & (rows["split"] == split)]
+    for place, ((dataset, setup), part) in enumerate(setups):
         shown = pictures[pictures["run_id"].isin(part["run_id"])] if len(pictures) else pictures
-        sections.append(_section(part, split, shown, _PICTURES // len(setups), f"s{place}", notes))
+        budget, name = _PICTURES // len(setups), f"s{place}"
+        others = elsewhere[(elsewhere["dataset"] == dataset) & (setup != ELSEWHERE)]
+        drawn = pd.concat([part[part["split"] == split], others])
+        section = _section(part, split, shown, budget, name, ids, notes)
+        section["remarks"] += others_drawn(drawn)
+        sections.append(section | {"chart": specification(drawn, ids)})
     failed = frame[frame["status"] != "ok"].drop_duplicates("run_id")
     page = _template().render(
         title=", ".join(dict.fromkeys(dataset_name(name) for name in rows["dataset"])),
@@ -96,9 +103,10 @@ def _section(
     pictures: pd.DataFrame,
     budget: int,
     name: str,
+    ids: Mapping[str, str],
     notes: list[str],
 ) -> dict[str, Any]:
-    """The values of the template for one setup; appends to `notes` what was left out."""
+    """The values of the template for one setup but its chart; appends to `notes`."""
     here = rows[rows["split"] == split]
     first = here.iloc[0]
     kept = pictures
@@ -106,22 +114,35 @@ def _section(
         kept, left_out = alike(pictures, every_seed=True)
         notes += left_out
     packed = strips(kept, budget)
-    ids = {run: f"{name}-{place}" for place, run in enumerate(dict.fromkeys(here["run_id"]))}
     sigmas = list(dict.fromkeys(here["sigma"]))
     return {
         "name": name,
-        "title": f"{dataset_name(first['dataset'])}, {first['architecture']}, "
-        f"{first['latents']} latents, {first['epochs']} epochs",
+        "title": f"{dataset_name(first['dataset'])}, {_network(first)}",
+        "elsewhere": first["setup"] == ELSEWHERE,
         "trained": trained(here),
         "answers": answers(here),
         "remarks": remarks(rows, split),
-        "chart": specification(here, ids),
         "table": _table1(rows),
         "sigmas": sigmas,
         "models": _models(here, ids, packed),
         "pictures": packed,
         "shown": None if kept.empty else kept.iloc[0][["split", "picture_seed"]].to_dict(),
     }
+
+
+def _row_ids(setups: Sequence[tuple[Any, pd.DataFrame]]) -> dict[str, str]:
+    """By run, the id of its row in the table of its section, in which runs count from 0."""
+    return {
+        run: f"s{place}-{number}"
+        for place, (_, part) in enumerate(setups)
+        for number, run in enumerate(dict.fromkeys(part["run_id"]))
+    }
+
+
+def _network(first: "pd.Series[Any]") -> str:
+    if first["setup"] == ELSEWHERE:
+        return "models from elsewhere"
+    return f"{first['architecture']}, {first['latents']} latents, {first['epochs']} epochs"
 
 
 def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[dict[str, Any]]:
@@ -137,7 +158,7 @@ def _models(rows: pd.DataFrame, ids: Mapping[str, str], packed: Strips) -> list[
             "elbo": elbos.loc[row["run_id"]].dropna().to_dict(),
             "strips": packed.by_run.get(row["run_id"], {}),
             **{name: None if pd.isna(row[name]) else row[name] for name in _FACTS},
-            **{name: row[name] for name in ("model", "run_id", "beta", "seed", "epoch")},
+            **{name: row[name] for name in ("model", "run_id", "seed", "epoch")},
             "sha256": row["checkpoint_sha256"],
         }
         for row in firsts.sort_values(["rank", "beta", "seed"]).to_dict("records")

@@ -20,7 +20,8 @@ def provenance(root: Path) -> dict[str, Any]:
     try:
         about = read_json(root / "sweep.json")
         command, data = about.get("command") or [], about.get("data") or {}
-        if not (isinstance(command, list) and isinstance(data, dict)):
+        models = about.get("models") or {}  # from elsewhere: names by run
+        if not (isinstance(command, list) and isinstance(data, dict) and isinstance(models, dict)):
             raise BadData(f"{root / 'sweep.json'}: damaged")
     except BadData as error:
         return {"folder": str(root), "error": str(error)}
@@ -35,6 +36,7 @@ def provenance(root: Path) -> dict[str, Any]:
     return {
         "folder": str(root),
         "command": shlex.join(["rdvae", *map(str, command)]) if command else "",
+        "models": [str(name) for name in models.values()],
         "data": data,
         "code_version": about.get("code_version", "unknown"),
         "created_at": about.get("created_at", "unknown"),

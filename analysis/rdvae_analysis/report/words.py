@@ -11,8 +11,10 @@ from rdvae_analysis import matched
 from rdvae_analysis.consistency import spread
 from rdvae_analysis.curves import COLLAPSED, TRAINING_SIGMA, slopes
 from rdvae_analysis.deltas import Delta, bjontegaard
+from rdvae_analysis.implied import implied_table
 from rdvae_analysis.matched import constant_curve
 from rdvae_analysis.names import (
+    ELSEWHERE,
     in_order,
     interpretation_name,
     model_name,
@@ -42,12 +44,53 @@ def remarks(rows: pd.DataFrame, split: str) -> list[str]:
         split: the one that is compared.
     """
     here = rows[rows["split"] == split]
-    return [densities(here), training(rows), *missing_deltas(here)]
+    if (here["setup"] == ELSEWHERE).all():  # they are on no curve
+        return [densities(here), *weights(here)]
+    return [densities(here), training(rows), *missing_deltas(here), *weights(here)]
+
+
+def weights(rows: pd.DataFrame) -> Iterator[str]:
+    """What weights say about the beta of their model, where that was measured."""
+    for row in implied_table(rows).itertuples():
+        number = f"β = {row.implied_beta:.3g}"
+        if np.isnan(row.implied_beta):
+            number = f"β σ² = {row.implied_tau:.3g}"
+        claim = "" if np.isnan(row.beta) else f", claimed β = {short(row.beta)}"
+        yield f"Read back from the weights of {row.model}: {number}{claim}: {row.verdict}."
+
+
+def others_drawn(rows: pd.DataFrame) -> Iterator[str]:
+    """Which models from elsewhere the charts of a section show.
+
+    Args:
+        rows: of the charts.
+    """
+    elsewhere = rows[rows["setup"] == ELSEWHERE].drop_duplicates("run_id")
+    if len(elsewhere) and not (rows["setup"] == ELSEWHERE).all():
+        count = counted(len(elsewhere), "model")
+        yield f"The charts also show {count} from elsewhere, on the same images."
+    unknown = int(elsewhere["beta"].isna().sum())
+    if unknown:
+        yield (
+            f"Left out of the chart of ELBO against β: {counted(unknown, 'model')} from elsewhere, "
+            "whose β is not known."
+        )
 
 
 def trained(rows: pd.DataFrame) -> str:
     """What was trained and evaluated, on which data."""
     first = rows.iloc[0]
+    evaluated = (
+        f"Evaluated on {counted(int(first['n_images']), 'image')} with "
+        f"{counted(int(first['n_draws']), 'posterior sample')} each."
+    )
+    if first["setup"] == ELSEWHERE:
+        models = ", ".join(models_in_order(rows["objective"], rows["train_sigma2"]))
+        count = counted(rows["run_id"].nunique(), "model")
+        return (
+            f"{count} that rdvae did not train, on {first['dataset']}: {models}. They stand "
+            f"beside each other, but nothing says that they were trained alike. {evaluated}"
+        )
     betas = sorted(rows["beta"].unique())
     span = f"{len(betas)} values of β from {short(betas[0])} to {short(betas[-1])}"
     span = span if len(betas) > 1 else f"β = {short(betas[0])}"
@@ -56,9 +99,7 @@ def trained(rows: pd.DataFrame) -> str:
         f"{counted(rows['run_id'].nunique(), str(first['architecture']) + ' model')} with "
         f"{counted(int(first['latents']), 'latent')}, trained on {first['dataset']} for "
         f"{counted(int(first['epochs']), 'epoch')} (protocol {first['protocol']}): {models}; "
-        f"{span}, {counted(rows['seed'].nunique(), 'seed')}. Evaluated on "
-        f"{counted(int(first['n_images']), 'image')} with "
-        f"{counted(int(first['n_draws']), 'posterior sample')} each."
+        f"{span}, {counted(rows['seed'].nunique(), 'seed')}. {evaluated}"
     )
 
 
@@ -102,10 +143,14 @@ def best(rows: pd.DataFrame) -> Iterator[str]:
             continue
         ranked = part.sort_values("elbo", ascending=False)
         words = [
-            f"{model_name(row.objective, row.train_sigma2)} {row.elbo:,.1f} (β = {short(row.beta)})"
+            f"{model_name(row.objective, row.train_sigma2)} {row.elbo:,.1f}{_beta(row.beta)}"
             for row in ranked.itertuples()
         ]
         yield f"Best ELBO under {interpretation_name(sigma)}: {'; '.join(words)} nats."
+
+
+def _beta(beta: float) -> str:
+    return "" if np.isnan(beta) else f" (β = {short(beta)})"
 
 
 def deltas(rows: pd.DataFrame) -> Iterator[str]:

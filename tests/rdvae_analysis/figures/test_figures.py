@@ -22,9 +22,10 @@ from rdvae_analysis.figures.samples import samples
 from rdvae_analysis.figures.style import WIDTHS, series_look
 from rdvae_analysis.figures.training import training
 from rdvae_analysis.figures.units import units
-from rdvae_analysis.names import file_part
+from rdvae_analysis.names import ELSEWHERE, file_part
 from rdvae_analysis.pictures import alike
-from rdvae_analysis.points import rd_points
+from rdvae_analysis.points import final_rows, rd_points
+from rdvae_analysis.sound import LoadWarning
 
 Draw = Callable[[pd.DataFrame, int], Figure]
 
@@ -391,3 +392,68 @@ def test_no_name_of_a_file_is_taken_for_a_formula(name: str, frame: pd.DataFrame
 
 def test_file_names_of_objectives_and_networks_of_a_user() -> None:
     assert file_part("my_package.networks:wide") == "my_package.networks-wide"
+
+
+def _elsewhere(with_models: pd.DataFrame, count: int = 0) -> pd.DataFrame:
+    """Last checkpoints of the models from elsewhere, and further ones with long, hostile names."""
+    mine = with_models[with_models["model"] == "mine"]
+    names = [f"$\\frac model <b>{i}</b> " + "of-a-long-name" * 5 for i in range(count)]
+    further = [mine.assign(model=name, run_id=f"m{i}-ab") for i, name in enumerate(names)]
+    rows, _ = final_rows(pd.concat([with_models, *further], ignore_index=True))
+    return rows[rows["setup"] == ELSEWHERE]
+
+
+@pytest.mark.parametrize("count", [0, 9])
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("name", ["elbo-vs-beta", "units"])
+def test_models_from_elsewhere_stand_side_by_side(
+    name: str, columns: int, count: int, with_models: pd.DataFrame
+) -> None:
+    rows = _elsewhere(with_models, count)
+    figure = draw(name, rows, split="test", columns=columns)
+    figure.draw_without_rendering()
+    labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert len(labels) == 3 + count
+    for model in ("mine", "friend's VAE", "optimal"):
+        assert any(" ".join(label.split()).startswith(model) for label in labels)
+    page = figure.bbox.padded(1)
+    for text in [*_written(figure), *figure.axes[0].get_xticklabels()]:
+        assert all(page.contains(*c) for c in text.get_window_extent().corners()), text
+
+
+def test_models_from_elsewhere_are_single_points_with_names(with_models: pd.DataFrame) -> None:
+    figure = plot_rd(with_models)
+    figure.draw_without_rendering()
+    written = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert {"from elsewhere", "mine", "friend's VAE", "optimal"} <= set(written)
+    assert {"constant variance", "BS-VAE"} <= set(written)
+    own = [line for line in figure.axes[0].lines if line.get_linestyle() not in ("None", "")]
+    points = [line for line in figure.axes[0].lines if line.get_markersize() > 5]
+    assert len(points) == 4 + 3 + 4  # an interpretation each
+    assert all(len(line.get_xdata()) == 1 for line in points)
+    assert all(line.get_markersize() < points[0].get_markersize() for line in own)
+
+
+def test_the_plane_has_the_models_whose_constant_variance_is_known(
+    with_models: pd.DataFrame,
+) -> None:
+    rows = _elsewhere(with_models)
+    table = plane(rows)
+    assert list(table["objective"]) == ["model mine"]
+    figure = concept(rows)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["mine: 1"]  # beta C
+
+
+def test_models_from_elsewhere_have_no_path_of_training(with_models: pd.DataFrame) -> None:
+    with pytest.warns(LoadWarning, match="left out 3 models from elsewhere, whose training"):
+        training(with_models, sigma="shared")
+
+
+@pytest.mark.parametrize("name", ["elbo-vs-beta", "units"])
+def test_beside_curves_over_beta_a_model_without_beta_is_counted(
+    name: str, with_models: pd.DataFrame
+) -> None:
+    rows, _ = final_rows(with_models)
+    with pytest.warns(LoadWarning, match="left out 1 model from elsewhere, whose beta is not"):
+        draw(name, rows, split="test", columns=2)
