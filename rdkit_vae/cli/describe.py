@@ -8,9 +8,9 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
-from rdkit_vae.cli.foreign import foreign_lines
+from rdkit_vae.cli.foreign import foreign_lines, reconstruction_option
 from rdkit_vae.cli.options import measured_in_words
-from rdkit_vae.config.foreign import RECONSTRUCTIONS, ForeignModel
+from rdkit_vae.config.foreign import ForeignModel, units_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import are, counted, few
 
@@ -34,14 +34,7 @@ _SATURATED = 0.9  # share of the upper limit log n above which information is ca
     is_flag=True,
     help="Also read the weight of the KL back from the weights; needs the images.",
 )
-@click.option(
-    "--reconstruction",
-    type=click.Choice(RECONSTRUCTIONS),
-    default="sse",
-    show_default=True,
-    help="Loss for --implied-weight: squared error, its logarithm (BS-VAE), cross-entropy or "
-    "absolute error.",
-)
+@reconstruction_option("sse", "Loss for --implied-weight")
 def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any) -> None:
     """Show one CHECKPOINT in detail.
 
@@ -250,13 +243,7 @@ def _units(evaluation: "Evaluation") -> str:
 
 
 def _channels(trial: "Subject", count: int) -> "list[int] | list[str]":
-    """A name per latent: its number, or its channel if the latents are feature maps."""
+    """A name per latent: its number, or its channel or level in a model from elsewhere."""
     shapes = trial.latent_shapes if isinstance(trial, ForeignModel) else ()
-    if not any(len(shape) > 2 for shape in shapes):
-        return list(range(count))
-    return [
-        f"level {level}, channel {channel}"
-        for level, shape in enumerate(shapes)
-        for channel in range(shape[0])
-        for _ in range(math.prod(shape[1:]))
-    ]
+    plain = len(shapes) <= 1 and all(len(shape) <= 2 for shape in shapes)
+    return list(range(count)) if plain else units_of(shapes)

@@ -1,7 +1,7 @@
 """Options of `rdvae rescore` for models from elsewhere, and what it prints about them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +9,32 @@ import click
 
 from rdkit_vae.adapters import check_adapter
 from rdkit_vae.cli import terminal
-from rdkit_vae.cli.options import positive_option, with_options
-from rdkit_vae.config.foreign import DEFAULT_DRAWS, RECONSTRUCTIONS, ForeignModel
+from rdkit_vae.cli.options import Function, positive_option, with_options
+from rdkit_vae.config.foreign import DEFAULT_DRAWS, ForeignModel, check_reconstruction
 from rdkit_vae.config.parsing import parse_options
 from rdkit_vae.text import counted
 
 if TYPE_CHECKING:
     from rdkit_vae.evaluation.foreign import Prepared
     from rdkit_vae.store.evaluations import Evaluation
+
+
+def reconstruction_option(default: str | None, about: str) -> Callable[[Function], Function]:
+    """Adds --reconstruction, which names a loss or the user's own function."""
+
+    def checked(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        return value and check_reconstruction(value)
+
+    return click.option(
+        "--reconstruction",
+        metavar="NAME",
+        default=default,
+        show_default=default is not None,
+        callback=checked,
+        help=f"{about}: sse (squared error), log-sse (BS-VAE), bce (cross-entropy), l1, or "
+        "package.module:function for your own, which is then imported.",
+    )
+
 
 # File names that say nothing about the model; its folder does.
 _NAMELESS = {"model", "pytorch_model", "diffusion_pytorch_model", "checkpoint", "last", "best"}
@@ -47,11 +65,8 @@ _OPTIONS = (
         callback=positive_option,
         help="Its constant decoder variance in training, in squared pixels of [0, 1].",
     ),
-    click.option(
-        "--reconstruction",
-        type=click.Choice(RECONSTRUCTIONS),
-        help="Loss of its training: squared error, its logarithm (BS-VAE), cross-entropy or "
-        "absolute error. The weight of the KL is then read back from the weights.",
+    reconstruction_option(
+        None, "Loss of its training; the weight of the KL is then read back from the weights"
     ),
     click.option(
         "--image-size",

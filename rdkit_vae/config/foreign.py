@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from numbers import Integral, Real
@@ -20,6 +20,7 @@ from rdkit_vae.config.trial import (
 )
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import Shape
+from rdkit_vae.system.imports import is_import_name
 from rdkit_vae.text import one_of
 
 RECONSTRUCTIONS = ("sse", "log-sse", "bce", "l1")
@@ -48,7 +49,8 @@ class ForeignModel:
         beta: weight of the KL in training; None if unknown.
         train_sigma2: constant decoder variance of training, in squared pixels of [0, 1]; None if it
             had none, or if it is unknown.
-        reconstruction: the loss it was trained with, of `RECONSTRUCTIONS`; "" if unknown.
+        reconstruction: the loss it was trained with, of `RECONSTRUCTIONS` or the user's own as
+            `package.module:function`; "" if unknown.
         epoch: epochs of its training; 0 if unknown.
         sigma2_floor, seed, draws, train_images: as in `Trial`, for the evaluation.
 
@@ -84,7 +86,7 @@ class ForeignModel:
         named = re.search(r"[A-Za-z0-9]", self.name) is not None
         check("the name of a model", self.name, named, "a text with a letter or digit")
         if self.reconstruction:
-            one_of(self.reconstruction, RECONSTRUCTIONS, "reconstruction")
+            check_reconstruction(self.reconstruction)
         one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
         self._check_numbers()
 
@@ -171,6 +173,34 @@ class ForeignModel:
             return cls(**{**values, "latent_shapes": shapes})
         except (TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"not a model from elsewhere: {error}") from error
+
+
+def check_reconstruction(name: str) -> str:
+    """Returns the name of a reconstruction loss if there can be one; imports nothing.
+
+    Raises:
+        BadInput: it is neither in `RECONSTRUCTIONS` nor of the form `package.module:function`.
+    """
+    return name if is_import_name(name) else one_of(name, RECONSTRUCTIONS, "reconstruction")
+
+
+def units_of(shapes: Sequence[tuple[int, ...]]) -> list[str]:
+    """Returns a name per latent for the unit it belongs to: its channel if it is of a map.
+
+    The positions of a channel share the bias of the encoder's last layer, and so count as one.
+
+    Args:
+        shapes: of the levels of the latents.
+    """
+    names: list[str] = []
+    for level, shape in enumerate(shapes):
+        where = f"level {level}, " if len(shapes) > 1 else ""
+        is_map = len(shape) > 2
+        positions = math.prod(shape[1:]) if is_map else 1
+        kind = "channel" if is_map else "latent"
+        count = math.prod(shape) // positions
+        names += [f"{where}{kind} {unit}" for unit in range(count) for _ in range(positions)]
+    return names
 
 
 def _is(value: object, kind: type) -> bool:

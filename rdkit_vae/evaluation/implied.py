@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdkit_vae.config import seeds
-from rdkit_vae.config.foreign import ForeignModel, Subject
+from rdkit_vae.config.foreign import ForeignModel, Subject, check_reconstruction, units_of
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.checkpoints import Measuring, images_of, named_if_not_finite
@@ -24,7 +24,7 @@ from rdkit_vae.scoring.implied import ImpliedWeight, pooled
 from rdkit_vae.scoring.statistics import ACTIVE, Array
 from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.system.devices import choose_device
-from rdkit_vae.text import one_of
+from rdkit_vae.system.imports import import_name
 
 # Reconstruction losses per image of (B, C, H, W) images and decoder outputs, (B,) each. The squared
 # error is in pixels of [0, 1], all others in the model's own pixels.
@@ -73,7 +73,7 @@ def implied_weight(
             training is unknown, which leaves only `beta` open.
         reconstruction: the loss it was trained with: `sse`; `log-sse` (the optimal variance of each
             image); `bce` (cross-entropy of pixels and outputs in [0, 1]); `l1`; or a function of
-            images and outputs that gives (B,).
+            images and outputs that gives (B,), or its name `package.module:function`.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -151,8 +151,9 @@ def loss_of(reconstruction: str | Reconstruction, model: nn.Module) -> _Loss:
         BadInput: it is unknown, or has no meaning for the network's own pixels.
     """
     if isinstance(reconstruction, str):
-        known = one_of(reconstruction, RECONSTRUCTIONS, "reconstruction")
-        reconstruction = RECONSTRUCTIONS[known]
+        known = check_reconstruction(reconstruction)
+        own = None if known in RECONSTRUCTIONS else import_name(known, "reconstruction")
+        reconstruction = own or RECONSTRUCTIONS[known]
     loss = reconstruction
     squared = loss is RECONSTRUCTIONS["sse"]
     if squared and isinstance(model, Adapted) and len(set(model.pixels.scale)) > 1:
@@ -248,13 +249,9 @@ def _groups(model: nn.Module, trial: Subject) -> Tensor:
     """(L,) for each latent, the number of the group whose bias it has: itself, or its channel."""
     if not isinstance(model, Adapted):
         return torch.arange(trial.latents)
-    groups, first = [], 0
-    for shape in model.latent_shapes:
-        channels, positions = (shape[0], math.prod(shape[1:])) if len(shape) > 2 else (None, 1)
-        count = math.prod(shape) if channels is None else channels
-        groups.append(torch.arange(first, first + count).repeat_interleave(positions))
-        first += count
-    return torch.cat(groups)
+    names = units_of(model.latent_shapes)
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([number[name] for name in names])
 
 
 def _by_group(values: Tensor, groups: Tensor) -> Tensor:

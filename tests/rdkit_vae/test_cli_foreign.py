@@ -24,6 +24,9 @@ from rdkit_vae.models.mlp import MLPVAE
 def make(width=None):
     return MLPVAE((1, 8, 8), 8, width)
 
+def half_sse(x, decoded):
+    return (x - decoded).square().flatten(1).sum(dim=1) / (2 * 0.02)
+
 def own_range():
     net = make()
     return rdv.adapt(net, encode=lambda y: net.encode((y + 1) / 2),
@@ -75,6 +78,16 @@ def test_another_range_of_pixels_is_converted_and_shown(rdvae: Run, here: Path) 
     a, b = (pd.read_csv(here / name)["elbo"] for name in ("a.csv", "b.csv"))
     assert a.to_numpy() == pytest.approx(b.to_numpy(), rel=1e-5)
     assert "its own pixels are (-1, 1); in these, every elbo is 44.36 nats lower" in done.stdout
+
+
+def test_a_loss_of_the_users_own_gives_its_weight(rdvae: Run, here: Path) -> None:
+    """sse/(2 x 0.02) is a loss without a scale, so its beta is beta x s2 of sse over 0.02."""
+    own = _score(rdvae, here, "--reconstruction", "mynets:half_sse", "--out", "a.csv", "weights.pt")
+    assert own.returncode == 0, own.stderr
+    sse = _score(rdvae, here, "--reconstruction", "sse", "--out", "b.csv", "weights.pt")
+    assert sse.returncode == 0, sse.stderr
+    beta = pd.read_csv(here / "a.csv")["implied_beta"][0]
+    assert beta == pytest.approx(pd.read_csv(here / "b.csv")["implied_tau"][0] / 0.02, rel=1e-6)
 
 
 def test_every_command_reads_the_folder(rdvae: Run, here: Path) -> None:
@@ -141,6 +154,10 @@ USAGE = [
     (
         ["--adapter", "mynets:make", "--dataset", "digits", "--option", "width=3", "weights.pt"],
         "encoder.0.weight is 64x64 in the file, 3x64 in the network",
+    ),
+    (
+        ["--adapter", "mynets:make", "--dataset", "digits", "--reconstruction", "mse", "x.pt"],
+        "unknown reconstruction 'mse' (did you mean sse?); known: sse, log-sse, bce, l1",
     ),
     (["--adapter", "nomodule:make", "--dataset", "digits", "weights.pt"], "no module nomodule"),
     (["--adapter", "mynets:make", "--dataset", "gaussian", "weights.pt"], "images of 1x4x4"),

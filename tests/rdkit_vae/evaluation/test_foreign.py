@@ -14,7 +14,7 @@ from torch.distributions import Normal
 
 import rdkit_vae as rdv
 from rdkit_vae.adapters import Loaded
-from rdkit_vae.config.foreign import ForeignModel
+from rdkit_vae.config.foreign import ForeignModel, units_of
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadData, BadInput, NotFinite
 from rdkit_vae.evaluation.foreign import (
@@ -378,6 +378,14 @@ def test_the_hash_depends_on_every_weight_and_on_nothing_else() -> None:
     with torch.no_grad():
         model.decoder[0].bias[3] += 1e-6  # type: ignore[index]
     assert hash_of_weights(model) != before
+
+
+def test_units_are_latents_or_the_channels_of_maps() -> None:
+    assert units_of([(3,)]) == ["latent 0", "latent 1", "latent 2"]
+    assert units_of([(2, 1, 2), (1, 2)]) == [
+        *("level 0, channel 0", "level 0, channel 0", "level 0, channel 1", "level 0, channel 1"),
+        *("level 1, latent 0", "level 1, latent 1"),
+    ]
 
 
 def test_records_survive_json_and_refuse_damage() -> None:
