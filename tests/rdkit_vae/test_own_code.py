@@ -332,4 +332,5 @@ def test_an_interpretation_that_does_not_apply_is_named(
     path = next(sweep_folder.glob("checkpoints/*-optimal-*/epoch=00003.pt"))
     done = main("rescore", "--sigma", "own", "--sigma", "shared", path, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr == f"rdvae: own does not apply to {path.parent.name}\n"
+    why = "which lacks a known variance of its own"
+    assert done.stderr == f"rdvae: own does not apply to {path.parent.name}, {why}\n"
