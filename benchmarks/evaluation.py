@@ -12,16 +12,15 @@ network.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
-from measure import spread
+from measure import against_forward, seconds_to, spread
 
 from rdkit_vae import evaluate, make_trial
 from rdkit_vae.datasets.images import Images
+from rdkit_vae.models import VAE
 from rdkit_vae.models.conv import ConvVAE
 from rdkit_vae.scoring.interpretations import INTERPRETATIONS
 from rdkit_vae.scoring.scores import score
@@ -35,16 +34,9 @@ _TARGET = 1e7  # pairs per second
 _NUMBERED = ("constant:0.01", "mixture:0.01..1")
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall clock of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 @torch.inference_mode()
-def forward(model: ConvVAE, images: int, draws: int, x: torch.Tensor, z: torch.Tensor) -> None:
-    """Encodes (B, C, H, W) and decodes (B K, L) for so many images, and keeps nothing.
+def forward(model: VAE, images: int, draws: int, x: torch.Tensor, z: torch.Tensor) -> None:
+    """Encodes (B, C, H, W) and decodes (B K, ...) for so many images, and keeps nothing.
 
     x and z are one batch, taken again for each; of the last, as much as is left.
     """
@@ -72,16 +64,8 @@ def compare(images: Images, draws: int, repeats: int) -> None:
             forward(model, count, draws, x, z)
 
     forward(model, size, draws, x, z)  # warms up
-    found = []
-    for number in range(repeats):
-        order = (evaluated, passed) if number % 2 == 0 else (passed, evaluated)
-        seconds = {work: seconds_of(work) for work in order}
-        found.append((2 * count / seconds[evaluated], 2 * count / seconds[passed]))
-    print(
-        f"{draws} draws: evaluate / forward {spread([ours / bare for ours, bare in found])}; "
-        f"images per second: evaluate {spread([ours for ours, _ in found], 0)}, "
-        f"forward {spread([bare for _, bare in found], 0)}"
-    )
+    ratio = against_forward(evaluated, passed, 2 * count, repeats)
+    print(f"{draws} draws: {ratio}", flush=True)
 
 
 def measured(rng: np.random.Generator) -> Statistics:
@@ -110,7 +94,7 @@ def score_each(repeats: int) -> None:
     for name in (*INTERPRETATIONS, *_NUMBERED):
         work = partial(score, splits, trial, [name])
         work()  # warms up
-        speeds[name] = [pairs / seconds_of(work) for _ in range(repeats)]
+        speeds[name] = [pairs / seconds_to(work) for _ in range(repeats)]
     print(f"(image, draw) pairs scored per second, millions; the target is {_TARGET / 1e6:.0f}")
     for name, found in sorted(speeds.items(), key=lambda item: statistics.median(item[1])):
         below = "  below the target" if statistics.median(found) < _TARGET else ""

@@ -14,13 +14,12 @@ its time; it should stay below 1.5 GB. One thread.
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import spread, watch
+from evaluation import forward
+from measure import against_forward, watch
 from torch import nn
 
 import rdkit_vae as rdv
@@ -63,25 +62,9 @@ class Foreign(nn.Module):
         return decoded
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall clock of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def images_of(train: np.ndarray, test: np.ndarray) -> rdv.Images:
     """The arrays as a dataset."""
     return rdv.Images.from_data(train, test, name="random")
-
-
-@torch.inference_mode()
-def forward(model: Foreign, count: int, draws: int, x: torch.Tensor, z: torch.Tensor) -> None:
-    """Encodes so many images once and decodes them `draws` times, and keeps nothing."""
-    for start in range(0, count, len(x)):
-        size = min(len(x), count - start)
-        model.encode(x[:size])
-        model.decode(z[: size * draws])
 
 
 def compare(images: rdv.Images, draws: int, repeats: int) -> None:
@@ -99,17 +82,8 @@ def compare(images: rdv.Images, draws: int, repeats: int) -> None:
             forward(model, count, draws, x, z)
 
     forward(model, size, draws, x, z)  # warms up
-    pairs = []
-    for number in range(repeats):
-        order = (evaluated, passed) if number % 2 == 0 else (passed, evaluated)
-        seconds = {work: seconds_of(work) for work in order}
-        pairs.append((2 * count / seconds[evaluated], 2 * count / seconds[passed]))
-    print(
-        f"{draws} samples: evaluation / forward {spread([a / b for a, b in pairs])}; images per "
-        f"second: evaluation {spread([a for a, _ in pairs], 0)}, "
-        f"forward {spread([b for _, b in pairs], 0)}",
-        flush=True,
-    )
+    ratio = against_forward(evaluated, passed, 2 * count, repeats)
+    print(f"{draws} samples: {ratio}", flush=True)
 
 
 def stream(folder: Path) -> None:

@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,35 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """`median (min..max)`."""
     middle, low, high = statistics.median(values), min(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
+
+
+def seconds_to(work: Callable[[], object]) -> float:
+    """Wall clock of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def against_forward(
+    evaluate: Callable[[], object], forward: Callable[[], object], images: int, repeats: int
+) -> str:
+    """The speed of an evaluation over that of the bare forward passes, which take turns.
+
+    Args:
+        evaluate, forward: do the work once.
+        images: how many each of them works on.
+        repeats: how often.
+    """
+    pairs = []
+    for number in range(repeats):
+        order = (evaluate, forward) if number % 2 == 0 else (forward, evaluate)
+        seconds = {work: seconds_to(work) for work in order}
+        pairs.append((images / seconds[evaluate], images / seconds[forward]))
+    return (
+        f"evaluate / forward {spread([ours / bare for ours, bare in pairs])}; images per second: "
+        f"evaluate {spread([ours for ours, _ in pairs], 0)}, "
+        f"forward {spread([bare for _, bare in pairs], 0)}"
+    )
 
 
 def seconds_of(command: Sequence[str]) -> float:
