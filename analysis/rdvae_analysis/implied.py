@@ -55,14 +55,7 @@ def implied_table(rows: pd.DataFrame) -> pd.DataFrame:
         and `verdict` in words. Empty if there is none.
     """
     columns = [
-        "model",
-        "seed",
-        "beta",
-        "implied_beta",
-        "beta_se",
-        "implied_tau",
-        "scatter",
-        "verdict",
+        *("model", "seed", "beta", "implied_beta", "beta_se", "implied_tau", "scatter", "verdict"),
     ]
     if not {"implied_tau", "implied_beta"} <= set(rows):
         return pd.DataFrame(columns=columns)

@@ -21,17 +21,8 @@ DEFAULT_SIGMAS_OF_MODELS = DEFAULT_SIGMAS["constant"]
 # The columns that `rd_points` uses; reading only these takes half the time.
 POINT_COLUMNS = (
     *("run_id", "dataset", "curve", "setup", "objective", "sigma", "beta", "seed", "split"),
-    *(
-        "model",
-        "architecture",
-        "latents",
-        "protocol",
-        "train_sigma2",
-        "dims",
-        "epoch",
-        "epochs",
-        "status",
-    ),
+    *("model", "architecture", "latents", "protocol", "train_sigma2", "dims"),
+    *("epoch", "epochs", "status"),
     *("rate", "distortion", "mse", "psnr"),
 )
 # The columns that `final_rows` needs.

@@ -180,8 +180,9 @@ def _implied(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     shown = table if table["seed"].nunique() > 1 else table.drop(columns="seed")
     _show("\n4. Weight of the KL read back from the weights", shown)
     click.echo(
-        "  implied_beta: as the weights say, with its standard error se over images; implied_tau:\n"
-        "  beta x s2, where the variance s2 of training is not known; scatter: of the latents"
+        "  implied_beta: as the weights say, with its standard error beta_se over images;\n"
+        "  implied_tau: beta x s2, where the variance s2 of training is not known;\n"
+        "  scatter: disagreement of the latents, as a share"
     )
     write("implied", table, None)
 
