@@ -28,6 +28,7 @@ from rdkit_vae.sweeps.messages import (
     WorkerSettings,
 )
 from rdkit_vae.sweeps.worker import Message, work
+from rdkit_vae.system.files import clear_partial
 from rdkit_vae.system.processes import Interrupts, end_children, start_child
 from rdkit_vae.text import counted, megabytes
 
@@ -165,6 +166,7 @@ class Pool:
             case Broken(summary=summary):
                 self._busy.remove(worker)
                 end_children([(worker.process, worker.connection)])  # `_assign` starts a new one
+                clear_partial(self._settings.sweep.root, worker.process.pid)
                 yield from self._crashed(list(worker.trials.values()), summary)
 
     def _check_room(self, bytes_per_trial: float) -> None:

@@ -118,7 +118,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _partial_name(path: Path) -> Path:
-    unique = f"{path.name}.{platform.node()}-{os.getpid()}.part"
+    unique = f"{path.name}{_suffix(os.getpid())}"
     path = path.absolute()
     for folder in path.parents[:3]:
         if path == folder / SWEEP_FILE or (folder / SWEEP_FILE).exists():
@@ -131,6 +131,10 @@ def _partial_name(path: Path) -> Path:
             ):  # otherwise the rename would cross disks
                 return partial / unique
     return path.with_name(f".{unique}")  # readers ignore hidden files
+
+
+def _suffix(process: int) -> str:
+    return f".{platform.node()}-{process}.part"
 
 
 def own_folder(folder: Path) -> Path:
@@ -167,9 +171,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def clear_partial(sweep: Path) -> None:
-    """Removes unfinished files of dead processes from the folder `partial` of a sweep."""
+def clear_partial(sweep: Path, process: int | None = None) -> None:
+    """Removes unfinished files of dead processes from the folder `partial` of a sweep.
+
+    While other processes can write there, name the dead one: a file that is just being made is not
+    yet locked by its writer.
+
+    Args:
+        sweep: the folder.
+        process: of this machine; of all if None.
+    """
     for part in left_partial(sweep):
+        if process is not None and not part.name.endswith(_suffix(process)):
+            continue
         with contextlib.suppress(OSError), open_regular(part, "r+b", follow=False) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer is alive
             part.unlink()

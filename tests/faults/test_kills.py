@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import random
 import resource
 import signal
@@ -156,12 +157,18 @@ def test_a_worker_killed_once_is_not_noticed_in_the_results(
 def test_nothing_is_lost_of_what_a_worker_said_before_it_died(
     start: Start, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """The parent sleeps while its worker reports and is killed; it must still see the end."""
+    """The parent sleeps while its worker reports and is killed; it must still see the end.
+
+    A file that the worker had begun to write is removed.
+    """
     sweep = start(tmp_path / "x", "--jobs", "2")
     sweep.wait_for_results()
     os.kill(sweep.process.pid, signal.SIGSTOP)
     time.sleep(0.5)
-    os.kill(sweep.workers()[0], signal.SIGKILL)
+    worker = sweep.workers()[0]
+    begun = tmp_path / "x" / "partial" / f"0.pt.{platform.node()}-{worker}.part"
+    begun.touch()
+    os.kill(worker, signal.SIGKILL)
     os.kill(sweep.process.pid, signal.SIGCONT)
     assert sweep.end()[0] == 0
     assert_same(tmp_path / "x", undisturbed)
