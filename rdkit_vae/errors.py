@@ -37,6 +37,11 @@ class CannotWrite(BadData):
     """A file that cannot be written, for example because the disk is full."""
 
 
+def in_line(error: Exception) -> str:
+    """Returns the start of an error's message on one line, or its type if it has none."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
 def cause_of(error: OSError) -> str:
     """Returns the reason in words, also for errors that libraries raised without `strerror`."""
     return error.strerror or str(error) or type(error).__name__

@@ -1,5 +1,6 @@
 """The pictures that `rdvae sample` made: reads them into a table, selects comparable ones."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pandas as pd
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, BadInput, OtherKind
-from rdkit_vae.store.models import folders_of_models, models_in
-from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.models import models_in
+from rdkit_vae.store.paths import find_sweeps
 from rdkit_vae.store.samples import KINDS, Samples, read_samples
 from rdkit_vae.text import counted
 from rdvae_analysis.load import parquet_files
@@ -60,9 +61,10 @@ def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def without_pictures(path: Path) -> list[str]:
     """A note on how many models from elsewhere lie below a path; none if there are none."""
-    if not path.is_dir():
-        return []
-    count = sum(len(models_in(Sweep(root))) for root in folders_of_models(path))
+    count = 0
+    for root in find_sweeps(path) if path.is_dir() else ():
+        with contextlib.suppress(BadData):  # an unreadable sweep.json has no models to count
+            count += len(models_in(root) or ())
     words = "which have no checkpoint to make pictures of"
     return [f"left out {counted(count, 'model')} from elsewhere, {words}"] if count else []
 

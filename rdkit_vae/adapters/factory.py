@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from rdkit_vae.adapters import Loaded
-from rdkit_vae.adapters.reading import in_line, put_into
+from rdkit_vae.adapters.reading import put_into, with_type
 from rdkit_vae.config.trial import Option
 from rdkit_vae.errors import BadInput, RdvaeError
 from rdkit_vae.models.adapted import Adapted, adapt
@@ -65,7 +65,7 @@ def _made(name: str, factory: Callable[..., Any], options: Mapping[str, Option])
     except RdvaeError as error:  # of `adapt`
         raise BadInput(f"adapter {name}: {error}") from error
     except Exception as error:  # the user's code can raise anything
-        raise BadInput(f"adapter {name}: calling it raised {in_line(error)}") from error
+        raise BadInput(f"adapter {name}: calling it raised {with_type(error)}") from error
     if isinstance(made, Adapted):
         return made
     if not isinstance(made, nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, in_line
 from rdkit_vae.store.weights import Weights, load_weights
 
 M = TypeVar("M", bound=nn.Module)
@@ -101,7 +101,7 @@ def build_bounded(build: Callable[[], M], weights: Weights, settings: Path) -> M
     except BadData:
         raise
     except Exception as error:  # libraries check their settings in many ways
-        raise BadData(f"{settings}: no network can be made from it ({in_line(error)})") from error
+        raise BadData(f"{settings}: no network can be made from it ({with_type(error)})") from error
     finally:
         hook.remove()
     return build()
@@ -129,7 +129,7 @@ def number(settings: Mapping[str, Any], name: str) -> float | None:
     return None
 
 
-def in_line(error: Exception) -> str:
-    """Returns the message of a library's error, on one line."""
-    text = " ".join(str(error).split())[:160]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def with_type(error: Exception) -> str:
+    """Returns the type and the message of a library's error, on one line."""
+    name, text = type(error).__name__, in_line(error)
+    return name if text == name else f"{name}: {text}"

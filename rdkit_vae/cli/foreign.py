@@ -129,8 +129,7 @@ def evaluations(
     from rdkit_vae.adapters import load_model
     from rdkit_vae.datasets import load_dataset, source_of
     from rdkit_vae.evaluation.foreign import evaluate_prepared, prepared
-    from rdkit_vae.store.models import models_in
-    from rdkit_vae.store.paths import Sweep
+    from rdkit_vae.store.models import check_room
 
     several = parse_options(adapter_options)
     if swept := [key for key, values in several.items() if len(values) > 1]:
@@ -154,7 +153,7 @@ def evaluations(
             loaded, images, name=name or name_of(path), draws=draws or DEFAULT_DRAWS, **facts
         )
         for folder in folders:  # before the work is done
-            models_in(Sweep(Path(folder)), ready.subject.run_id, ready.subject.name)
+            check_room(Path(folder), ready.subject)
         with terminal.progress_bar(f"evaluating {path}") as progress:
             evaluation, doubts = evaluate_prepared(ready, device=device, progress=progress)
         terminal.print_notes(f"{path}: {doubt}" for doubt in doubts)

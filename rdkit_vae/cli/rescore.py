@@ -121,6 +121,8 @@ def command(
         raise click.UsageError("--discretized needs an interpretation with a single variance")
     only = None if ks is None else sorted({whole(k, "--k", least=1) for k in ks.split(",")})
 
+    from rdkit_vae.store.models import write_model
+
     scored: list[tuple[Path, Evaluation, list[Row]]] = []
     source = (
         _foreign(checkpoints, adapter, folders, options) if adapter else _own(checkpoints, options)
@@ -134,8 +136,6 @@ def command(
         else:
             rows = evaluation.rows(chosen)
         for folder in folders:
-            from rdkit_vae.store.models import write_model
-
             write_model(Path(folder), evaluation)
         scored.append((path, evaluation, rows))
     terminal.print_notes(
@@ -143,19 +143,14 @@ def command(
         for sigma in asked
         if sigma not in chosen
     )
-    terminal.print_notes(
-        f"{sigma} has no single variance, so the mass of grey levels is not defined"
-        for sigma in chosen
-        if pixels and interpretation(sigma).scales
-    )
-    if "all" not in sigmas:
+    if pixels:
         terminal.print_notes(
-            f"{sigma} does not apply to {evaluation.trial.run_id}, which lacks "
-            f"{interpretation(sigma).needs}"
-            for _, evaluation, rows in scored
+            f"{sigma} has no single variance, so the mass of grey levels is not defined"
             for sigma in chosen
-            if sigma not in {row["sigma"] for row in rows}
+            if interpretation(sigma).scales
         )
+    if "all" not in sigmas:
+        terminal.print_notes(_not_applicable(scored, chosen))
     # The files are written first, as printing can fail when a pipe is closed.
     all_rows = [row for _, _, rows in scored for row in rows]
     for name in files:
@@ -167,6 +162,17 @@ def command(
         click.echo(f"wrote {counted(len(all_rows), 'row')} to {name}")
     for folder in folders:
         click.echo(f"added {counted(len(scored), 'model')} to {folder}: rdvae plot-rd {folder}")
+
+
+def _not_applicable(
+    scored: "Sequence[tuple[Path, Evaluation, list[Row]]]", sigmas: Sequence[str]
+) -> Iterator[str]:
+    """Which interpretations that were asked for do not apply to a model, and why."""
+    for _, evaluation, rows in scored:
+        for sigma in sigmas:
+            if sigma not in {row["sigma"] for row in rows}:
+                needs = interpretation(sigma).needs
+                yield f"{sigma} does not apply to {evaluation.trial.run_id}, which lacks {needs}"
 
 
 Masses = Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]]

@@ -11,7 +11,7 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.errors import BadData
-from rdkit_vae.store.models import holds_models, models_in
+from rdkit_vae.store.models import models_in
 from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.forecast import duration
@@ -83,13 +83,15 @@ class _Watched:
     def lines(self) -> Iterator[str]:
         """Its state, in lines of text."""
 
-        if holds_models(self.sweep.root):
-            yield self._models()
-            return
         try:
-            run_ids = self.sweep.run_ids()
+            models, run_ids = models_in(self.sweep.root), self.sweep.run_ids()
         except BadData as error:
             click.echo(f"rdvae: left out {error}", err=True)
+            return
+        size = f"{megabytes(_bytes_below(self.sweep.root))} on disk"
+        if models is not None:
+            names = counted(len(models), "model")
+            yield f"{self.sweep.root}: {names} from elsewhere, nothing to run; {size}"
             return
         running = self._running()
         states = {run_id: self._state(run_id) for run_id in run_ids}
@@ -101,8 +103,7 @@ class _Watched:
         yield (
             f"{self.sweep.root}: {count[Status.OK]} of {len(run_ids)} done, "
             f"{len(running)} running, {count[Status.DIVERGED] + count[Status.CRASHED]} failed, "
-            f"{count[Status.LEFT]} left{f', {damaged} damaged' if damaged else ''}; "
-            f"{megabytes(_bytes_below(self.sweep.root))} on disk"
+            f"{count[Status.LEFT]} left{f', {damaged} damaged' if damaged else ''}; {size}"
         )
         for run_id, facts in running.items():
             yield f"  running   {run_id}: {_in_words(facts)}"
@@ -110,12 +111,6 @@ class _Watched:
             bad = state.status.failed or state.status is Status.DAMAGED
             if bad and run_id not in running:
                 yield f"  {state.status:9} {run_id}: {state.reason or 'for an unknown reason'}"
-
-    def _models(self) -> str:
-        """A folder of models from elsewhere, in a line of text."""
-        count = counted(len(models_in(self.sweep)), "model")
-        size = megabytes(_bytes_below(self.sweep.root))
-        return f"{self.sweep.root}: {count} from elsewhere, nothing to run; {size} on disk"
 
     def _state(self, run_id: str) -> "State":
         from rdkit_vae.store.ledger import State, state_of

@@ -10,7 +10,7 @@ import click
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
 from rdkit_vae.errors import BadData, RdvaeError
-from rdkit_vae.store.models import holds_models
+from rdkit_vae.store.models import models_in
 from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.text import counted, few
 
@@ -83,7 +83,7 @@ def _print(sweep: Sweep, report: "Report", before_remedy: str) -> None:
         click.echo(f"{sweep.root}: a sweep is running, so files without rows were not checked")
     count = counted(len(report.findings), "problem") if report.findings else "no problems"
     models = counted(report.n_checkpoints, "checkpoint")
-    if holds_models(sweep.root):
+    if models_in(sweep.root) is not None:
         models = f"{counted(report.n_checkpoints, 'model')} from elsewhere"
     checked = f"{models}, {counted(report.n_rows, 'row')}"
     click.echo(f"{sweep.root}: {checked}: {count}")

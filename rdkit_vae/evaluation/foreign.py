@@ -3,6 +3,7 @@
 import hashlib
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from rdkit_vae.config.foreign import ForeignModel
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput, NotFinite
 from rdkit_vae.evaluation.evaluate import Progress, environment, evaluate
+from rdkit_vae.evaluation.forward import placed
 from rdkit_vae.evaluation.implied import implied_weight, loss_of
 from rdkit_vae.models.adapted import Adapted, adapt
+from rdkit_vae.scoring.implied import ImpliedWeight
 from rdkit_vae.store.evaluations import Evaluation
-from rdkit_vae.store.models import models_in, write_model
-from rdkit_vae.store.paths import Sweep
+from rdkit_vae.store.models import check_room, write_model
 from rdkit_vae.store.results import results_frame
 from rdkit_vae.system.devices import choose_device
 
@@ -75,7 +77,7 @@ def add_model(
     given = {fact: value for fact, value in known.items() if value not in (None, "")}
     settings = {"draws": draws, "seed": seed, "train_images": train_images}
     ready = prepared(model, images, name=name, epoch=epoch, **settings, **given)
-    models_in(Sweep(Path(out)), ready.subject.run_id, name)  # before the work is done
+    check_room(Path(out), ready.subject)  # before the work is done
     evaluation, notes = evaluate_prepared(ready, device=device)
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -172,20 +174,16 @@ def evaluate_prepared(
         NotFinite: it gives a number that is not finite.
     """
     model, images, subject = ready.model, ready.images, ready.subject
-    device, place = choose_device(device), _device_of(model)
-    implied = None
-    if subject.reconstruction:
-        loss_of(subject.reconstruction, model)  # what it refuses is known before the work is done
+    device, loss, implied = choose_device(device), subject.reconstruction, None
+    if loss:
+        loss_of(loss, model, subject)  # what it refuses is known before the work is done
     try:
-        model.to(device)
-        statistics = evaluate(model, images, subject, device=device, progress=progress)
-        if subject.reconstruction:
-            loss = subject.reconstruction
-            implied = implied_weight(model, images, subject, reconstruction=loss, device=device)
+        with placed(model, device):
+            statistics = evaluate(model, images, subject, device=device, progress=progress)
+            if loss:
+                implied = implied_weight(model, images, subject, reconstruction=loss, device=device)
     except NotFinite as error:
         raise NotFinite(f"{subject.name}: {error}; is its pixel_range right?") from error
-    finally:
-        model.to(place)
     evaluation = Evaluation(
         trial=subject,
         epoch=subject.epoch,
@@ -196,7 +194,7 @@ def evaluate_prepared(
         environment=environment(device),
         source="evaluated now",
     )
-    return evaluation, [*_doubts(evaluation, images), *_missing_variance(model, subject)]
+    return evaluation, [*_doubts(evaluation, images), *_about_weight(subject, model, implied)]
 
 
 def hash_of_weights(module: nn.Module) -> str:
@@ -211,13 +209,9 @@ def hash_of_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _device_of(module: nn.Module) -> torch.device:
-    return next((p.device for p in module.parameters()), torch.device("cpu"))
-
-
 def _doubts(evaluation: Evaluation, images: Images) -> list[str]:
     """What is probably not as it was meant."""
-    subject, test = evaluation.trial, evaluation.statistics["test"]
+    test = evaluation.statistics["test"]
     mse, variance = float(test.sse.mean()) / test.dims, _variance_of(images)
     doubts = []
     if mse > variance:
@@ -227,32 +221,29 @@ def _doubts(evaluation: Evaluation, images: Images) -> list[str]:
         )
     if float(test.kl.mean()) < 1e-3:
         doubts.append("the rate is 0: the posterior is the prior for every image")
-    implied = evaluation.implied
-    if implied is not None and math.isnan(implied.tau):
-        doubts.append("the weight of the KL cannot be read back: no latent is active")
-    elif (
-        implied is not None
-        and isinstance(subject, ForeignModel)
-        and implied.degrees
-        and not (implied.converged)
-    ):
-        doubts.append(
-            f"its latents differ by {100 * implied.scatter:.0f}% about the weight of the KL: "
-            f"training had not converged, or the loss was not {subject.reconstruction}"
-        )
     return doubts
 
 
-def _missing_variance(model: Adapted, subject: ForeignModel) -> list[str]:
-    """What the variance of training is in [0, 1] for a usual loss on pixels in another range."""
-    unknown = subject.beta is not None and subject.train_sigma2 is None
-    if not unknown or subject.reconstruction != "sse" or len(set(model.pixels.scale)) > 1:
-        return []
-    sigma2 = model.pixels.scale[0] ** 2 / 2
-    return [
-        "its variance of training is not known, so its beta is not compared with its weights; for "
-        f"a loss sse + beta KL of its own pixels it is train_sigma2 = {sigma2:g}"
-    ]
+def _about_weight(
+    subject: ForeignModel, model: Adapted, implied: ImpliedWeight | None
+) -> Iterator[str]:
+    """What is missing or contradictory about the weight of the KL that was read back."""
+    if implied is None:
+        return
+    if math.isnan(implied.tau):
+        yield "the weight of the KL cannot be read back: no latent is active"
+        return
+    if implied.degrees and not implied.converged:
+        yield (
+            f"its latents differ by {100 * implied.scatter:.0f}% about the weight of the KL: "
+            f"training had not converged, or the loss was not {subject.reconstruction}"
+        )
+    if subject.beta is not None and math.isnan(implied.beta):
+        sigma2 = model.pixels.scale[0] ** 2 / 2  # the same for all channels, or `loss_of` refuses
+        yield (
+            "its variance of training is not known, so its beta is not compared with its weights; "
+            f"for a loss sse + beta KL of its own pixels it is train_sigma2 = {sigma2:g}"
+        )
 
 
 def _variance_of(images: Images) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rdkit_vae.errors import BadInput, NotFinite
 from rdkit_vae.models import VAE, Shape
+from rdkit_vae.models.adapted import device_of
 from rdkit_vae.models.precision import products
 from rdkit_vae.models.variance import variance_of
 
@@ -24,6 +25,16 @@ def evaluating(model: nn.Module, device: str) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def placed(model: nn.Module, device: str) -> Iterator[nn.Module]:
+    """A model on a device; afterwards it is where it was."""
+    before = device_of(model)
+    try:
+        yield model.to(device)
+    finally:
+        model.to(before)
 
 
 def encode(model: nn.Module, x: Tensor, latents: int) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.checkpoints import Measuring, images_of, named_if_not_finite
 from rdkit_vae.evaluation.evaluate import SPLITS, encoded, evaluated_images
-from rdkit_vae.evaluation.forward import decode, evaluating
+from rdkit_vae.evaluation.forward import decode, evaluating, placed
 from rdkit_vae.models.adapted import Adapted
 from rdkit_vae.objectives.losses import gaussian_nll, objective_of
 from rdkit_vae.scoring.implied import ImpliedWeight, pooled
@@ -94,19 +94,17 @@ def implied_weight(
         model, images, trial = ready.model, ready.images, ready.subject
     if isinstance(model, Adapted) and not model.latent_shapes:
         model.probe(images.shape)
-    place, loss = choose_device(device), loss_of(reconstruction, model)
-    before = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    try:
-        measured = _passes(model.to(place), images, trial, place, loss)
-    finally:
-        model.to(before)
-    weight = pooled(
-        measured.slopes, measured.slacks, measured.active, _variance(loss, trial, measured)
-    )
-    return _with_own_variance(weight, measured.own_sigma2) if measured.own_loss else weight
+    device, loss = choose_device(device), loss_of(reconstruction, model, trial)
+    with placed(model, device):
+        measured = _passes(model, images, trial, device, loss)
+    sigma2 = _variance(loss, trial, measured)
+    weight = pooled(measured.slopes, measured.slacks, measured.active, sigma2)
+    if loss.of_own_variance and not math.isnan(measured.own_sigma2):
+        return _times(weight, measured.own_sigma2)
+    return weight
 
 
-def _with_own_variance(weight: ImpliedWeight, sigma2: float) -> ImpliedWeight:
+def _times(weight: ImpliedWeight, sigma2: float) -> ImpliedWeight:
     """The result for a loss that had the decoder's own variance in it, so that tau was beta."""
     return replace(
         weight,
@@ -135,36 +133,54 @@ def implied_weight_of(
 
 @dataclass(frozen=True, kw_only=True)
 class _Loss:
-    """A reconstruction loss of pixels in [0, 1], and whether it is the squared error.
+    """A reconstruction loss.
 
-    If the decoder of a model from elsewhere has a variance, the squared error is that over it.
+    Attributes:
+        of: maps images, decoder means, both in [0, 1], and the decoder's variance (or None) to
+            (B,) losses.
+        squared: whether it is the squared error.
+        of_own_variance: whether it is -log p(x|z) under the decoder's own variance, if it has one.
     """
 
-    of: Reconstruction
-    squared: bool
+    of: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    squared: bool = False
+    of_own_variance: bool = False
 
 
-def loss_of(reconstruction: str | Reconstruction, model: nn.Module) -> _Loss:
-    """The loss for a network.
+def loss_of(reconstruction: str | Reconstruction, model: nn.Module, trial: Subject) -> _Loss:
+    """The loss that a network was trained with.
 
     Raises:
         BadInput: it is unknown, or has no meaning for the network's own pixels.
     """
     if isinstance(reconstruction, str):
         known = check_reconstruction(reconstruction)
-        own = None if known in RECONSTRUCTIONS else import_name(known, "reconstruction")
-        reconstruction = own or RECONSTRUCTIONS[known]
-    loss = reconstruction
-    squared = loss is RECONSTRUCTIONS["sse"]
-    if squared and isinstance(model, Adapted) and len(set(model.pixels.scale)) > 1:
+        registered = RECONSTRUCTIONS.get(known)
+        reconstruction = registered or import_name(known, "reconstruction")
+    loss: Reconstruction = reconstruction
+    if loss is RECONSTRUCTIONS["sse"]:
+        return _squared_error(loss, model, trial)
+    if not isinstance(model, Adapted):
+        return _Loss(of=lambda x, decoded, variance: loss(x, decoded))
+    own = model.to_own
+    return _Loss(of=lambda x, decoded, variance: loss(own(x), own(decoded)))
+
+
+def _squared_error(loss: Reconstruction, model: nn.Module, trial: Subject) -> _Loss:
+    if isinstance(model, Adapted) and len(set(model.pixels.scale)) > 1:
         raise BadInput(
             "the weight of the KL cannot be read back for squared errors of pixels that were "
             f"normalised by several standard deviations ({model.pixels.text})"
         )
-    if squared or not isinstance(model, Adapted):
-        return _Loss(of=loss, squared=squared)
-    own = model.to_own
-    return _Loss(of=lambda x, decoded: loss(own(x), own(decoded)), squared=False)
+    # A decoder from elsewhere that returns a variance was trained with it.
+    own = isinstance(trial, ForeignModel) and trial.train_sigma2 is None
+
+    def of(x: Tensor, decoded: Tensor, variance: Tensor | None) -> Tensor:
+        if own and variance is not None:
+            return gaussian_nll((x - decoded).square(), variance, 1).flatten(1).sum(dim=1)
+        return loss(x, decoded)
+
+    return _Loss(of=of, squared=True, of_own_variance=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +191,6 @@ class _Measured:
         slopes, slacks, active: as for `pooled`.
         mse: squared pixel.
         own_sigma2: mean of the decoder's own variance, squared pixels; NaN if it has none.
-        own_loss: whether the slopes are those of -log p(x|z) under that variance.
     """
 
     slopes: Array
@@ -183,7 +198,6 @@ class _Measured:
     active: npt.NDArray[np.bool_]
     mse: float
     own_sigma2: float
-    own_loss: bool
 
 
 def _variance(loss: _Loss, trial: Subject, measured: _Measured) -> float:
@@ -193,7 +207,7 @@ def _variance(loss: _Loss, trial: Subject, measured: _Measured) -> float:
     if trial.train_sigma2 is not None:
         return trial.train_sigma2
     if isinstance(trial, ForeignModel):
-        return 1.0 if measured.own_loss else math.nan
+        return math.nan if math.isnan(measured.own_sigma2) else 1.0
     return measured.mse
 
 
@@ -205,10 +219,11 @@ def _passes(
     Where each image had a variance of its own in training, its slopes are weighted by the mean
     squared error over the image's own.
     """
-    fitted = loss.squared and trial.train_sigma2 is None
-    own_loss = fitted and isinstance(trial, ForeignModel)
     weighted = (
-        fitted and not isinstance(trial, ForeignModel) and objective_of(trial.objective).per_image
+        loss.squared
+        and not isinstance(trial, ForeignModel)
+        and trial.train_sigma2 is None
+        and objective_of(trial.objective).per_image
     )
     count = len(evaluated_images(images, "train", trial))
     pairs = min(_MOST_PAIRS, -(-_PAIRS // count))
@@ -222,7 +237,7 @@ def _passes(
             shape = (pairs, *mean.shape)
             noise = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
             noise = torch.cat([noise, -noise])
-            slope, sse, own = _slopes(model, x, mean, log_var, noise, groups, loss.of, own_loss)
+            slope, sse, own = _slopes(model, x, mean, log_var, noise, groups, loss)
             if weighted:
                 slope = slope / sse[..., None]
             slopes.append(slope.mean(dim=0).cpu())
@@ -241,7 +256,6 @@ def _passes(
         active=(varies.numpy() > ACTIVE) & (slack.mean(axis=0) / sizes.cpu().numpy() > ACTIVE),
         mse=mse,
         own_sigma2=float(np.sum(variances)) / count,
-        own_loss=own_loss and not math.isnan(sum(variances)),
     )
 
 
@@ -290,12 +304,10 @@ def _slopes(
     log_var: Tensor,
     noise: Tensor,
     groups: Tensor,
-    reconstruction: Reconstruction,
-    own_loss: bool,
+    loss: _Loss,
 ) -> tuple[Tensor, Tensor, float]:
     """(K, B, G) slopes and (K, B) sums of squared errors at K posterior samples, float64; and the
-    mean of the decoder's own variance, NaN if it has none. With `own_loss` a decoder with a
-    variance has the slopes of -log p(x|z)."""
+    mean of the decoder's own variance, NaN if it has none."""
     slopes, errors, own = [], [], 0.0
     sigma = (log_var / 2).exp()
     for epsilon in noise:
@@ -306,10 +318,7 @@ def _slopes(
                 raise BadInput(
                     "the weight of the KL needs gradients, but decode computes none (no_grad?)"
                 )
-            if own_loss and variance is not None:
-                value = gaussian_nll((x - decoded).square(), variance, 1).flatten(1).sum(dim=1)
-            else:
-                value = reconstruction(x.clone(), decoded)
+            value = loss.of(x.clone(), decoded, variance)
             (gradient,) = torch.autograd.grad(value.sum(), z)
         slopes.append(_by_group(gradient.double() * (sigma * epsilon).double(), groups))
         errors.append((x - decoded.detach()).double().square().flatten(1).sum(dim=1))

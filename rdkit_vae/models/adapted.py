@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from rdkit_vae.errors import BadInput
+from rdkit_vae.errors import BadInput, in_line
 from rdkit_vae.models import Shape
 from rdkit_vae.pixels import Number, PixelRange
 from rdkit_vae.pixels import pixel_range as read_range
@@ -62,7 +62,7 @@ class Adapted(nn.Module):
             BadInput: the module does not take such images, its encoder is not Gaussian, or its
                 decoder returns images of another shape.
         """
-        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        device = device_of(self.module)
         modes = [(module, module.training) for module in self.modules()]
         self.latent_shapes = ()
         for name in ("_shift", "_scale"):
@@ -89,7 +89,7 @@ class Adapted(nn.Module):
             raise
         except Exception as error:  # a foreign module can raise anything
             raise BadInput(
-                f"the encoder fails on images of {size}: {_line(error)}{advice}"
+                f"the encoder fails on images of {size}: {in_line(error)}{advice}"
             ) from error
         try:
             decoded = self.decode(mean)
@@ -98,7 +98,7 @@ class Adapted(nn.Module):
         except Exception as error:
             raise BadInput(
                 f"the decoder fails on latents of {self._latents_in_words()}, as the encoder gives "
-                f"them for images of {size}: {_line(error)}"
+                f"them for images of {size}: {in_line(error)}"
             ) from error
         image = decoded[0] if isinstance(decoded, tuple) else decoded
         if image.shape[1:] != shape:
@@ -190,6 +190,11 @@ def adapt(
     )
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's first weight; the CPU if it has none."""
+    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+
+
 def _method(module: nn.Module, name: str) -> Callable[..., Any]:
     method = getattr(module, name, None)
     if not callable(method):
@@ -265,7 +270,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"{len(value)} values"
     return f"a {type(value).__name__}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rdkit_vae.config.trial import Trial, import_code
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadData, BadInput, Newer, NotNamed
+from rdkit_vae.errors import BadData, BadInput, Newer, NotNamed, in_line
 from rdkit_vae.models import Shape
 from rdkit_vae.store.archive import Foreign
 from rdkit_vae.store.paths import code_version
@@ -149,11 +149,11 @@ def load_checkpoint(
     except Exception as error:  # readers raise all kinds of errors on damaged files
         if not _may_be_ours(path):
             raise BadData(_not_ours(path, error)) from error
-        raise BadData(f"{path}: damaged checkpoint ({_line(error)}); {_TRAIN_AGAIN}") from error
+        raise BadData(f"{path}: damaged checkpoint ({in_line(error)}); {_TRAIN_AGAIN}") from error
 
 
 def _not_ours(path: Path, error: Exception) -> str:
-    reason = f"{path}: not a checkpoint of rdvae ({_line(error)}); {_EXPECTED}"
+    reason = f"{path}: not a checkpoint of rdvae ({in_line(error)}); {_EXPECTED}"
     return foreign_message(path, _EXPECTED) or reason
 
 
@@ -165,10 +165,6 @@ def _may_be_ours(path: Path) -> bool:
     except OSError:
         return True
     return start in (b"PK\x03\x04", b"")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def relative_distance(one: Checkpoint, other: Checkpoint) -> float:

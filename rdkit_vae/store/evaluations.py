@@ -102,7 +102,8 @@ class Evaluation:
         implied = self.implied
         if implied is None or math.isnan(implied.tau):
             return {}
-        has_scale = getattr(self.trial, "reconstruction", "sse") == "sse"
+        trial = self.trial
+        has_scale = not isinstance(trial, ForeignModel) or trial.reconstruction == "sse"
         known: Row = {"implied_tau": implied.tau} if has_scale else {}
         if not math.isnan(implied.beta):
             known |= {"implied_beta": implied.beta, "implied_beta_se": implied.beta_se}

@@ -1,11 +1,11 @@
 """Folders of models from elsewhere: laid out like a sweep, without checkpoints."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rdkit_vae.config.foreign import described
-from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.store.paths import Sweep, code_version, find_sweeps, utc_now
+from rdkit_vae.config.foreign import ForeignModel, described
+from rdkit_vae.errors import BadInput
+from rdkit_vae.store.paths import Sweep, code_version, utc_now
 from rdkit_vae.store.results import write_results
 from rdkit_vae.store.schema import SCHEMA
 from rdkit_vae.system.files import read_json, write_json
@@ -14,7 +14,7 @@ from rdkit_vae.system.locks import locked
 if TYPE_CHECKING:
     from rdkit_vae.store.evaluations import Evaluation, Row
 
-_MODELS = "models"  # the entry of sweep.json that only such folders have
+MODELS = "models"  # the entry of sweep.json that only such folders have
 
 
 def write_model(folder: Path, evaluation: "Evaluation") -> "list[Row]":
@@ -31,17 +31,36 @@ def write_model(folder: Path, evaluation: "Evaluation") -> "list[Row]":
     """
     from rdkit_vae.store.evaluations import write_evaluation  # which needs NumPy
 
-    sweep, rows = Sweep(folder), evaluation.rows()
     subject = evaluation.trial
-    models_in(sweep, subject.run_id, _name(evaluation))  # before a lock file is made there
+    assert isinstance(subject, ForeignModel)  # trials have folders of their own
+    sweep, rows = Sweep(folder), evaluation.rows()
+    check_room(folder, subject)  # before a lock file is made there
     with locked(folder):
-        models = models_in(sweep, subject.run_id, _name(evaluation))
+        check_room(folder, subject)
         write_evaluation(sweep.statistics(subject.run_id, evaluation.epoch), evaluation)
         write_results(sweep.results(subject.run_id), rows, described(subject))
-        models[subject.run_id] = _name(evaluation)
+        models = (models_in(folder) or {}) | {subject.run_id: subject.name}
         about = {"schema": SCHEMA, "code_version": code_version(), "created_at": utc_now()}
-        write_json(sweep.description, about | {_MODELS: models, "run_ids": list(models)})
+        write_json(sweep.description, about | {MODELS: models, "run_ids": list(models)})
     return rows
+
+
+def check_room(folder: Path, model: ForeignModel) -> None:
+    """Checks that a model can be added to a folder, which need not exist.
+
+    Raises:
+        BadInput: the folder holds a sweep, or another model of that name.
+        BadData: its `sweep.json` cannot be read.
+    """
+    models = models_in(folder)
+    if models is None:
+        raise BadInput(f"{folder} holds a sweep; use a separate --out for models from elsewhere")
+    for run_id, name in models.items():
+        if name == model.name and run_id != model.run_id:
+            raise BadInput(
+                f"{folder} already holds another model named {name} ({run_id}): use another name, "
+                "or remove the folder"
+            )
 
 
 def models_below(path: Path) -> list[Path]:
@@ -51,7 +70,7 @@ def models_below(path: Path) -> list[Path]:
         BadData: the folder's `sweep.json` cannot be read.
     """
     sweep = Sweep(path)
-    if not sweep.description.is_file() or _MODELS not in read_json(sweep.description):
+    if not sweep.description.is_file() or models_in(path) is None:
         return [path]
     return [
         file
@@ -60,49 +79,18 @@ def models_below(path: Path) -> list[Path]:
     ]
 
 
-def folders_of_models(path: Path) -> list[Path]:
-    """The folders of models from elsewhere at or below a path; unreadable ones are not listed.
+def models_in(folder: Path) -> dict[str, str] | None:
+    """The names of the models from elsewhere in a folder, by run; None if it holds a sweep.
+
+    A folder without `sweep.json` holds neither, and has room for models.
 
     Raises:
-        BadData: the path does not exist.
-    """
-    return [root for root in find_sweeps(path) if holds_models(root)]
-
-
-def holds_models(root: Path) -> bool:
-    """Whether a sweep folder holds models from elsewhere, as far as it can be read."""
-    try:
-        return isinstance(read_json(Sweep(root).description).get(_MODELS), dict)
-    except BadData:
-        return False
-
-
-def _name(evaluation: "Evaluation") -> str:
-    return str(getattr(evaluation.trial, "name", evaluation.trial.run_id))
-
-
-def models_in(sweep: Sweep, run_id: str = "", name: str = "") -> dict[str, Any]:
-    """The names of the models in a folder, by run.
-
-    Args:
-        sweep: the folder.
-        run_id, name: of a model to add.
-
-    Raises:
-        BadInput: the folder holds a sweep, or another model of that name.
         BadData: its `sweep.json` cannot be read.
     """
-    if not sweep.description.exists():
+    description = Sweep(folder).description
+    if not description.exists():
         return {}
-    models = read_json(sweep.description).get(_MODELS)
+    models = read_json(description).get(MODELS)
     if not isinstance(models, dict):
-        raise BadInput(
-            f"{sweep.root} holds a sweep; use a separate --out for models from elsewhere"
-        )
-    same = [other for other, taken in models.items() if taken == name and other != run_id]
-    if same:
-        raise BadInput(
-            f"{sweep.root} already holds another model named {name} ({same[0]}): use another name, "
-            "or remove the folder"
-        )
-    return models
+        return None
+    return {run_id: str(name) for run_id, name in models.items()}

@@ -11,7 +11,7 @@ from rdkit_vae.config.trial import BEFORE_THE_FIELD, Option, Trial
 from rdkit_vae.datasets.images import share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.store.ledger import record_crash
-from rdkit_vae.store.models import holds_models
+from rdkit_vae.store.models import MODELS
 from rdkit_vae.store.paths import code_version, utc_now
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS, SCHEMA, Status
@@ -221,11 +221,12 @@ def check_same(plan: Plan) -> None:
     description = plan.sweep.description
     if not description.exists():
         return
-    if holds_models(plan.sweep.root):
+    written = read_json(description)
+    if MODELS in written:
         raise BadInput(
             f"{plan.sweep.root} holds models from elsewhere; use a separate --out for a sweep"
         )
-    recorded, asked = _flat(read_json(description)), _flat(describe(plan))
+    recorded, asked = _flat(written), _flat(describe(plan))
     if isinstance(recorded.get("schema"), int) and recorded["schema"] > SCHEMA:
         raise Newer(f"{description}: written by a newer rdvae; upgrade rdvae")
     if recorded.get("schema") == 1:  # as it was written then

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.errors import BadData, RdvaeError, in_line
 from rdkit_vae.store.archive import Foreign
 from rdkit_vae.store.pickles import StoredTensor
 from rdkit_vae.store.torchfile import TorchFile, open_torch_file
@@ -79,8 +79,7 @@ def read_weights(path: str | Path, *, key: str | None = None) -> Weights:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:160] or type(error).__name__
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(letter if letter.isprintable() else "?" for letter in in_line(error))
 
 
 def _read(path: Path, key: str | None) -> Weights:
