@@ -7,9 +7,8 @@ Prints a line a model, and at the end the images trained per second over all of 
 tutorials use it: a DataLoader of two lasting worker processes whose dataset opens and warps one PIL
 image at a time, contiguous float32, the library's threads, eager, AdamW as it comes, `loss.item()`
 each step. Network, batch size, learning rate and its annealing, loss and warps are those of
-`rdvae sweep --dataset mnist --protocol paper`, so that the models are the same; only the reading of
-a rotation differs (nearest neighbour and then a crop here, as in the reference; one bilinear warp
-there). Like it, the test images are warped too, each once.
+`rdvae sweep --dataset mnist --protocol paper`, so that the models are the same. Like it, the test
+images are warped too, each once.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from rdkit_vae.models.conv import ConvVAE, start_as_reference
 from rdkit_vae.objectives.losses import OBJECTIVES, Setting, kl_divergence
 
 SHAPE, DIMS, LATENTS, BATCH = (1, 28, 28), 784, 32, 512
-CYCLES = 2  # of the learning rate
+LOG_OFFSET = 1e-5  # of the reference's `optimal`
 _DEGREES, _SCALE, _RATIO, _TRIES = 10.0, (0.9, 1.0), (0.9, 1.1), 10
 
 
@@ -81,7 +80,7 @@ def losses(
     rate = kl_divergence(mean, log_var)
     entry = OBJECTIVES[objective]
     sigma2 = DEFAULT_SIGMA2 if entry.has_sigma2 else None
-    setting = Setting(beta=beta, dims=DIMS, floor=SIGMA2_FLOOR)
+    setting = Setting(beta=beta, dims=DIMS, floor=SIGMA2_FLOOR, log_offset=LOG_OFFSET)
     return entry.loss(sse, rate, sigma2, setting), rate, sse
 
 
@@ -155,7 +154,7 @@ def fit(
 ) -> tuple[int, float]:
     """Trains a model; returns the steps taken and the mean loss of the last epoch, nats."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-5)
-    scheduler = CosineAnnealingWarmRestarts(optimizer, math.ceil(epochs * len(loader) / CYCLES))
+    scheduler = CosineAnnealingWarmRestarts(optimizer, epochs * len(loader) // 2 + 1)
     model.train()
     steps = 0
     for _ in range(epochs):
