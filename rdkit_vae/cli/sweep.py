@@ -14,6 +14,7 @@ from rdkit_vae.cli.sweep_run import print_estimate, train
 from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS
 from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_options, parse_seeds
 from rdkit_vae.config.trial import (
+    AUGMENTATIONS,
     DEFAULT_PRECISION,
     MOST_DRAWS,
     PRECISIONS,
@@ -129,6 +130,12 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     help="; ".join(f"{name}: {entry.about}" for name, entry in PROTOCOLS.items()),
 )
 @click.option(
+    "--augmentation",
+    metavar="NAME",
+    help="With protocol paper, which of its augmentations to use for other datasets than mnist and "
+    f"celeba: {', '.join(AUGMENTATIONS)}.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1, 10**6),
     help="Epochs of training.  " + _by_dataset("epochs", PAPER_EPOCHS),
@@ -161,9 +168,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 @click.option(
     "--train-images",
     type=click.Choice(TRAIN_IMAGES),
-    default="matched",
-    show_default=True,
-    help="Training images to evaluate: as many as there are test images (matched), or all.",
+    help="Training images to evaluate: as many as there are test images (matched), or all.  "
+    "[default: matched; protocol paper: all]",
 )
 @click.option(
     "--jobs",
@@ -253,6 +259,8 @@ def command(
         asked["objectives"] = _once(names, "objective")
     check_architecture(architecture)
     one_of(settings["protocol"], PROTOCOLS, "protocol")
+    if settings["augmentation"]:
+        one_of(settings["augmentation"], AUGMENTATIONS, "augmentation")
     one_of(settings["precision"], PRECISIONS, "precision")
 
     from rdkit_vae.sweeps.plan import plan_sweep

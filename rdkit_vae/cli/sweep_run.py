@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rdkit_vae.cli import INTERRUPTED, terminal
-from rdkit_vae.config.trial import Trial
+from rdkit_vae.config.trial import WARPS, Trial
 from rdkit_vae.errors import CannotWrite
 from rdkit_vae.text import counted, megabytes
 
@@ -128,7 +128,7 @@ def _warp_in_words(plan: "Plan") -> str:
     warp = first.warp(plan.images.shape)
     if warp is None:
         return ""
-    return f"protocol {first.protocol}: for training and test, images are {warp.about}\n"
+    return f"protocol {first.protocol}: for training and test, images are {WARPS[warp]}\n"
 
 
 def _standing(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]) -> str:

@@ -153,6 +153,10 @@ class ForeignModel:
     def warp(self, shape: Shape) -> None:
         """It is evaluated on the images as they are."""
 
+    def images_evaluated(self, n_images: int) -> int:
+        """It is evaluated on all images of a split."""
+        return n_images
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         return asdict(self) | {"latent_shapes": [list(shape) for shape in self.latent_shapes]}

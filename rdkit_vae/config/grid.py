@@ -38,12 +38,13 @@ def make_trial(dataset: str = "digits", *, checkpoints: str = "log", **settings:
     import_objective(objective)
     import_architecture(given.setdefault("architecture", "conv"))
     check_options(given["architecture"], dict(given.get("options", {})))
-    defaults = {
+    defaults: dict[str, Any] = {
         "latents": source.latents,
         "beta": 1.0,
         "epochs": PAPER_EPOCHS if as_paper else source.epochs,
         "batch_size": PAPER_BATCH if as_paper else source.batch_size,
         "draws": protocol.draws,
+        "train_images": protocol.train_images,
         "train_sigma2": DEFAULT_SIGMA2 if objective_of(objective).has_sigma2 else None,
     }
     chosen = defaults | given

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.datasets import source_of
 from rdkit_vae.errors import BadInput
@@ -27,6 +27,9 @@ from rdkit_vae.objectives.losses import (
 )
 from rdkit_vae.text import one_of
 
+if TYPE_CHECKING:
+    from rdkit_vae.datasets.images import Images
+
 SIGMA2_FLOOR = 1e-6
 DEFAULT_SIGMA2 = 0.5
 DEFAULT_PRECISION = "float32"
@@ -40,6 +43,7 @@ BEFORE_THE_FIELD: Mapping[str, Any] = {
     "precision": "float32",
     "protocol_revision": 1,
     "options": {},
+    "augmentation": "",
 }
 PRECISIONS: Mapping[str, str] = {
     "float32": "float32 everywhere",
@@ -59,7 +63,8 @@ class Protocol:
         drop_last: leave out the images of an incomplete last batch.
         augments: warp the images, in training and in evaluation.
         draws: default number of posterior samples per image.
-        as_reference: from revision 2 on, use the initial weights of the paper's reference code.
+        train_images: default choice of the training images to evaluate.
+        as_reference: follow the paper's reference code; see `PROTOCOL_REVISION`.
         revised: a release changed the protocol, so its trials record the revision.
     """
 
@@ -69,13 +74,17 @@ class Protocol:
     drop_last: bool
     augments: bool
     draws: int
+    train_images: str
     as_reference: bool
     revised: bool
 
 
-# The current revision. In revision 1, `paper` warped only the datasets named `mnist` and `celeba`,
-# and all networks used PyTorch's default initial weights.
-PROTOCOL_REVISION = 2
+# The current revision, in which `paper` follows the reference code in every point that affects a
+# result. Revision 2 rotated and cropped in one bilinear warp, by the shape of the images; restarted
+# the learning rate one step earlier; had no 1e-5 inside the logarithm of the objective `optimal`;
+# and evaluated all test images. In revision 1, it warped only the datasets named `mnist` and
+# `celeba`, and all networks used PyTorch's default initial weights.
+PROTOCOL_REVISION = 3
 PROTOCOLS: Mapping[str, Protocol] = {
     "clean": Protocol(
         about="complete splits, no augmentation, every epoch uses every image",
@@ -84,51 +93,37 @@ PROTOCOLS: Mapping[str, Protocol] = {
         drop_last=False,
         augments=False,
         draws=8,
+        train_images="matched",
         as_reference=False,
         revised=False,
     ),
     "paper": Protocol(
-        about="the set-up of the BS-VAE paper, for grey 28x28 and colour 64x64 images: 50 epochs, "
-        "batch 512, two cosine cycles, augmentation in training and test, one posterior sample",
+        about="the set-up of the BS-VAE paper: 50 epochs, full batches of 512, two cosine cycles, "
+        "augmentation in training and test, one posterior sample, all training images evaluated",
         weight_decay=1e-5,
         annealings=2,
         drop_last=True,
         augments=True,
         draws=1,
+        train_images="all",
         as_reference=True,
         revised=True,
     ),
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Warp:
-    """The augmentation for images of one shape.
-
-    Attributes:
-        dataset: the dataset for which the paper uses it.
-        images: the images it applies to, in words.
-        about: what it does to an image, in words.
-    """
-
-    dataset: str
-    images: str
-    about: str
-
-
-WARPS: Mapping[Shape, Warp] = {
-    (1, 28, 28): Warp(
-        dataset="mnist",
-        images="grey 28x28 images (like MNIST)",
-        about="rotated by up to 10 degrees and cropped to 90-100% of the area, as the paper does "
-        "with MNIST",
-    ),
-    (3, 64, 64): Warp(
-        dataset="celeba",
-        images="colour 64x64 images (like CelebA)",
-        about="mirrored left to right with probability 1/2, as the paper does with CelebA",
-    ),
+# The augmentations, in words; those that can be asked for are the datasets of the paper.
+WARPS: Mapping[str, str] = {
+    "mnist": "rotated by up to 10 degrees to the nearest pixel, cropped to 90-100% of the area and "
+    "enlarged again, as the paper does with MNIST",
+    "celeba": "mirrored left to right with probability 1/2, as the paper does with CelebA",
+    "mnist-bilinear": "rotated by up to 10 degrees and cropped to 90-100% of the area in one "
+    "bilinear warp, as in older releases",
 }
+NO_WARP = "none"
+AUGMENTATIONS = ("mnist", "celeba", NO_WARP)
+_BY_SHAPE: Mapping[Shape, str] = {(1, 28, 28): "mnist-bilinear", (3, 64, 64): "celeba"}
+_LOG_OFFSET = 1e-5  # of the reference code's loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +146,7 @@ class Trial:
         seed: for weights, data order, noise and posterior samples.
         protocol: name of a protocol.
         protocol_revision: version of the protocol; see `PROTOCOL_REVISION`.
+        augmentation: of `AUGMENTATIONS`, for a protocol that augments; "": that of the dataset.
         epochs, batch_size, learning_rate: settings of AdamW.
         precision: arithmetic of training; evaluation always uses float32 or better.
         checkpoints: epochs after which a checkpoint is written and evaluated.
@@ -175,6 +171,7 @@ class Trial:
     seed: int = 0
     protocol: str = "clean"
     protocol_revision: int = PROTOCOL_REVISION
+    augmentation: str = ""
     epochs: int
     batch_size: int
     learning_rate: float = 1e-3
@@ -191,6 +188,8 @@ class Trial:
         one_of(self.protocol, PROTOCOLS, "protocol")
         if not PROTOCOLS[self.protocol].revised:
             object.__setattr__(self, "protocol_revision", PROTOCOL_REVISION)
+        if self.augmentation:
+            one_of(self.augmentation, AUGMENTATIONS, "augmentation")
         one_of(self.precision, PRECISIONS, "precision")
         one_of(self.train_images, TRAIN_IMAGES, "choice of train images")
         self._check_numbers()
@@ -221,6 +220,8 @@ class Trial:
         if objective and (self.train_sigma2 is not None) != objective.has_sigma2:
             takes = "requires" if self.train_sigma2 is None else "does not take"
             raise BadInput(f"objective {self.objective} {takes} train_sigma2")
+        if self.augmentation and not PROTOCOLS[self.protocol].augments:
+            raise BadInput(f"protocol {self.protocol} does not augment images")
         if self.checkpoints != tuple(sorted({*self.checkpoints, self.epochs})):
             raise BadInput(
                 f"checkpoints must be increasing epochs that end with {self.epochs}, "
@@ -229,7 +230,8 @@ class Trial:
 
     def setting(self, dims: int) -> Setting:
         """Returns the settings of the loss, for images of `dims` values."""
-        return Setting(beta=self.beta, dims=dims, floor=self.sigma2_floor)
+        offset = _LOG_OFFSET if self.follows_reference else 0.0
+        return Setting(beta=self.beta, dims=dims, floor=self.sigma2_floor, log_offset=offset)
 
     @property
     def beta_half(self) -> float:
@@ -241,46 +243,55 @@ class Trial:
         """Whether the network starts with the initial weights of the paper's reference code."""
         return PROTOCOLS[self.protocol].as_reference and self.protocol_revision >= 2
 
-    def warp(self, shape: Shape) -> Warp | None:
-        """Returns the augmentation of images of a shape; None if the protocol has none.
+    @property
+    def follows_reference(self) -> bool:
+        """Whether the trial does all else as the paper's reference code does."""
+        return PROTOCOLS[self.protocol].as_reference and self.protocol_revision >= 3
+
+    def warp(self, shape: Shape) -> str | None:
+        """Returns the name in `WARPS` for images of a shape; None if they are not augmented.
 
         Raises:
-            BadInput: the protocol augments, but not images of this shape.
+            BadInput: the protocol augments, but not images of this dataset unless asked.
         """
-        if not PROTOCOLS[self.protocol].augments:
+        if not PROTOCOLS[self.protocol].augments or self.augmentation == NO_WARP:
             return None
+        of_the_paper = self.augmentation or self.dataset
         if self.protocol_revision == 1:
-            return {warp.dataset: warp for warp in WARPS.values()}.get(self.dataset)
-        if shape not in WARPS:
-            known = " or ".join(warp.images for warp in WARPS.values())
+            return {"mnist": "mnist-bilinear", "celeba": "celeba"}.get(self.dataset)
+        if self.protocol_revision == 2 and shape in _BY_SHAPE:
+            return _BY_SHAPE[shape]
+        if of_the_paper not in AUGMENTATIONS:
             raise BadInput(
-                f"protocol {self.protocol} needs {known}; the images of {self.dataset} are "
-                f"{'x'.join(map(str, shape))}: use --protocol clean"
+                f"protocol {self.protocol} augments the datasets mnist and celeba only; for "
+                f"{self.dataset}, say which augmentation to use: mnist, celeba or none"
             )
-        return WARPS[shape]
+        return of_the_paper
 
-    def check_images(self, n_images: int, shape: Shape) -> None:
-        """Refuses training images that do not fit the batch size or the protocol.
-
-        Args:
-            n_images, shape: number of training images, and the shape of each.
+    def check_images(self, images: "Images") -> None:
+        """Refuses images that do not fit the batch size or the protocol.
 
         Raises:
             BadInput: there are too few images for a full batch, a batch would be too small, or the
-                protocol does not augment images of this shape.
+                protocol does not say how to augment them.
         """
-        self.warp(shape)
-        steps = self.steps_per_epoch(n_images)
-        if steps == 0:
-            raise BadInput(
-                f"protocol {self.protocol} uses full batches only: batch_size {self.batch_size} "
-                f"is more than the {n_images} training images"
-            )
-        smallest = self.batch_size if PROTOCOLS[self.protocol].drop_last else n_images // steps
+        self.warp(images.shape)
+        n = len(images.train)
+        for split in ("train", "test"):
+            size = len(images.split(split))
+            full = split == "train" and PROTOCOLS[self.protocol].drop_last
+            if size < self.batch_size and (full or self.follows_reference):
+                raise BadInput(
+                    f"protocol {self.protocol} uses full batches only: batch_size "
+                    f"{self.batch_size} is more than the {size} {split} images"
+                )
+        smallest = n // self.steps_per_epoch(n)
+        if PROTOCOLS[self.protocol].drop_last:
+            smallest = self.batch_size
         if architecture_of(self.architecture).normalises_batches and smallest < 2:
             raise BadInput(
                 f"{self.architecture} normalises over batches: batch_size {self.batch_size} "
-                f"leaves a batch of one of {n_images} images; use another batch size"
+                f"leaves a batch of one of {n} images; use another batch size"
             )
 
     def steps_per_epoch(self, n_images: int) -> int:
@@ -288,6 +299,17 @@ class Trial:
         if PROTOCOLS[self.protocol].drop_last:
             return n_images // self.batch_size
         return -(-n_images // self.batch_size)
+
+    def steps_per_cycle(self, total: int) -> int:
+        """Returns the number of steps of `total` after which the learning rate is restarted."""
+        cycles = PROTOCOLS[self.protocol].annealings
+        if self.follows_reference:
+            return total // cycles + 1
+        return -(-total // cycles)
+
+    def images_evaluated(self, n_images: int) -> int:
+        """Returns how many images of a split of `n_images` can be evaluated."""
+        return n_images - n_images % self.batch_size if self.follows_reference else n_images
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, except those equal to `BEFORE_THE_FIELD`."""

@@ -21,7 +21,7 @@ from rdkit_vae.evaluation.grey_levels import discretized_nll
 from rdkit_vae.evaluation.rate import rate_terms_of
 from rdkit_vae.objectives.losses import gaussian_nll, kl_divergence
 from rdkit_vae.scoring.statistics import Array, Statistics
-from rdkit_vae.training.inputs import augmentation_of, to_unit
+from rdkit_vae.training.augmentation import augmentation_of, to_unit
 
 SPLITS = ("train", "test")
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -91,11 +91,14 @@ def _images_at_once(trial: Subject, dims: int) -> int:
 def evaluated_images(
     images: Images, split: str, trial: Subject
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions of the images to evaluate: all, or evenly spaced ones of the train split."""
-    n = len(images.split(split))
-    if split == "test" or trial.train_images == "all" or n <= len(images.test):
+    """Positions of the images to evaluate: all, or evenly spaced ones of the train split.
+
+    Under a protocol of full batches, the images of an incomplete last batch are left out.
+    """
+    n, n_test = (trial.images_evaluated(len(images.split(each))) for each in (split, "test"))
+    if split == "test" or trial.train_images == "all" or n <= n_test:
         return np.arange(n, dtype=np.int64)
-    return np.linspace(0, n - 1, len(images.test)).round().astype(np.int64)
+    return np.linspace(0, n - 1, n_test).round().astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +157,15 @@ def encoded(
     if augmentation:
         uniform = seeds.generator(trial.seed, "augment-split", SPLITS.index(split))
         numbers = uniform.random((len(chosen), augmentation.numbers))
-        warps = augmentation.parameters(torch.from_numpy(numbers))
+        warps = augmentation.parameters(torch.from_numpy(numbers), images.shape)
     for start in range(0, len(chosen), batch_size):
         batch = chosen[start : start + batch_size]
-        x = to_unit(torch.from_numpy(pixels[batch]).to(device), images.levels)
+        taken = torch.from_numpy(pixels[batch]).to(device)
         if augmentation and warps is not None:
-            x = augmentation.apply(x, warps[start : start + batch_size].to(device))
+            drawn = warps[start : start + batch_size].to(device)
+            x = augmentation.inputs(taken, images.levels, drawn)
+        else:
+            x = to_unit(taken, images.levels)
         yield x, *encode(model, x, trial.latents)
 
 
@@ -246,10 +252,11 @@ def evaluate_discretized(
         By split and name, (n, K) in nats, summed over the D pixels.
 
     Raises:
-        BadInput: as for `evaluate`; or the protocol warps the images, so that their pixels are no
-            longer on grey levels.
+        BadInput: as for `evaluate`; or the images are warped so that their pixels are no longer on
+            grey levels.
     """
-    if augmentation_of(trial, images.shape):
+    augmentation = augmentation_of(trial, images.shape)
+    if augmentation and not augmentation.keeps_levels:
         raise BadInput(
             f"protocol {trial.protocol} warps its images, so their pixels have no grey levels"
         )

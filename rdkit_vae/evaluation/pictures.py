@@ -16,7 +16,7 @@ from rdkit_vae.store.checkpoints import load_checkpoint
 from rdkit_vae.store.paths import code_version, find_sweeps, samples_beside, utc_now
 from rdkit_vae.store.samples import KINDS, Samples, read_samples, write_samples
 from rdkit_vae.system.files import write_atomic, write_output
-from rdkit_vae.training.inputs import to_unit
+from rdkit_vae.training.augmentation import to_unit
 
 
 def sample(

@@ -27,11 +27,13 @@ class Setting:
         beta: weight of the rate; (T, 1) for T models at once.
         dims: D, values in an image.
         floor: least value of a fitted variance, in squared pixels.
+        log_offset: if not 0, it is added inside the logarithm of `optimal`, instead of the floor.
     """
 
     beta: "float | Tensor"
     dims: int
     floor: float
+    log_offset: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,12 @@ def constant(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) ->
 def optimal(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
     """BS-VAE: the optimal variance sse/D of each image (Beta-Sigma VAE, Eq. 6). (B,)
 
-    Above the floor, the first term is (D/2)[log(2 pi sse/D) + 1].
+    Above the floor, the first term is (D/2)[log(2 pi sse/D) + 1]. The paper's reference code has
+    (D/2)[log(2 pi sse/D + 1e-5) + 1] everywhere.
     """
+    if setting.log_offset:
+        log = (2 * math.pi * sse / setting.dims + setting.log_offset).log()
+        return setting.dims / 2 * (log + 1) + setting.beta * kl
     fitted = (sse / setting.dims).clamp_min(setting.floor)
     return gaussian_nll(sse, fitted, setting.dims) + setting.beta * kl
 

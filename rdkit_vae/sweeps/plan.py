@@ -154,7 +154,7 @@ def plan_sweep(
         dataset, data_dir=data_dir, image_size=trials[0].image_size, progress=decoding
     )
     trials = [bind(trial, images.sha256) for trial in trials]
-    trials[0].check_images(len(images.train), images.shape)
+    trials[0].check_images(images)
     _try_out(trials, images)
     remembered = data_dir or os.environ.get("RDVAE_DATA")
     return Plan(

@@ -14,7 +14,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.models import ARCHITECTURES, Shape, architecture_of
 from rdkit_vae.models.variance import VARIANCES
 from rdkit_vae.objectives.losses import objective_of
-from rdkit_vae.training.inputs import augmentation_of
+from rdkit_vae.training.augmentation import augmentation_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of the moments in AdamW
 
@@ -54,7 +54,7 @@ def adamw_settings(trial: Trial) -> dict[str, Any]:
 
 def learning_rate(trial: Trial, step: int, total: int) -> float:
     """Returns the rate at a step: cosine annealing towards 0 in each cycle of the protocol."""
-    cycle = math.ceil(total / PROTOCOLS[trial.protocol].annealings)
+    cycle = trial.steps_per_cycle(total)
     return trial.learning_rate * (1 + math.cos(math.pi * (step % cycle) / cycle)) / 2
 
 
@@ -110,7 +110,7 @@ class Training:
         self.trial = bind(trial, images.sha256)
         self.images = images
         self.device = torch.device(device)
-        trial.check_images(len(images.train), images.shape)
+        trial.check_images(images)
         model = build_model(trial, images.shape).to(self.device)
         # The faster layout for convolutions
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -145,9 +145,8 @@ class Training:
         if augmentation:
             uniform = _generator(seed, "augment", self.epoch, device)
             shape = (sum(sizes), augmentation.numbers)
-            warps = augmentation.parameters(
-                torch.rand(shape, generator=uniform, device=device, dtype=torch.float64)
-            )
+            numbers = torch.rand(shape, generator=uniform, device=device, dtype=torch.float64)
+            warps = augmentation.parameters(numbers, self.images.shape)
         return Randomness(order=order, noise=torch.cat(drawn), warps=warps)
 
     def state(self) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models.precision import products
-from rdkit_vae.training.inputs import Split, augmentation_of, to_unit
+from rdkit_vae.training.augmentation import augmentation_of, to_unit
+from rdkit_vae.training.inputs import Split
 from rdkit_vae.training.networks import networks_of
 from rdkit_vae.training.state import (
     Diverged,
@@ -127,10 +128,12 @@ class Pack:
 
     def _compute(self, pixels: Tensor, noise: Tensor, warps: Tensor | None = None) -> Tensor:
         """Takes a step with (T, B, C, H, W) uint8 pixels, (T, B, L) noise, (T, B, ...) warps."""
-        x = to_unit(pixels, self._first.images.levels)
+        levels = self._first.images.levels
         if self._augmentation and warps is not None:
-            warped = self._augmentation.apply(x.flatten(0, 1), warps.flatten(0, 1))
-            x = torch.unflatten(warped, 0, x.shape[:2])
+            warped = self._augmentation.inputs(pixels.flatten(0, 1), levels, warps.flatten(0, 1))
+            x = torch.unflatten(warped, 0, pixels.shape[:2])
+        else:
+            x = to_unit(pixels, levels)
         self._optimizer.zero_grad()
         losses = self._networks.backward(x, noise)
         self._optimizer.step()

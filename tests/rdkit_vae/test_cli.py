@@ -112,6 +112,8 @@ BAD = {
     "unknown option": ["--momentum", "0.9"],
     "pairs of another objective": ["--pairs", "--objectives", "optimal"],
     "images that the protocol has no warp for": ["--protocol", "paper"],
+    "an unknown augmentation": ["--protocol", "paper", "--augmentation", "cifar"],
+    "an augmentation that is not used": ["--augmentation", "mnist"],
     "a name that is too long": ["--dataset", "npz:" + "x" * 5000],
     "a data folder that is too long": ["--dataset", "mnist", "--data-dir", "x" * 5000],
 }
@@ -223,14 +225,15 @@ def test_a_sweep_says_how_the_protocol_warps_its_images(rdvae: Run, tmp_path: Pa
     np.savez(tmp_path / "grey.npz", np.arange(50 * 784, dtype=np.uint8).reshape(50, 28, 28))
     arguments = (
         *("sweep", "--dataset", "npz:grey.npz", "--protocol", "paper", "--architecture", "linear"),
-        *("--epochs", "1", "--batch-size", "20", "--betas", "1", "--out", "x"),
+        *("--epochs", "1", "--batch-size", "5", "--betas", "1", "--augmentation", "mnist"),
     )
-    line = "protocol paper: for training and test, images are rotated by up to 10 degrees and"
+    line = "protocol paper: for training and test, images are rotated by up to 10 degrees to the"
     for more in (("--dry-run",), ()):
-        done = rdvae(*arguments, *more, cwd=tmp_path)
+        done = rdvae(*arguments, "--out", "x", *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert line in done.stdout
-    plain = rdvae(*arguments, "--protocol", "clean", "--out", "y", "--dry-run", cwd=tmp_path)
+    none = ("--augmentation", "none", "--out", "y", "--dry-run")
+    plain = rdvae(*arguments, *none, cwd=tmp_path)
     assert "images are" not in plain.stdout
 
 

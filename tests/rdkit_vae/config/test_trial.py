@@ -54,6 +54,7 @@ def test_every_setting_is_part_of_the_name() -> None:
     names.add(make_trial("mnist", objective="constant").run_id)
     names.add(make_trial().run_id)
     names.add(replace(base, protocol="paper", protocol_revision=1).run_id)
+    names.add(replace(base, protocol="paper", augmentation="none").run_id)
     assert len(names | {base.run_id}) == len(Trial.__dataclass_fields__) + 1
 
 
@@ -66,7 +67,7 @@ def test_what_a_protocol_did_in_an_older_release_is_another_trial(tmp_path: Path
     assert before.protocol_revision == 1
     assert (before.run_id != now.run_id, before.setup != now.setup) == (True, True)
     assert replace(make_trial("mnist"), protocol="paper", epochs=9, checkpoints=(9,)) == replace(
-        now, batch_size=512, draws=8, epochs=9, checkpoints=(9,)
+        now, batch_size=512, draws=8, train_images="matched", epochs=9, checkpoints=(9,)
     )
     images = Images(
         name="mnist",
@@ -88,14 +89,14 @@ def test_what_a_protocol_did_in_an_older_release_is_another_trial(tmp_path: Path
     )
     write_json(tmp_path / "sweep.json", describe(plan))
     check_same(plan)
-    with pytest.raises(BadInput, match=r"another sweep \(protocol_revision 1, not 2\)"):
+    with pytest.raises(BadInput, match=r"another sweep \(protocol_revision 1, not 3\)"):
         check_same(replace(plan, trials=(now,)))
     # `clean` has not changed, nor has the name of any trial of it.
     clean = make_trial("mnist")
     assert "protocol_revision" not in clean.to_dict()
     assert Trial.from_dict(clean.to_dict()) == replace(clean, protocol_revision=1) == clean
-    with pytest.raises(BadInput, match=r"protocol_revision must be in 1\.\.2, got 3"):
-        Trial.from_dict({**now.to_dict(), "protocol_revision": 3})
+    with pytest.raises(BadInput, match=r"protocol_revision must be in 1\.\.3, got 4"):
+        Trial.from_dict({**now.to_dict(), "protocol_revision": 4})
 
 
 def test_one_and_one_point_zero_are_the_same_trial() -> None:
@@ -103,11 +104,17 @@ def test_one_and_one_point_zero_are_the_same_trial() -> None:
 
 
 def test_batches_must_suit_the_images() -> None:
-    make_trial(batch_size=2).check_images(40, (1, 8, 8))
+    def images(n: int) -> Images:
+        pixels = np.zeros((n, 1, 2, 2), np.uint8)
+        return Images(name="x", train=pixels, test=pixels[:20], split_rule="")
+
+    make_trial(batch_size=2).check_images(images(40))
     with pytest.raises(BadInput, match="leaves a batch of one of 41"):
-        make_trial(batch_size=2).check_images(41, (1, 8, 8))
+        make_trial(batch_size=2).check_images(images(41))
+    paper = make_trial(protocol="paper", batch_size=20, augmentation="none")
+    paper.check_images(images(41))
     with pytest.raises(BadInput, match="full batches only"):
-        make_trial(protocol="paper", batch_size=42).check_images(41, (1, 28, 28))
+        replace(paper, batch_size=42).check_images(images(41))
 
 
 def test_a_curve_joins_betas_and_seeds_only() -> None:

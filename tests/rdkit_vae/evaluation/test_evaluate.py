@@ -100,7 +100,8 @@ def test_evaluation_leaves_the_model_as_it_was(tiny: Images, tiny_trial: Trial) 
 def test_the_papers_protocol_warps_the_test_split_by_its_seed(
     as_mnist: Images, tiny_trial: Trial
 ) -> None:
-    paper = replace(tiny_trial, protocol="paper")
+    tiny_trial = replace(tiny_trial, batch_size=10)
+    paper = replace(tiny_trial, dataset="mnist", protocol="paper")
     model = train(tiny_trial, as_mnist)
     plain, warped, again = (
         evaluate(model, as_mnist, trial)["test"].sse for trial in (tiny_trial, paper, paper)
@@ -154,10 +155,12 @@ def test_pixels_one_by_one(tiny: Images, tiny_trial: Trial) -> None:
         np.testing.assert_allclose(found["test"][name], -np.log(mass).sum(axis=2), rtol=1e-4)
 
 
-def test_warped_images_have_no_grey_levels(as_mnist: Images, tiny_trial: Trial) -> None:
-    trial = replace(tiny_trial, protocol="paper")
+def test_bilinearly_warped_images_have_no_grey_levels(as_mnist: Images, tiny_trial: Trial) -> None:
+    paper = replace(tiny_trial, dataset="mnist", protocol="paper", batch_size=10)
+    model, sigma2 = build_model(paper, as_mnist.shape), {"test": {"half": 0.5}}
     with pytest.raises(BadInput, match="grey levels"):
-        evaluate_discretized(build_model(trial, as_mnist.shape), as_mnist, trial, {})
+        evaluate_discretized(model, as_mnist, replace(paper, protocol_revision=2), sigma2)
+    assert evaluate_discretized(model, as_mnist, paper, sigma2)["test"]["half"].shape == (10, 5)
 
 
 @pytest.mark.parametrize(("dataset", "warps"), [("mnist", True), ("npz:tiny", False)])

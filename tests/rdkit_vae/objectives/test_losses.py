@@ -51,6 +51,17 @@ def test_optimal_is_eq_6() -> None:
     torch.testing.assert_close(_loss("optimal", sse, kl), expected)
 
 
+def test_optimal_of_the_reference_has_1e_5_inside_the_logarithm() -> None:
+    """Its gradient is that of 1/(mse + 1.6e-6), so it is finite at sse = 0."""
+    sse, kl = torch.tensor([0.0, 1e-7, 3.0], dtype=torch.float64, requires_grad=True), torch.ones(3)
+    trial = make_trial("mnist", protocol="paper", beta=0.3)
+    loss = OBJECTIVES["optimal"].loss(sse, kl, None, trial.setting(9))
+    expected = 9 / 2 * (torch.log(2 * math.pi * sse / 9 + 1e-5) + 1) + 0.3
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss.sum(), sse)
+    torch.testing.assert_close(gradient, 0.5 / (sse.detach() / 9 + 1e-5 / (2 * math.pi)))
+
+
 def test_optimal_batch_is_eq_6_on_the_mean_over_batch_and_pixels() -> None:
     sse, kl = _pair()
     expected = 12 / 2 * ((2 * math.pi * sse.mean() / 12).log() + 1) + 0.7 * kl.mean()

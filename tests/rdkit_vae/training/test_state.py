@@ -15,7 +15,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives.losses import OBJECTIVES
 from rdkit_vae.store.checkpoints import load_checkpoint, save_resume_file
-from rdkit_vae.training.inputs import Augmentation
+from rdkit_vae.training.augmentation import Augmentation, to_unit
 from rdkit_vae.training.state import Training, build_model, learning_rate
 from rdkit_vae.training.steps import Pack
 
@@ -166,7 +166,9 @@ def test_the_papers_protocol_trains_on_warped_images(
     expected = Training(tiny_trial, black)
     Pack([expected]).run_epoch()
     erase = Augmentation(
-        numbers=1, parameters=lambda numbers: numbers, apply=lambda x, parameters: 0 * x
+        numbers=1,
+        parameters=lambda numbers, shape: numbers,
+        inputs=lambda pixels, levels, parameters: 0 * to_unit(pixels, levels),
     )
     for module in ("state", "steps"):
         monkeypatch.setattr(
@@ -239,46 +241,56 @@ def test_an_epoch_sees_every_image_once(tiny: Images, tiny_trial: Trial) -> None
 
 
 def test_the_papers_protocol_drops_the_last_batch(as_mnist: Images, tiny_trial: Trial) -> None:
-    training = Training(replace(tiny_trial, protocol="paper"), as_mnist)
-    assert training.batch_sizes() == [16, 16]
-    assert len(training.randomness().order) == 32
-    with pytest.raises(BadInput, match="more than the 40"):
-        Training(replace(tiny_trial, protocol="paper", batch_size=41), as_mnist)
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "npz:x", "folder:x"])
-def test_grey_28x28_images_are_warped_whatever_their_name(
-    name: str, as_mnist: Images, tiny_trial: Trial
-) -> None:
-    trial = replace(tiny_trial, dataset=name, protocol="paper")
-    warps = Training(trial, as_mnist).randomness().warps
-    assert warps is not None
-    assert warps.shape == (32, 2, 3)
-
-
-def test_colour_64x64_images_are_flipped_whatever_their_name(tiny_trial: Trial) -> None:
-    pixels = np.zeros((20, 3, 64, 64), np.uint8)
-    images = Images(name="npz:x", train=pixels, test=pixels[:4], split_rule="")
-    warps = Training(replace(tiny_trial, protocol="paper"), images).randomness().warps
-    assert warps is not None
-    assert set(warps.tolist()) == {0.0, 1.0}
-
-
-@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 28, 28), (1, 64, 64), (1, 28, 27)])
-def test_the_papers_protocol_refuses_images_that_it_has_no_warp_for(
-    shape: tuple[int, int, int], tiny_trial: Trial
-) -> None:
-    pixels = np.zeros((40, *shape), np.uint8)
-    images = Images(name="npz:tiny", train=pixels, test=pixels, split_rule="")
-    trial = replace(tiny_trial, protocol="paper")
-    size = "x".join(map(str, shape))
-    words = (
-        f"grey 28x28 .* or colour 64x64 .*; the images of npz:tiny are {size}: use --protocol clean"
+    paper = replace(tiny_trial, dataset="mnist", protocol="paper", batch_size=8)
+    training = Training(replace(paper, batch_size=9), as_mnist)
+    assert training.batch_sizes() == [9, 9, 9, 9]
+    assert len(training.randomness().order) == 36
+    statistics = evaluate(build_model(paper, as_mnist.shape), as_mnist, paper)
+    assert [len(statistics[split].image) for split in ("train", "test")] == [8, 8]  # of 40 and 10
+    everything = evaluate(
+        build_model(paper, as_mnist.shape), as_mnist, replace(paper, train_images="all")
     )
+    assert everything["train"].image.tolist() == list(range(40))
+    for size, split in ((41, "40 train"), (11, "10 test")):
+        with pytest.raises(BadInput, match=f"{size} is more than the {split} images"):
+            Training(replace(paper, batch_size=size), as_mnist)
+    # Older releases evaluated all of the test split.
+    before = replace(paper, protocol_revision=2, batch_size=11)
+    assert len(evaluate(build_model(before, as_mnist.shape), as_mnist, before)["test"].image) == 10
+
+
+@pytest.mark.parametrize(
+    ("dataset", "asked", "warp"),
+    [
+        ("mnist", "", "mnist"),
+        ("celeba", "", "celeba"),
+        ("mnist", "none", None),
+        ("fashion-mnist", "mnist", "mnist"),
+        ("npz:x", "celeba", "celeba"),
+        ("npz:x", "none", None),
+    ],
+)
+def test_other_data_than_the_papers_are_augmented_if_asked(
+    dataset: str, asked: str, warp: str | None, as_mnist: Images, tiny_trial: Trial
+) -> None:
+    trial = replace(tiny_trial, dataset=dataset, protocol="paper", augmentation=asked, batch_size=8)
+    assert trial.warp(as_mnist.shape) == warp
+    assert (Training(trial, as_mnist).randomness().warps is None) == (warp is None)
+    evaluate(build_model(trial, as_mnist.shape), as_mnist, trial)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion-mnist", "npz:x", "folder:x"])
+def test_other_data_than_the_papers_must_be_asked_about(
+    dataset: str, as_mnist: Images, tiny_trial: Trial
+) -> None:
+    trial = replace(tiny_trial, dataset=dataset, protocol="paper", batch_size=8)
+    words = f"for {dataset}, say which augmentation to use: mnist, celeba or none"
     with pytest.raises(BadInput, match=words):
-        Training(trial, images)
+        Training(trial, as_mnist)
     with pytest.raises(BadInput, match=words):
-        evaluate(build_model(trial, shape), images, trial)
+        evaluate(build_model(trial, as_mnist.shape), as_mnist, trial)
+    with pytest.raises(BadInput, match="protocol clean does not augment"):
+        replace(tiny_trial, augmentation="mnist")
 
 
 def test_the_learning_rate_is_annealed_once_or_twice() -> None:
@@ -287,8 +299,21 @@ def test_the_learning_rate_is_annealed_once_or_twice() -> None:
         assert learning_rate(trial, 0, 1000) == 1e-3
         assert learning_rate(trial, 999, 1000) < 1e-7
     assert learning_rate(clean, 500, 1000) == pytest.approx(5e-4)
-    assert learning_rate(paper, 499, 1000) < 1e-7
-    assert learning_rate(paper, 500, 1000) == 1e-3
+    assert learning_rate(paper, 500, 1000) < 1e-7
+    assert learning_rate(paper, 501, 1000) == 1e-3
+
+
+@pytest.mark.parametrize("total", [10, 11, 5850])
+def test_the_learning_rate_of_the_paper_is_that_of_pytorchs_warm_restarts(total: int) -> None:
+    paper = make_trial("mnist", protocol="paper")
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, total // 2 + 1)
+    for step in range(total):
+        assert learning_rate(paper, step, total) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    before = replace(paper, protocol_revision=2)
+    assert learning_rate(before, -(-total // 2), total) == 1e-3
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step(tiny: Images, tiny_trial: Trial) -> None:
@@ -305,48 +330,3 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step(tiny: Images, tiny_tria
 def test_other_images_than_the_trials_are_refused(tiny: Images, tiny_trial: Trial) -> None:
     with pytest.raises(BadInput, match="changed"):
         Training(replace(tiny_trial, data_sha256="0" * 64), tiny)
-
-
-def test_the_papers_warps_keep_images_in_range_and_move_them(mnist_folder: Path) -> None:
-    from rdkit_vae import load_dataset
-    from rdkit_vae.training.inputs import AUGMENTATIONS, to_unit
-
-    images = load_dataset("mnist", data_dir=mnist_folder)
-    x = to_unit(torch.from_numpy(images.test[:64].copy()), 256)
-    warp = AUGMENTATIONS["mnist"]
-    numbers = torch.rand((64, warp.numbers), dtype=torch.float64)
-    warped = warp.apply(x, warp.parameters(numbers))
-    assert warped.shape == x.shape
-    assert 0 <= warped.min() <= warped.max() <= 1
-    assert (warped - x).abs().mean() > 0.01
-    # A crop of 0.9-1 of the area enlarges what it shows: the ink grows by no more than 1/0.9.
-    assert 0.9 < warped.sum() / x.sum() < 1.15
-
-
-def test_warp_parameters_are_rotations_of_crops_inside_the_image() -> None:
-    from rdkit_vae.training.inputs import AUGMENTATIONS
-
-    warp = AUGMENTATIONS["mnist"]
-    numbers = torch.rand((2000, warp.numbers), generator=torch.Generator().manual_seed(0))
-    theta = warp.parameters(numbers.double()).double().numpy()
-    width, height = (
-        np.hypot(theta[:, 0, 0], theta[:, 1, 0]),
-        np.hypot(theta[:, 0, 1], theta[:, 1, 1]),
-    )
-    angle = np.rad2deg(np.arctan2(theta[:, 1, 0], theta[:, 0, 0]))
-    assert np.abs(angle).max() <= 10
-    assert np.abs(angle).max() > 9.5
-    assert (width * height).min() >= 0.9 - 1e-6
-    assert max(width.max(), height.max()) <= 1 + 1e-6
-    assert (width / height).min() >= 0.9 - 1e-6
-    centre = theta[:, :, 2]
-    assert (np.hypot(centre[:, 0], centre[:, 1]) <= np.hypot(1 - width, 1 - height) + 1e-6).all()
-
-
-def test_a_flip_is_exact() -> None:
-    from rdkit_vae.training.inputs import AUGMENTATIONS
-
-    x = torch.rand(2, 3, 4, 5)
-    flipped = AUGMENTATIONS["celeba"].apply(x, torch.tensor([0.0, 1.0]))
-    assert torch.equal(flipped[0], x[0])
-    assert torch.equal(flipped[1], x[1].flip(2))

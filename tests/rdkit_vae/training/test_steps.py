@@ -157,7 +157,8 @@ def test_stopped_within_an_epoch_a_group_goes_on_with_its_warps(
     as_mnist: Images, tiny_trial: Trial
 ) -> None:
     """Of images that the paper's protocol warps."""
-    images, trial = as_mnist, replace(tiny_trial, protocol="paper", batch_size=8)
+    images = as_mnist
+    trial = replace(tiny_trial, dataset="mnist", protocol="paper", batch_size=8)
     trials = _trials(trial)
     straight = _run(trials, images, epochs=1)
     stopped = [Training(trial, images) for trial in trials]
