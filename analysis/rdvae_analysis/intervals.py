@@ -48,8 +48,9 @@ def over_seeds(
 
     Returns:
         A row per group: `seeds` (how many), and for each column its mean under its own name, `_sd`
-        (sample standard deviation over seeds, divides by seeds - 1), `_low` and `_high` (NaN for
-        one seed). And a note on the rows left out because a number is not finite.
+        (population standard deviation over seeds, which divides by their number), `_low` and
+        `_high`; `_sd` and the bounds are NaN for one seed. And a note on the rows left out because
+        a number is not finite.
 
     Raises:
         BadInput: a group has several rows of one seed.
@@ -68,7 +69,7 @@ def _statistics(values: pd.DataFrame, confidence: float) -> dict[str, float]:
     """The number of seeds, and the mean, deviation and interval of each column."""
     array = values.to_numpy(dtype=np.float64)  # (seeds, columns)
     mean, low, high = mean_interval(array, confidence)
-    sd = array.std(axis=0, ddof=1) if len(array) > 1 else np.full_like(mean, np.nan)
+    sd = array.std(axis=0) if len(array) > 1 else np.full_like(mean, np.nan)
     row: dict[str, float] = {"seeds": len(array)}
     for i, column in enumerate(values.columns):
         numbers = {"": mean, "_sd": sd, "_low": low, "_high": high}

@@ -153,7 +153,8 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per dataset, setup, objective, C and sigma: `elbo` (nats per image, mean over seeds at
-        the best beta), `sd` over seeds (divides by seeds - 1), `beta`, `rate`, `seeds`.
+        the best beta), `sd` over seeds (of the population; NaN for one seed), `beta`, `rate`,
+        `seeds`.
 
     Raises:
         BadInput: a column is missing.
@@ -162,10 +163,17 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
     rows = only_sound(rows, _NEEDS)
     compared = rows[rows["sigma"].isin(COMPARED_SIGMAS)]
     table = compared.groupby([*keys, "beta"], dropna=False).agg(
-        elbo=("elbo", "mean"), sd=("elbo", "std"), rate=("rate", "mean"), seeds=("seed", "nunique")
+        elbo=("elbo", "mean"),
+        sd=("elbo", _deviation),
+        rate=("rate", "mean"),
+        seeds=("seed", "nunique"),
     )
     table = table.reset_index().sort_values("elbo", ascending=False)
     return table.drop_duplicates(keys).sort_values(keys, ignore_index=True)
+
+
+def _deviation(values: "pd.Series[float]") -> float:
+    return float(values.std(ddof=0)) if len(values) > 1 else math.nan
 
 
 def constant_curve(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rdkit_vae.config.trial import DEFAULT_SIGMA2
 from rdkit_vae.errors import BadInput
+from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.intervals import over_seeds
 from rdvae_analysis.names import in_order, model_name
@@ -29,10 +30,12 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
     Returns:
         A row per dataset, setup, objective, C and beta (NaN if it is not known): `model` in words,
         `seeds` (how many), `sigma`, and for `test`, `train` (nats per image) and each metric: its
-        mean, `_sd` (sample standard deviation, divides by seeds - 1; the paper divides by seeds),
-        `_low` and `_high` (Student's t, 95%), `_best` (whether it is the best of its dataset and
-        setup) and, if dataset and protocol are the paper's, `_paper`. And notes on what was left
-        out and why values differ from the paper's.
+        mean, `_sd` (population standard deviation, which divides by seeds as the paper's does; NaN
+        for one seed), `_low` and `_high` (Student's t, 95%) and `_best` (whether it is the best of
+        its dataset and setup). If dataset, network and protocol are the paper's: `epochs`, for each
+        quantity `_paper`, and for the bounds `_minus_loss`, -(distortion + beta x rate), which is
+        what the paper's code reports (apart from its 1e-5 inside the logarithm), with `_sd`, `_low`
+        and `_high`; `about_paper` says how to compare them. And notes on what was left out.
 
     Raises:
         BadInput: no finished run has rows of that interpretation, or a column is missing.
@@ -59,13 +62,13 @@ def table1(frame: pd.DataFrame, *, sigma: str = paper.SIGMA) -> tuple[pd.DataFra
         notes += [f"{name}: {note}" for note in left_out]
         table = means if table.empty else _joined(table, means)
     table = _ordered(table).assign(sigma=sigma)
-    table = table.assign(**_paper_columns(table, rows, sigma), **_best_columns(table))
+    table = _with_paper(table, rows, sigma).assign(**_best_columns(table))
     if not any(name.endswith("_paper") for name in table):
         notes.append(
             f"no column of the paper's values: they are for {', '.join(paper.LATENTS)} with "
-            f"--protocol paper (conv, 50 epochs) and sigma {paper.SIGMA}"
+            f"--protocol paper (conv) and sigma {paper.SIGMA}"
         )
-    return table, notes + _caveats(table)
+    return table, notes + _caveats(table, rows)
 
 
 def _joined(table: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
@@ -88,36 +91,79 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(keys, ignore_index=True).drop(columns="rank")
 
 
-def _paper_columns(
-    table: pd.DataFrame, rows: pd.DataFrame, sigma: str
-) -> dict[str, "pd.Series[float]"]:
-    """The paper's value for each measured one, where the setups are the same."""
-    if sigma != paper.SIGMA or not {"latents", *paper.SETUP} <= set(rows.columns):
-        return {}
+def _with_paper(table: pd.DataFrame, rows: pd.DataFrame, sigma: str) -> pd.DataFrame:
+    """The table with the paper's values and what compares with them, where setups are the same."""
+    if sigma != paper.SIGMA or not {"latents", "rate", "distortion", *paper.SETUP} <= set(rows):
+        return table
     same = rows["latents"] == rows["dataset"].map(paper.LATENTS)
     for name, value in paper.SETUP.items():
         same &= rows[name] == value
-    setups = set(rows.loc[same, "setup"])
+    of_setup = rows[same].groupby("setup")["epochs"].first()
     plain = table["train_sigma2"].isna() | (table["train_sigma2"] == DEFAULT_SIGMA2)
-    matching = table["setup"].isin(setups) & plain
+    matching = table["setup"].isin(of_setup.index) & plain
     keys = zip(table["dataset"], table["objective"], table["beta"], strict=True)
     printed = [
         paper.TABLE_1.get(key, {}) if matches else {}
         for key, matches in zip(keys, matching, strict=True)
     ]
     if not any(printed):
-        return {}
-    return {
+        return table
+    values = {
         f"{name}_paper": pd.Series([values.get(name, math.nan) for values in printed])
         for name in quantities(table)
     }
+    shown = pd.Series([bool(values) for values in printed])
+    table = table.assign(**values, epochs=table["setup"].map(of_setup).where(shown))
+    return _with_minus_loss(table, rows[same])
 
 
-def _caveats(table: pd.DataFrame) -> list[str]:
-    """Notes on the paper's values, if the table has any."""
-    printed = table.filter(like="_paper").notna().any(axis=1)
-    shown = set(table.loc[printed, "dataset"])
-    return [f"{name}: {words}" for name, words in paper.CAVEATS.items() if name in shown]
+def _with_minus_loss(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The table with minus the training loss on each split, beside the paper's values alone."""
+    shown = table.loc[table["epochs"].notna(), _MODEL]
+    rows = rows.merge(shown, on=_MODEL)
+    minus_loss = -(rows["distortion"] + rows["beta"] * rows["rate"])
+    for split in BOUNDS:
+        here = (rows["split"] == split).to_numpy()
+        if here.any():
+            name = f"{split}_minus_loss"
+            means, _ = over_seeds(rows[here].assign(**{name: minus_loss[here]}), _MODEL, [name])
+            table = table.merge(means.drop(columns="seeds"), on=_MODEL, how="left")
+    return table
+
+
+def about_paper(table: pd.DataFrame) -> list[str]:
+    """How to compare a table with the paper's values in it; nothing if there are none.
+
+    Args:
+        table: as `table1` returns it.
+    """
+    if "epochs" not in table:
+        return []
+    shown = table[table["epochs"].notna()]
+    notes = [
+        f"{'' if table['dataset'].nunique() == 1 else dataset + ': '}these models were trained for "
+        f"{_counts(part['epochs'], 'epoch')} with {_counts(part['seeds'], 'seed')}; the paper's "
+        f"for {counted(paper.EPOCHS, 'epoch')} with {counted(paper.SEEDS, 'seed')}"
+        for dataset, part in shown.groupby("dataset", sort=False)
+    ]
+    is_constant = (shown["objective"] == "constant").any()
+    return [*notes, paper.COMPARE, *([paper.COMPARE_CONSTANT] if is_constant else [])]
+
+
+def _counts(values: "pd.Series[float]", noun: str) -> str:
+    """`5 epochs`; where they differ, `5 or 10 epochs`."""
+    *others, last = sorted(set(values.astype(int)))
+    return " or ".join([*map(str, others), counted(last, noun)])
+
+
+def _caveats(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """Notes on results of older releases, if the paper's values stand beside them."""
+    if "epochs" not in table or "n_images" not in rows:
+        return []
+    shown = set(table.loc[table["epochs"].notna(), "setup"])
+    rows = rows[rows["setup"].isin(shown) & (rows["split"] == "test")]
+    older = rows["n_images"] == rows["dataset"].map(paper.OLDER_TEST_IMAGES)
+    return [f"{name}: {paper.CAVEATS[name]}" for name in rows.loc[older, "dataset"].unique()]
 
 
 def _best_columns(table: pd.DataFrame) -> dict[str, "pd.Series[bool]"]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdvae_analysis.names import dataset_name
-from rdvae_analysis.paper_table import BOUNDS, quantities
+from rdvae_analysis.paper_table import BOUNDS, about_paper, quantities
 from rdvae_analysis.points import RUN_COLUMNS, last_checkpoints
 from rdvae_analysis.sound import sound_rows
 
@@ -128,7 +128,9 @@ FORMATS = (*_MARKUPS, "csv")
 def render(table: pd.DataFrame, kind: str) -> str:
     """A Table 1 as text: mean and standard deviation over seeds, the best of each column marked.
 
-    The standard deviation is that of the sample, which divides by seeds - 1 (the paper by seeds).
+    The standard deviation is that of the population, which divides by the number of seeds, as the
+    paper's does. Beside the paper's values stands minus the loss of these models, and below the
+    table how to compare the two.
 
     Args:
         table: as `table1` returns it.
@@ -137,15 +139,18 @@ def render(table: pd.DataFrame, kind: str) -> str:
     if kind == "csv":
         return to_csv(table)
     cells = _cells(table, _MARKUPS[kind])
+    notes = about_paper(table)
     if kind == "text":
-        return (
-            f"{cells.to_string(index=False)}\n"
-            "*: best of its column; ±: sd over seeds (divides by seeds - 1)\n"
-        )
+        footer = [
+            "*: best of its column; ±: sd over seeds (divides by the number of seeds)",
+            *notes,
+        ]
+        return f"{cells.to_string(index=False)}\n" + "".join(f"{line}\n" for line in footer)
     header, rows = list(cells), cells.to_numpy().tolist()
     if kind == "markdown":
         rule = ["---" if name in ("dataset", "setup", "model") else "---:" for name in header]
-        return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *rows])
+        lines = [f"| {' | '.join(line)} |\n" for line in [header, rule, *rows]]
+        return "".join([*lines, *(f"\n{_sentence(note)}\n" for note in notes)])
     columns = "".join("l" if name in ("dataset", "setup", "model") else "r" for name in header)
     lines = [" & ".join(line) + r" \\" for line in [header, *rows]]
     head = [r"\begin{table}", r"\centering", f"\\caption{{{_caption(table)}}}"]
@@ -180,12 +185,13 @@ def _caption(table: pd.DataFrame) -> str:
     datasets = " and ".join(dict.fromkeys(map(dataset_name, table["dataset"])))
     bounds = " and ".join(name for name in BOUNDS if name in table)
     several = table["seeds"].max() > 1
-    means = "mean $\\pm$ standard deviation over seeds (divided by seeds $-$ 1)"
+    means = "mean $\\pm$ standard deviation over seeds (divided by the number of seeds)"
     words = [
         f"ELBO in nats per image on {_text(datasets, latex)} ({bounds}) under the interpretation "
         f"\\texttt{{{_text(sigma, latex)}}} of the decoder variance: "
         f"{means if several else 'one seed'}, the best of each column in bold.",
         *([_NO_DENSITY] if sigma == _OPTIMAL else []),
+        *(_text(_sentence(note), latex) for note in about_paper(table)),
     ]
     return " ".join(words)
 
@@ -209,6 +215,12 @@ def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
                 table[name], table[f"{name}_sd"], table[f"{name}_best"], strict=True
             )
         ]
+        minus_loss = f"{name}_minus_loss"
+        if minus_loss in table:
+            cells[f"{name} ({'$-$' if markup.is_latex else '-'}loss)"] = [
+                _mean(mean, sd, False, markup)
+                for mean, sd in zip(table[minus_loss], table[f"{minus_loss}_sd"], strict=True)
+            ]
         if f"{name}_paper" in table:
             printed = (f"{v:g}" if pd.notna(v) else markup.missing for v in table[f"{name}_paper"])
             cells[f"{name} (paper)"] = list(printed)
@@ -223,6 +235,10 @@ def _mean(mean: float, sd: float, best: bool, markup: _Markup) -> str:
         number = number.replace("-", "$-$")
     marked = markup.best.format(number) if best else number
     return marked if pd.isna(sd) else f"{marked} {markup.plus_minus} {sd:.1f}"
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _text(text: str, markup: _Markup) -> str:

@@ -35,10 +35,11 @@ _NOT_A_DENSITY = (
 def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     """Print the paper's Table 1 for the sweeps below FOLDER.
 
-    It lists test and train bounds by model and beta, in nats per image: mean and sample standard
-    deviation over seeds. The best value of each column is marked. If dataset and protocol are those
-    of the paper, its published values are shown as well. Models from elsewhere stand under their
-    names, without a beta if it is not known.
+    It lists test and train bounds by model and beta, in nats per image: mean and standard deviation
+    over seeds (which divides by their number, as the paper's does). The best value of each column
+    is marked. If dataset, network and protocol are those of the paper, its published values are
+    shown as well, beside minus the training loss, which is what the paper's code reports. Models
+    from elsewhere stand under their names, without a beta if it is not known.
 
     \b
     rdvae table runs/
@@ -46,13 +47,14 @@ def command(folder: Path, kind: str, sigma: str, out: Path | None) -> None:
     """
     sigma = parse_sigma(sigma)
     from rdvae_analysis.load import scan
-    from rdvae_analysis.paper_table import table1
+    from rdvae_analysis.paper_table import about_paper, table1
     from rdvae_analysis.points import setups_in_words
     from rdvae_analysis.tables import render
 
     frame, notes = scan(folder)
     table, left_out = table1(frame, sigma=sigma)
     remarks = [_NOT_A_DENSITY] if sigma == "optimal" else []
+    remarks += about_paper(table) if kind == "csv" else []  # the other formats contain them
     print_notes([*notes, *left_out, *setups_in_words(frame), *remarks])
     text = render(table, kind)
     if out is None:

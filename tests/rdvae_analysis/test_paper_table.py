@@ -26,21 +26,21 @@ def both(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def as_paper(both: pd.DataFrame) -> pd.DataFrame:
     """The same, as if from the paper's own set-up on MNIST."""
-    setup = {**paper.SETUP, "latents": 32, "dataset": "mnist"}
+    setup = {**paper.SETUP, "epochs": 50, "latents": 32, "dataset": "mnist"}
     return both.assign(**setup, epoch=both["epoch"] * 10)
 
 
 def test_means_and_deviations_over_seeds(both: pd.DataFrame) -> None:
     table, _ = table1(both, sigma="shared")
     rows = both[(both["sigma"] == "shared") & (both["epoch"] == 5)]
-    expected = rows.groupby(["split", "objective", "beta"])["elbo"].agg(["mean", "std"])
+    expected = rows.groupby(["split", "objective", "beta"])["elbo"].agg(["mean", "min", "max"])
     assert len(table) == 6
     for row in table.itertuples():
         assert row.seeds == 2
         for split in ("test", "train"):
-            mean, std = expected.loc[split, row.objective, row.beta]
+            mean, low, high = expected.loc[split, row.objective, row.beta]
             assert getattr(row, split) == pytest.approx(mean, rel=1e-12)
-            assert getattr(row, f"{split}_sd") == pytest.approx(std, rel=1e-12)
+            assert getattr(row, f"{split}_sd") == pytest.approx((high - low) / 2, rel=1e-12)
     for split in ("test", "train"):
         assert table.loc[table[f"{split}_best"], split].tolist() == [table[split].max()] * 2
     assert table["model"].tolist() == ["constant variance"] * 3 + ["BS-VAE"] * 3
@@ -76,12 +76,15 @@ def test_the_papers_values_stand_beside_nothing_else(
     assert not any(name.endswith("_paper") for name in table1(as_paper, sigma="shared")[0])
 
 
-def test_beside_the_papers_values_it_says_what_else_makes_them_differ(
+def test_beside_results_of_older_releases_it_says_what_else_makes_them_differ(
     as_paper: pd.DataFrame,
 ) -> None:
     def caveats(frame: pd.DataFrame, sigma: str = "optimal") -> list[str]:
         return [note for note in table1(frame, sigma=sigma)[1] if "15 to 66 nats" in note]
 
+    assert caveats(as_paper.assign(n_images=9_728)) == []
+    assert caveats(as_paper.drop(columns="n_images")) == []
+    as_paper = as_paper.assign(n_images=10_000)
     assert len(caveats(as_paper)) == 1
     assert caveats(as_paper, sigma="shared") == []
     assert caveats(as_paper.assign(protocol="clean")) == []
@@ -89,6 +92,61 @@ def test_beside_the_papers_values_it_says_what_else_makes_them_differ(
     assert "test_paper" in table1(celeba)[0]
     assert caveats(celeba) == []  # a flip is a flip
     assert len(caveats(pd.concat([as_paper, celeba.assign(run_id="x" + celeba["run_id"])]))) == 1
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_minus_the_loss_stands_beside_the_papers_values(as_paper: pd.DataFrame, seeds: int) -> None:
+    rows = as_paper[(as_paper["seed"] < seeds) & (as_paper["sigma"] == "optimal")]
+    table, _ = table1(rows.reset_index(drop=True))
+    last = rows[rows["epoch"] == 50]
+    for row in table.itertuples():
+        for split in ("test", "train"):
+            of_model = (last["objective"] == row.objective) & (last["beta"] == row.beta)
+            models = last[of_model & (last["split"] == split)]
+            expected = [
+                -(model.distortion + model.beta * model.rate) for model in models.itertuples()
+            ]
+            assert len(expected) == seeds
+            measured = getattr(row, f"{split}_minus_loss")
+            assert measured == pytest.approx(sum(expected) / seeds, rel=1e-15)
+            if row.beta == 1:
+                elbos = -(models["rate"] + models["distortion"])
+                assert measured == pytest.approx(elbos.mean(), rel=1e-15)
+            deviation = getattr(row, f"{split}_minus_loss_sd")
+            if seeds == 1:
+                assert math.isnan(deviation)
+                assert math.isnan(getattr(row, f"{split}_sd"))
+            else:
+                assert deviation == pytest.approx((max(expected) - min(expected)) / 2)
+
+
+def test_minus_the_loss_stands_only_beside_the_papers_values(as_paper: pd.DataFrame) -> None:
+    for frame, sigma in (
+        (as_paper, "shared"),
+        (as_paper.assign(protocol="clean"), "optimal"),
+    ):
+        assert not any("minus_loss" in name for name in table1(frame, sigma=sigma)[0])
+    moved = as_paper.assign(beta=as_paper["beta"].replace(10.0, 20.0))
+    table, _ = table1(moved)
+    no_value = table["beta"] == 20
+    assert table.loc[no_value, "test_minus_loss"].isna().all()
+    assert table.loc[~no_value, "test_minus_loss"].notna().all()
+
+
+@pytest.mark.parametrize("kind", ["text", "markdown", "latex"])
+def test_epochs_and_seeds_of_both_are_said(as_paper: pd.DataFrame, kind: str) -> None:
+    short = as_paper.assign(epochs=5, epoch=as_paper["epoch"] // 10)
+    table, notes = table1(short)
+    assert "test_paper" in table  # whatever the number of epochs
+    assert not any("no column of the paper's values" in note for note in notes)
+    text = render(table, kind)
+    assert "hese models were trained for 5 epochs with 2 seeds" in text
+    assert "the paper's for 50 epochs with 5 seeds" in text
+    assert "ompare the paper's values with minus the loss" in text
+    assert "for them is not known" in text
+    bs_vae = short[short["objective"] == "optimal"]
+    assert "for them is not known" not in render(table1(bs_vae)[0], kind)
+    assert "paper" not in render(table1(short, sigma="shared")[0], kind)
 
 
 def test_another_constant_is_another_model(as_paper: pd.DataFrame) -> None:
@@ -125,7 +183,7 @@ def test_every_format_has_every_row(as_paper: pd.DataFrame, kind: str) -> None:
         assert float(row["test"]) == table["test"].iloc[4]
     if kind == "latex":
         lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-        assert {line.count("&") for line in lines} == {6}
+        assert {line.count("&") for line in lines} == {8}
         assert text.count("{") == text.count("}")
 
 
@@ -191,7 +249,7 @@ def test_latex_says_what_its_numbers_are(both: pd.DataFrame, sigma: str) -> None
         "nats per image",
         rf"\texttt{{{sigma}}}",
         "test and train",
-        "seeds $-$ 1",
+        "test and train",
     ):
         assert words in caption
     assert ("no density" in caption) == (sigma == "optimal")

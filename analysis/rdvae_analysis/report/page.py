@@ -17,7 +17,7 @@ from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
 from rdvae_analysis.names import ELSEWHERE, dataset_name, model_name, models_in_order
-from rdvae_analysis.paper_table import quantities, table1
+from rdvae_analysis.paper_table import about_paper, quantities, table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import comparable, final_rows
 from rdvae_analysis.report.charts import specification
@@ -173,6 +173,8 @@ def _table1(rows: pd.DataFrame) -> dict[str, Any] | None:
     return {
         "quantities": list(names),
         "paper": [name for name in names if f"{name}_paper" in table],
+        "minus_loss": [name for name in names if f"{name}_minus_loss" in table],
+        "about_paper": about_paper(table),
         "rows": table.to_dict("records"),
     }
 
