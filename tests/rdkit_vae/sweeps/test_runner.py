@@ -132,9 +132,9 @@ def test_stopped_after_any_step_it_goes_on_bit_for_bit(
     tmp_path: Path,
 ) -> None:
     """Also where the stops come after every one, two, three steps, in the middle of epochs."""
-    images = as_mnist if protocol == "paper" else tiny
-    trial = replace(tiny_trial, architecture=architecture, protocol=protocol, batch_size=8)
-    trial = bind(trial, images.sha256)
+    settings = {"architecture": architecture, "protocol": protocol, "batch_size": 8}
+    images, name = (as_mnist, "mnist") if protocol == "paper" else (tiny, "npz:tiny")
+    trial = bind(replace(tiny_trial, dataset=name, **settings), images.sha256)
     straight = Sweep(tmp_path / "straight")
     assert run_trial(trial, images, straight).status == Status.OK
     for every in (1, 2, 3, 7) if architecture == "mlp" else (3,):
