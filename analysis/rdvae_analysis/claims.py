@@ -182,7 +182,7 @@ def _densities(claims: pd.DataFrame) -> Iterator[Finding]:
     if following["beta"].nunique() > 1:
         text = "the variance is beta C, so a ranking by beta also ranks variances"
         yield from _about("variance-follows-beta", following, text, hinders=False)
-    on_train = (sigma == "shared") & (claims["split"] == "train")
+    on_train = sigma.isin(["shared", "student"]) & (claims["split"] == "train")
     text = "the variance was fitted on the images it scores"
     optimistic = claims[on_train | (sigma == "shared-oracle")]
     yield from _about("fitted-on-itself", optimistic, text, hinders=False)

@@ -64,7 +64,7 @@ def pairs(rows: pd.DataFrame, distances: Mapping[tuple[str, str], float]) -> pd.
     Returns:
         A row per model on a line of two or more: `product` (beta x C), `distance` of its weights
         from those of the first model of the line, `rate`, `mse` (squared pixel), and its ELBO under
-        C itself (`own`), `half`, `beta-half`, `optimal` and `shared`.
+        C itself (`own`), `half`, `beta-half`, `optimal`, `shared` and `student`.
 
     Raises:
         BadInput: as for `spread`.
@@ -81,7 +81,7 @@ def pairs(rows: pd.DataFrame, distances: Mapping[tuple[str, str], float]) -> pd.
         for a, b in zip(first, table["run_id"], strict=True)
     ]
     facts = ["dataset", "setup", "seed", "product", "beta", "C", "distance", "rate", "mse"]
-    sigmas = ("own", "half", "beta-half", "optimal", "shared")
+    sigmas = ("own", "half", "beta-half", "optimal", "shared", "student")
     return table[["run_id", *facts, *(name for name in sigmas if name in table)]]
 
 

@@ -27,6 +27,7 @@ TRAINING_SIGMA = {
     "optimal-batch": "shared",
     "learned": "own",
     "learned-image": "own",
+    "student": "own",
 }
 COLLAPSED = 0.5  # nats; with a lower rate, models ignore x and all their points coincide
 _SAME_DISTORTION = ("dataset", "split", "sigma")  # a curve has one value of each

@@ -27,7 +27,8 @@ from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.sound import only_sound
 
 # Interpretations that are fitted to every model in the same way, so that models compare.
-COMPARED_SIGMAS = ("optimal", "shared", "mixture")
+NEEDED_SIGMAS = ("optimal", "shared", "mixture")
+COMPARED_SIGMAS = (*NEEDED_SIGMAS, "student")  # rows of schema 4 and older lack the last
 _NEEDS = (
     *("dataset", "setup", "objective", "train_sigma2", "beta", "seed"),
     *("sigma", "rate", "elbo"),
@@ -62,7 +63,7 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if not seeds:
             notes.append(f"{objective}: no seed in common with constant variance")
             continue
-        gains = [_gains(part, base, seeds, sigma) for sigma in COMPARED_SIGMAS]
+        gains = [_gains(part, base, seeds, sigma) for sigma in _compared(part, base)]
         known = [table for table in gains if table is not None]
         if len(known) < len(gains):
             notes.append(
@@ -76,6 +77,12 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     columns.append("miss")
     table = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
     return table[columns], list(dict.fromkeys(notes))
+
+
+def _compared(*parts: pd.DataFrame) -> list[str]:
+    """The interpretations to compare: the needed ones, and others of which all parts have rows."""
+    common = set.intersection(*(set(part["sigma"]) for part in parts))
+    return [sigma for sigma in COMPARED_SIGMAS if sigma in NEEDED_SIGMAS or sigma in common]
 
 
 def _gains(
@@ -112,11 +119,11 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per dataset, setup, objective and beta: `beta_const`, its own `rate` and `mse`; minus
         those of the constant curve at beta_const, `more_rate` and `more_log_mse`; for each of
-        `COMPARED_SIGMAS`, `gain_SIGMA` with the interval over seeds `low_SIGMA` to `high_SIGMA`;
-        `per_image`: gain_optimal - gain_shared; `miss`: the error at the nearest inner point of the
-        constant curve's ELBO when it is left out (nats; that is an interpolation over twice the
-        distance). Models beyond the betas of the constant curve, and those without rows of one of
-        `COMPARED_SIGMAS`, are left out.
+        `COMPARED_SIGMAS` that all models have, `gain_SIGMA` with the interval over seeds
+        `low_SIGMA` to `high_SIGMA`; `per_image`: gain_optimal - gain_shared; `miss`: the error at
+        the nearest inner point of the constant curve's ELBO when it is left out (nats; that is an
+        interpolation over twice the distance). Models beyond the betas of the constant curve, and
+        those without rows of one of `NEEDED_SIGMAS`, are left out.
 
     Raises:
         BadInput: a column is missing.
@@ -138,8 +145,9 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _over_seeds(differences: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each number, and intervals for the gains."""
-    row = {name: float(np.mean([d[name] for d in differences])) for name in differences[0]}
-    for sigma in COMPARED_SIGMAS:
+    names = [name for name in differences[0] if all(name in d for d in differences)]
+    row = {name: float(np.mean([d[name] for d in differences])) for name in names}
+    for sigma in (sigma for sigma in COMPARED_SIGMAS if f"gain_{sigma}" in row):
         _, low, high = mean_interval(np.array([[d[f"gain_{sigma}"]] for d in differences]))
         row |= {f"low_{sigma}": float(low[0]), f"high_{sigma}": float(high[0])}
     return row
@@ -233,7 +241,7 @@ def _error_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
 def _differences(models: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[str, float] | None:
     """A model minus the constant curve of its seed at beta_const; None beyond the curve."""
     own = models[models["seed"] == seed].set_index("sigma")
-    if not set(COMPARED_SIGMAS) <= set(own.index):
+    if not set(NEEDED_SIGMAS) <= set(own.index):
         return None
     model = own.loc["shared"]
     beta_const = 2 * float(model["beta"]) * float(model["sigma2"])
@@ -241,7 +249,8 @@ def _differences(models: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[st
     # Weights depend on beta x C alone, so a curve of another C is one of beta x 2 C.
     curve = base[base["seed"] == seed]
     curve = curve.assign(x=np.log(2 * curve["beta"] * curve["train_sigma2"])).sort_values("x")
-    curves = {sigma: curve[curve["sigma"] == sigma] for sigma in COMPARED_SIGMAS}
+    sigmas = _compared(models[models["seed"] == seed], curve)
+    curves = {sigma: curve[curve["sigma"] == sigma] for sigma in sigmas}
     if any(
         len(c) < FEWEST or not c["x"].min() <= log_beta <= c["x"].max() for c in curves.values()
     ):
@@ -254,7 +263,7 @@ def _differences(models: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[st
     shared = (curves["shared"]["x"].to_numpy(), curves["shared"]["elbo"].to_numpy())
     gains = {
         f"gain_{sigma}": float(own.loc[sigma, "elbo"]) - constant(sigma, lambda r: r["elbo"])
-        for sigma in COMPARED_SIGMAS
+        for sigma in sigmas
     }
     return {
         "beta_const": beta_const,

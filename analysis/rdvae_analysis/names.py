@@ -13,11 +13,13 @@ OBJECTIVE_NAMES = {
     "optimal-batch": "one variance per batch",
     "learned": "learned variance",
     "learned-image": "learned variance of z",
+    "student": "Student t",
 }
 _INTERPRETATION_NAMES = {
     "half": r"$\sigma^2=1/2$",
     "beta-half": r"$\sigma^2=\beta/2$",
     "optimal": "optimal (no density)",
+    "student": "Student t",
 }
 # Begins what stands for the objective of a model from elsewhere; no objective has a space.
 _MODEL = "model "

@@ -189,9 +189,9 @@ def _implied(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
 
 def _missing(rows: "pd.DataFrame") -> str:
     """The interpretations that the comparison needs and the results lack."""
-    from rdvae_analysis.matched import COMPARED_SIGMAS
+    from rdvae_analysis.matched import NEEDED_SIGMAS
 
-    return ", ".join(sorted(set(COMPARED_SIGMAS) - set(rows["sigma"])))
+    return ", ".join(sorted(set(NEEDED_SIGMAS) - set(rows["sigma"])))
 
 
 def _interval(row: object) -> str:

@@ -9,7 +9,7 @@ import click
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
 from rdkit_vae.cli.foreign import foreign_lines, reconstruction_option
-from rdkit_vae.cli.options import measured_in_words
+from rdkit_vae.cli.options import measured_in_words, student_in_words
 from rdkit_vae.config.foreign import ForeignModel, units_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import are, counted, few
@@ -148,10 +148,12 @@ def _interpretations(evaluation: "Evaluation") -> str:
     from rdkit_vae.scoring.scores import interpret, score_one
     from rdvae_analysis.tables import to_text
 
-    rows, mse = [], {}
+    rows, mse, notes = [], {}, []
     for each in interpret(evaluation.statistics, evaluation.trial):
         score = score_one(each, evaluation.trial)
         mse[score.split] = score.mse
+        if score.nu is not None:
+            notes.append(f"  {student_in_words(score.sigma, score.nu)}")
         row = {name: getattr(score, name) for name in ("split", "sigma", "sigma2", "distortion")}
         row |= {"density": "yes" if score.is_density else "no", "elbo": score.elbo}
         row["se"] = score.elbo_se
@@ -162,7 +164,7 @@ def _interpretations(evaluation: "Evaluation") -> str:
         "Nats per image, by interpretation of the variance; bits_per_dim is of the elbo; "
         f"mse {mse['test']:.4g} test, {mse['train']:.4g} train"
     )
-    return title + "\n" + to_text(pd.DataFrame(rows))
+    return "\n".join([title, to_text(pd.DataFrame(rows)), *dict.fromkeys(notes)])
 
 
 def _betas(evaluation: "Evaluation") -> str:

@@ -104,6 +104,11 @@ def sigmas_of(names: tuple[str, ...]) -> tuple[str, ...]:
     return merged
 
 
+def student_in_words(sigma: str, nu: float) -> str:
+    """A note on the Student t of an interpretation."""
+    return f"{sigma}: Student t of {nu:.3g} degrees of freedom; sigma2 is its scale"
+
+
 def measured_in_words(evaluation: "Evaluation") -> str:
     """`359 train and 359 test images, 4 posterior samples, stored statistics`."""
     counts = {split: len(measured.kl) for split, measured in evaluation.statistics.items()}

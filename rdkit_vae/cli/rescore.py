@@ -16,7 +16,7 @@ from rdkit_vae.cli.foreign import (
     foreign_lines,
     with_foreign_options,
 )
-from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of
+from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of, student_in_words
 from rdkit_vae.scoring.interpretations import described, interpretation
 from rdkit_vae.store.results import write_bounds, write_results
 from rdkit_vae.store.schema import BOUNDS, COLUMNS
@@ -266,7 +266,7 @@ def _bounds_shown(frame: Any) -> Any:
 
 
 def _remarks(frame: Any) -> list[str]:
-    """Notes below the table: caveats, and the range of a mixture."""
+    """Notes below the table: caveats, the range of a mixture, and nu of a Student t."""
     splits = set(frame["split"])
     remarks = []
     for (sigma, caveat), rows in frame.groupby(["sigma", "caveat"], sort=False):
@@ -278,9 +278,11 @@ def _remarks(frame: Any) -> list[str]:
             f"discretized: mass of the {frame['levels'].iloc[0]} grey levels of a pixel, whose "
             "outer bins are open; dequantized: a bound on it with uniform noise over the bins"
         )
-    return remarks + [
+    remarks += [
         f"{row.sigma}: s from {row.s_min:g} to {row.s_max:g} pixels" for row in mixed.itertuples()
     ]
+    students = frame[frame["nu"].notna()].drop_duplicates("sigma")
+    return remarks + [student_in_words(row.sigma, row.nu) for row in students.itertuples()]
 
 
 def _write(path: Path, rows: list[dict[str, Any]], sigmas: Sequence[str], bounds: bool) -> None:

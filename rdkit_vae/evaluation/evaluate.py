@@ -19,6 +19,7 @@ from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.forward import decode, encode, evaluating
 from rdkit_vae.evaluation.grey_levels import discretized_nll
 from rdkit_vae.evaluation.rate import rate_terms_of
+from rdkit_vae.models.variance import student_of
 from rdkit_vae.objectives.losses import gaussian_nll, kl_divergence
 from rdkit_vae.scoring.statistics import Array, Statistics
 from rdkit_vae.training.augmentation import augmentation_of, to_unit
@@ -189,6 +190,9 @@ def _evaluate_split(
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
     own_sigma2, own_nll = _of_split(own)
+    student, own_nu = student_of(model), None
+    if student:
+        own_sigma2, own_nu = student
     statistics = Statistics(
         image=evaluated_images(images, split, trial),
         kl=kl,
@@ -197,6 +201,7 @@ def _evaluate_split(
         dims=images.dims,
         levels=images.levels,
         own_sigma2=trial.train_sigma2 if own_sigma2 is None else own_sigma2,
+        own_nu=own_nu,
         own_nll=own_nll,
         rate_terms=rate_terms_of(mean, log_var, z),
     )

@@ -19,6 +19,7 @@ from rdkit_vae.evaluation.checkpoints import Measuring, images_of, named_if_not_
 from rdkit_vae.evaluation.evaluate import SPLITS, encoded, evaluated_images
 from rdkit_vae.evaluation.forward import decode, evaluating, placed
 from rdkit_vae.models.adapted import Adapted
+from rdkit_vae.models.variance import student_of
 from rdkit_vae.objectives.losses import gaussian_nll, objective_of
 from rdkit_vae.scoring.implied import ImpliedWeight, pooled
 from rdkit_vae.scoring.statistics import ACTIVE, Array
@@ -217,7 +218,7 @@ def _passes(
     """Passes over the train split.
 
     Where each image had a variance of its own in training, its slopes are weighted by the mean
-    squared error over the image's own.
+    squared error over that variance.
     """
     weighted = (
         loss.squared
@@ -231,7 +232,7 @@ def _passes(
     draws = seeds.generator(trial.seed, "draws", SPLITS.index("train"))
     groups = _groups(model, trial).to(device)
     slopes, slacks, errors, variances = [], [], [], []
-    spread = _Spread()
+    spread, student = _Spread(), student_of(model)
     with evaluating(model, device):
         for x, mean, log_var in encoded(model, images, "train", trial, device, at_once):
             shape = (pairs, *mean.shape)
@@ -239,14 +240,16 @@ def _passes(
             noise = torch.cat([noise, -noise])
             slope, sse, own = _slopes(model, x, mean, log_var, noise, groups, loss)
             if weighted:
-                slope = slope / sse[..., None]
+                slope = (
+                    slope / _variance_of_each(sse / images.dims, images.dims, student)[..., None]
+                )
             slopes.append(slope.mean(dim=0).cpu())
             errors.append(sse.mean(dim=0).cpu())
             variances.append(len(x) * own)
             slacks.append(_by_group(-log_var.double().expm1(), groups).cpu())
             spread.add(mean.double())
     mse = float(torch.cat(errors).mean()) / images.dims
-    scaled = torch.cat(slopes) * (mse * images.dims if weighted else 1.0)
+    scaled = torch.cat(slopes) * (mse if weighted else 1.0)
     slack = torch.cat(slacks).numpy()
     sizes = torch.bincount(groups).double()
     varies = _by_group(spread.variance()[None], groups)[0].cpu() / sizes.cpu()
@@ -257,6 +260,15 @@ def _passes(
         mse=mse,
         own_sigma2=float(np.sum(variances)) / count,
     )
+
+
+def _variance_of_each(mse: Tensor, dims: int, student: tuple[float, float] | None) -> Tensor:
+    """The variance that gives a Gaussian the gradient of each image's likelihood, squared pixels:
+    its own sse/D, or (nu s2 + sse)/(nu + D) of a Student t."""
+    if student is None:
+        return mse
+    sigma2, nu = student
+    return (nu * sigma2 + dims * mse) / (nu + dims)
 
 
 def _groups(model: nn.Module, trial: Subject) -> Tensor:

@@ -1,5 +1,7 @@
 """Decoder variances that are trained with a network: maps from z to s2, never below a floor.
 
+A Student t has two trained numbers, its scale s2 and its degrees of freedom nu.
+
 s2 = floor + exp(.) instead of a clamp, whose gradient would vanish below the floor.
 """
 
@@ -30,6 +32,19 @@ class SharedVariance(nn.Module):
         return sigma2.unsqueeze(-1).expand(z.shape[:-1])
 
 
+class StudentScale(SharedVariance):
+    """The scale and the degrees of freedom of a Student t, for all images; 1 before training."""
+
+    def __init__(self, latents: int, floor: float) -> None:
+        super().__init__(latents, floor)
+        self.scaled_log_nu = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Maps (B, L) latents to (B, 2): the scale s2 in squared pixels, and nu."""
+        nu = (_LOG_SCALE * self.scaled_log_nu).exp()
+        return torch.stack([super().forward(z), nu.unsqueeze(-1).expand(z.shape[:-1])], dim=-1)
+
+
 class ImageVariance(nn.Module):
     """s2(z), one number per image (Beta-Sigma VAE, section 2); about 1 before training."""
 
@@ -49,17 +64,33 @@ class ImageVariance(nn.Module):
 
 VARIANCES: Mapping[str, type[SharedVariance] | type[ImageVariance]] = {
     "shared": SharedVariance,
+    "student": StudentScale,
     "image": ImageVariance,
 }
 
 
-def variance_of(model: nn.Module, z: Tensor) -> Tensor | None:
-    """Returns the (B,) trained variances of a model at (B, L) latents; None if it has none.
+def trained_terms(model: nn.Module, z: Tensor) -> Tensor | None:
+    """Returns what the loss takes of a model's trained variance at (B, L) latents.
 
-    An attribute `variance` that is not one of `VARIANCES` means something else and is ignored.
+    (B,) variances, (B, 2) for a Student t, or None if the model has none. An attribute `variance`
+    that is not one of `VARIANCES` means something else and is ignored.
     """
     variance = getattr(model, "variance", None)
     if not isinstance(variance, SharedVariance | ImageVariance):
         return None
-    sigma2: Tensor = variance(z)
-    return sigma2
+    terms: Tensor = variance(z)
+    return terms
+
+
+def variance_of(model: nn.Module, z: Tensor) -> Tensor | None:
+    """Returns the (B,) trained variances of a Gaussian decoder at (B, L) latents; None: no such."""
+    return None if student_of(model) else trained_terms(model, z)
+
+
+def student_of(model: nn.Module) -> tuple[float, float] | None:
+    """Returns s2 in squared pixels and nu of a Student-t decoder; None if it is none."""
+    variance = getattr(model, "variance", None)
+    if not isinstance(variance, StudentScale):
+        return None
+    sigma2, nu = variance(variance.scaled_log.new_zeros((1, 1)))[0].tolist()
+    return sigma2, nu

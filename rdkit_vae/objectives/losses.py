@@ -43,7 +43,8 @@ class Objective:
     Attributes:
         about: one line for the user.
         loss: maps sse, kl, the decoder variance (constant, trained, or None if the loss fits it)
-            and the setting to (B,) losses, whose mean is minimised.
+            and the setting to (B,) losses, whose mean is minimised. The variance of a Student t is
+            (B, 2): its scale s2 and its degrees of freedom nu.
         has_sigma2: takes a constant decoder variance.
         variance: name in `models.variance` of the trained variance; None if there is none.
         per_image: each image has its own variance, so no constant variance has the same gradients.
@@ -105,6 +106,26 @@ def learned(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> 
     return gaussian_nll(sse, sigma2, setting.dims) + setting.beta * kl
 
 
+def student_nll(sse: "Tensor", sigma2: "Tensor", nu: "Tensor", dims: int) -> "Tensor":
+    """-log p(x|z) of the multivariate Student t with a scalar scale s2, nats; shapes broadcast."""
+    half_nu, half_sum = nu.double() / 2, (nu.double() + dims) / 2
+    constant = half_nu.lgamma() - half_sum.lgamma() + dims / 2 * (nu * math.pi * sigma2).log()
+    return (half_sum * (sse / (nu * sigma2)).log1p() + constant).to(sse.dtype)
+
+
+def student(sse: "Tensor", kl: "Tensor", sigma2: Variance, setting: Setting) -> "Tensor":
+    """A Student-t decoder with two trained numbers, its scale s2 and nu, plus beta KL. (B,)
+
+    Source: Takahashi et al. 2018, "Student-t Variational Autoencoder for Robust Density
+    Estimation", with one scale for all values; here with a weight beta. As nu falls to 0, its
+    gradient in sse becomes that of `optimal`, D/(2 sse): BS-VAE is its improper limit.
+    """
+    assert sigma2 is not None
+    assert not isinstance(sigma2, float)
+    scale, nu = sigma2.unbind(dim=-1)
+    return student_nll(sse, scale, nu, setting.dims) + setting.beta * kl
+
+
 OBJECTIVES: Mapping[str, Objective] = {
     "constant": Objective(
         about="beta-VAE: sse/(2C) + beta KL with a constant variance C",
@@ -129,6 +150,12 @@ OBJECTIVES: Mapping[str, Objective] = {
         about="a trained variance s2(z), computed from z by a small network, plus beta KL",
         loss=learned,
         variance="image",
+        per_image=True,
+    ),
+    "student": Objective(
+        about="a Student t with a trained scale and degrees of freedom, plus beta KL",
+        loss=student,
+        variance="student",
         per_image=True,
     ),
 }

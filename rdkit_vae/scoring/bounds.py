@@ -81,6 +81,7 @@ class BoundScore:
     split: str
     sigma: str
     sigma2: float
+    nu: float | None
     s_min: float | None
     s_max: float | None
     is_density: bool

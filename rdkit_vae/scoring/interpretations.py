@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MIXTURE_S = (1e-3, 1.0)  # s_min and s_max unless given, in pixels
 CONSTANT, MIXTURE = "constant:", "mixture:"  # begin the names of families
 ON_ITSELF = "optimistic: fitted on the images it scores"
+UNBOUNDED = "nu is unbounded: a Gaussian with the shared variance, since sse varies as under one"
 
 
 class Trained(Protocol):
@@ -38,7 +39,24 @@ class Trained(Protocol):
     def sigma2_floor(self) -> float: ...
 
 
-Sigma2 = Callable[["Statistics", Trained, "Statistics | None"], "Array | float | None"]
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """The decoder density of a split under one interpretation.
+
+    Attributes:
+        sigma2: the variance, or the scale s2 of a Student t, squared pixels: one number or (n, K),
+            raised to the floor if it is fitted; NaN if there is no single one.
+        nll: (n, K) -log p(x|z), nats; None: that of a Gaussian with the variance `sigma2`.
+        nu: degrees of freedom of a Student t; None if it is not one, or has become a Gaussian.
+        floored: share of (image, sample) pairs whose sse/D was raised to the floor.
+        caveat: what a reader must know before comparing scores, beyond that of the interpretation.
+    """
+
+    sigma2: "Array | float"
+    nll: "Array | None" = None
+    nu: float | None = None
+    floored: float = 0.0
+    caveat: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +65,23 @@ class Interpretation:
 
     Attributes:
         about: the variance as a formula, for the user.
-        sigma2: returns the variance, one number or (n, K), squared pixels, from the statistics of a
-            split, the training, and the statistics of the train split (or None). It returns None if
-            the interpretation does not apply to the model, NaN if there is no single variance.
-        fitted: the variance is fitted to images, so the floor applies.
+        decoder: returns the density, from the statistics of a split, the training, and the
+            statistics of the train split (or None); None if it does not apply to the model.
+        fitted: it is fitted to images, so the floor applies.
+        on_train: it is fitted to the train split.
         caveat: what a reader must know before comparing scores.
         is_density: whether p(x|z) is normalised.
-        nll: returns (n, K) -log p(x|z), nats, where it is not that of a Gaussian with one variance
-            per image and sample; None where it is.
         scales: s_min and s_max of a mixture over scales, pixels, instead of a variance.
         needs: what a model must have for the interpretation to apply.
         on_request: scored only if named by the user.
     """
 
     about: str
-    sigma2: Sigma2
+    decoder: Callable[["Statistics", Trained, "Statistics | None"], Decoder | None]
     fitted: bool = False
+    on_train: bool = False
     caveat: str = ""
     is_density: bool = True
-    nll: Callable[["Statistics"], "Array | None"] = lambda statistics: None
     scales: tuple[float, float] | None = None
     needs: str = ""
     on_request: bool = False
@@ -88,58 +104,123 @@ class Family:
     make: Callable[..., Interpretation]
 
 
-def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> float:
-    if train is None:
-        raise BadInput("sigma shared is fitted on the train split, whose statistics are missing")
-    return float(train.sse.mean()) / train.dims
-
-
 def _mixture(low: float, high: float) -> Interpretation:
-    def nll(statistics: "Statistics") -> "Array":
+    def decoder(statistics: "Statistics", *_: object) -> Decoder:
         from rdkit_vae.scoring.mixture import mixture_nll
 
-        return mixture_nll(statistics.sse, statistics.dims, (low, high))
+        nll = mixture_nll(statistics.sse, statistics.dims, (low, high))
+        return Decoder(sigma2=math.nan, nll=nll)
 
     return Interpretation(
         about=f"log-uniform mixture over s in [{low:g}, {high:g}]; its closest single variance is "
         "sse/D",
-        sigma2=lambda *_: math.nan,
-        nll=nll,
+        decoder=decoder,
         scales=(low, high),
     )
 
 
 def _constant(value: float) -> Interpretation:
-    return Interpretation(about=f"{value:g}", sigma2=lambda *_: value)
+    return Interpretation(about=f"{value:g}", decoder=lambda *_: Decoder(sigma2=value))
+
+
+def _beta_half(
+    statistics: "Statistics", trained: Trained, train: "Statistics | None"
+) -> Decoder | None:
+    return None if trained.beta_half is None else Decoder(sigma2=trained.beta_half)
+
+
+def _optimal(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder:
+    return _fitted(statistics.sse / statistics.dims, trained)
+
+
+def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder:
+    train = _needed(train, "shared")
+    return _fitted(float(train.sse.mean()) / train.dims, trained)
+
+
+def _shared_oracle(
+    statistics: "Statistics", trained: Trained, train: "Statistics | None"
+) -> Decoder:
+    return _fitted(float(statistics.sse.mean()) / statistics.dims, trained)
+
+
+def _student(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder:
+    from rdkit_vae.scoring.student import fit_student, student_nll
+
+    train, floor = _needed(train, "student"), trained.sigma2_floor
+    nu, sigma2 = fit_student(train.sse, train.dims, floor)
+    return Decoder(
+        sigma2=sigma2,
+        nll=student_nll(statistics.sse, statistics.dims, nu, sigma2),
+        nu=None if math.isinf(nu) else nu,
+        floored=float((train.sse < train.dims * floor).mean()),
+        caveat=UNBOUNDED if math.isinf(nu) else "",
+    )
+
+
+def _own(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder | None:
+    from rdkit_vae.scoring.student import student_nll
+
+    sigma2, nu = statistics.own_sigma2, statistics.own_nu
+    if sigma2 is None:
+        return None
+    if nu is None:
+        return Decoder(sigma2=sigma2, nll=statistics.own_nll)
+    nll = student_nll(statistics.sse, statistics.dims, nu, sigma2)
+    return Decoder(sigma2=sigma2, nll=nll, nu=nu)
+
+
+def _fitted(sigma2: "Array | float", trained: Trained) -> Decoder:
+    """A Gaussian whose variance was fitted, and is raised to the floor."""
+    import numpy as np
+
+    floor = trained.sigma2_floor
+    return Decoder(
+        sigma2=np.maximum(sigma2, floor), floored=float(np.mean(np.asarray(sigma2) < floor))
+    )
+
+
+def _needed(train: "Statistics | None", sigma: str) -> "Statistics":
+    if train is None:
+        raise BadInput(f"sigma {sigma} is fitted on the train split, whose statistics are missing")
+    return train
 
 
 INTERPRETATIONS: Mapping[str, Interpretation] = {
-    "half": Interpretation(about="1/2", sigma2=lambda *_: 0.5),
+    "half": Interpretation(about="1/2", decoder=lambda *_: Decoder(sigma2=0.5)),
     "beta-half": Interpretation(
         about="beta/2 (or beta x C if the model was trained with a constant variance C)",
-        sigma2=lambda statistics, trained, train: trained.beta_half,
+        decoder=_beta_half,
         needs="a known beta and variance of training",
     ),
     "optimal": Interpretation(
         about="sse/D of each image and posterior sample; it looks at x, so it is no density",
-        sigma2=lambda statistics, *_: statistics.sse / statistics.dims,
+        decoder=_optimal,
         fitted=True,
         is_density=False,
         caveat="not a density: it looks at x",
     ),
     "shared": Interpretation(
-        about="mean sse/D of the train split, frozen", sigma2=_shared, fitted=True
+        about="mean sse/D of the train split, frozen",
+        decoder=_shared,
+        fitted=True,
+        on_train=True,
     ),
     "own": Interpretation(
         about="the variance that the model was trained with, if it has one",
-        sigma2=lambda statistics, *_: statistics.own_sigma2,
-        nll=lambda statistics: statistics.own_nll,
+        decoder=_own,
         needs="a known variance of its own",
     ),
     "mixture": _mixture(*MIXTURE_S),
+    "student": Interpretation(
+        about="Student t with a scale and degrees of freedom fitted to the train split, frozen",
+        decoder=_student,
+        fitted=True,
+        on_train=True,
+    ),
     "shared-oracle": Interpretation(
         about="mean sse/D of the scored split itself; optimistic",
-        sigma2=lambda statistics, *_: float(statistics.sse.mean()) / statistics.dims,
+        decoder=_shared_oracle,
         fitted=True,
         caveat=ON_ITSELF,
         on_request=True,

@@ -31,7 +31,9 @@ class Score:
 
     Attributes:
         split, sigma: the split and the interpretation.
-        sigma2: the variance, squared pixels; the mean if it differs by image or posterior sample.
+        sigma2: the variance, squared pixels; the mean if it differs by image or posterior sample;
+            the scale of a Student t.
+        nu: degrees of freedom of a Student t; None if it is not one.
         s_min, s_max: range of the mixture, pixels; None if it is not a mixture.
         is_density: whether p(x|z) is normalised, so that its ELBO bounds a log-likelihood.
         caveat: what a reader must know before comparing the score; may be "".
@@ -48,6 +50,7 @@ class Score:
     split: str
     sigma: str
     sigma2: float
+    nu: float | None
     s_min: float | None
     s_max: float | None
     is_density: bool
@@ -102,10 +105,13 @@ class Interpreted:
         split, sigma: the split, and the name of the interpretation.
         interpretation: its registry entry.
         statistics: of the split.
-        sigma2: the variance after applying the floor, one number or (n, K), squared pixels.
+        sigma2: the variance after applying the floor, one number or (n, K), squared pixels; the
+            scale of a Student t.
+        nu: degrees of freedom of a Student t; None if it is not one.
         nll: (n, K) -log p(x|z), nats.
         is_gaussian: whether it is that of a Gaussian with the variance `sigma2`.
         floored: share of pairs whose variance was raised to the floor.
+        caveat: what a reader must know before comparing; may be "".
     """
 
     split: str
@@ -113,23 +119,25 @@ class Interpreted:
     interpretation: Interpretation
     statistics: Statistics
     sigma2: "Array | float"
+    nu: float | None
     nll: Array
     is_gaussian: bool
     floored: float
+    caveat: str
 
     def facts(self) -> dict[str, Any]:
         """Returns the columns that scores and bounds share."""
         images, draws = self.statistics.sse.shape
-        fitted_on_itself = self.sigma == "shared" and self.split == "train"
         scales = self.interpretation.scales
         return {
             "split": self.split,
             "sigma": self.sigma,
             "sigma2": float(np.mean(self.sigma2)),
+            "nu": self.nu,
             "s_min": scales[0] if scales else None,
             "s_max": scales[1] if scales else None,
             "is_density": self.interpretation.is_density,
-            "caveat": ON_ITSELF if fitted_on_itself else self.interpretation.caveat,
+            "caveat": self.caveat,
             "n_images": images,
             "n_draws": draws,
             "dims": self.statistics.dims,
@@ -142,13 +150,13 @@ def interpret(
     """Computes the likelihoods of every split under every applicable interpretation.
 
     Args:
-        statistics: by split; `shared` fits its variance on `train`.
+        statistics: by split; `shared` and `student` are fitted on `train`.
         trial: the trial, or any other object with beta, variance and floor.
         sigmas: names of interpretations; one that does not apply, such as `own` for a model
             without a variance or `beta-half` for an unknown beta, is skipped.
 
     Raises:
-        BadInput: an interpretation is unknown, or `shared` lacks statistics of the train split.
+        BadInput: an interpretation is unknown, or lacks the statistics of the train split.
         NotFinite: a number of the statistics is not finite.
     """
     for split, measured in statistics.items():
@@ -166,24 +174,25 @@ def interpret(
 def _interpret(
     split: str, sigma: str, statistics: Statistics, trial: Trained, train: Statistics | None
 ) -> Interpreted | None:
-    entry, floor = interpretation(sigma), trial.sigma2_floor
-    raw = entry.sigma2(statistics, trial, train)
-    if raw is None:
+    entry = interpretation(sigma)
+    decoder = entry.decoder(statistics, trial, train)
+    if decoder is None:
         return None
-    sigma2 = np.maximum(raw, floor) if entry.fitted else raw
-    nll = entry.nll(statistics)
-    is_gaussian = nll is None
+    nll = decoder.nll
     if nll is None:
-        nll = gaussian_nll(statistics.sse, sigma2, statistics.dims)
+        nll = gaussian_nll(statistics.sse, decoder.sigma2, statistics.dims)
+    on_itself = ON_ITSELF if entry.on_train and split == "train" else ""
     return Interpreted(
         split=split,
         sigma=parse_sigma(sigma),
         interpretation=entry,
         statistics=statistics,
-        sigma2=sigma2,
+        sigma2=decoder.sigma2,
+        nu=decoder.nu,
         nll=nll,
-        is_gaussian=is_gaussian,
-        floored=float(np.mean(np.asarray(raw) < floor)) if entry.fitted else 0.0,
+        is_gaussian=decoder.nll is None,
+        floored=decoder.floored,
+        caveat="; ".join(filter(None, (entry.caveat, on_itself, decoder.caveat))),
     )
 
 

@@ -57,7 +57,8 @@ class Statistics:
         levels: grey levels of a pixel; None if unknown.
         own_sigma2: the variance that the model was trained with, squared pixels: one number, or
             (n, K) if it depends on z (its mean over the values if it differs between them); None
-            if the model has none.
+            if the model has none. The scale s2 of a Student t.
+        own_nu: degrees of freedom of the Student t that the model was trained with; None: none.
         own_nll: (n, K) -log p(x|z) under the model's own variance, nats, where that differs
             between the values of an image; else None.
         rate_terms: the parts of the rate; None if not measured.
@@ -70,6 +71,7 @@ class Statistics:
     dims: int
     levels: int | None = None
     own_sigma2: "float | Array | None" = None
+    own_nu: float | None = None
     own_nll: Array | None = None
     rate_terms: RateTerms | None = None
 
@@ -111,6 +113,8 @@ class Statistics:
         }
         if self.own_sigma2 is not None:
             numbers["own_sigma2"] = self.own_sigma2
+        if self.own_nu is not None:
+            numbers["own_nu"] = self.own_nu
         if self.own_nll is not None:
             numbers["own_nll"] = self.own_nll
         if self.rate_terms is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 class Status(StrEnum):
@@ -69,7 +69,10 @@ COLUMNS: Mapping[str, Column] = {
     "step": _column("int64", "optimiser steps done", "steps"),
     "split": _column("string", "train or test"),
     "sigma": _column("string", "interpretation of the decoder variance in scoring"),
-    "sigma2": _column("double", "decoder variance; its mean where it differs by image", _PIXEL2),
+    "sigma2": _column(
+        "double", "decoder variance (mean over images); scale of a Student t", _PIXEL2
+    ),
+    "nu": _column("double", "degrees of freedom of a Student t; null: it is not one", since=5),
     "sigma2_floor": _column(
         "double", "least value of a fitted variance; null: not fitted", _PIXEL2
     ),
@@ -123,7 +126,7 @@ COLUMNS: Mapping[str, Column] = {
 # Columns whose numbers must be positive; rows that violate this are not used.
 POSITIVE = frozenset(
     {
-        *("latents", "beta", "train_sigma2", "sigma2", "sigma2_floor", "s_min", "s_max"),
+        *("latents", "beta", "train_sigma2", "sigma2", "nu", "sigma2_floor", "s_min", "s_max"),
         *("mse", "n_images", "n_draws", "dims"),
     }
 )
@@ -146,7 +149,8 @@ NOT_NEGATIVE = frozenset(
 # Columns that an evaluation gives; null if the status is not ok.
 MEASURED = frozenset(
     {
-        *("sigma2", "sigma2_floor", "s_min", "s_max", "floored", "is_density", "caveat", "rate"),
+        *("sigma2", "nu", "sigma2_floor", "s_min", "s_max", "floored", "is_density", "caveat"),
+        "rate",
         *("distortion", "elbo", "rate_se", "distortion_se", "elbo_se", "mse", "psnr"),
         *("bits_per_dim", "mutual_information", "mutual_information_se", "marginal_kl"),
         *("active_units", "implied_tau", "implied_beta", "implied_beta_se", "implied_scatter"),
@@ -156,8 +160,8 @@ MEASURED = frozenset(
 # Other columns that may be null, since not every model has a value.
 NULLABLE = frozenset(
     {
-        *("setup", "train_sigma2", "step", "sigma2", "sigma2_floor", "s_min", "s_max", "floored"),
-        *("caveat", "rate_se", "distortion_se", "elbo_se", "mutual_information"),
+        *("setup", "train_sigma2", "step", "sigma2", "nu", "sigma2_floor", "s_min", "s_max"),
+        *("floored", "caveat", "rate_se", "distortion_se", "elbo_se", "mutual_information"),
         *("mutual_information_se", "marginal_kl", "active_units", "checkpoint_sha256", "reason"),
         *("code_version", "created_at", "model", "adapter", "options", "implied_tau"),
         *("implied_beta", "implied_beta_se", "implied_scatter"),
@@ -167,7 +171,7 @@ NULLABLE = frozenset(
 _SHARED = (
     *("run_id", "curve", "setup", "dataset", "architecture", "latents", "objective", "beta"),
     *("train_sigma2", "seed", "protocol", "epoch", "epochs", "step", "split", "sigma", "sigma2"),
-    *("s_min", "s_max", "is_density", "caveat", "n_images", "n_draws", "dims"),
+    *("nu", "s_min", "s_max", "is_density", "caveat", "n_images", "n_draws", "dims"),
     *("checkpoint_sha256", "code_version", "created_at"),
 )
 

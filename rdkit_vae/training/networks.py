@@ -14,7 +14,7 @@ from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import VAE, Shape, architecture_of
 from rdkit_vae.models.precision import layers
-from rdkit_vae.models.variance import variance_of
+from rdkit_vae.models.variance import trained_terms
 from rdkit_vae.objectives.losses import OBJECTIVES, kl_divergence, objective_of
 from rdkit_vae.training.state import MOMENTS, Training, build_model, build_skeleton
 
@@ -112,7 +112,7 @@ class Stacked:
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         with layers(self._first.trial.precision, self._first.device):
-            terms = functional_call(self._network, weights, (x, noise))  # (T, B) each
+            terms = functional_call(self._network, weights, (x, noise))  # (T, B) or (T, B, 2) each
         counts = [losses.count for losses in self._losses]
         by_objective = zip(*(term.split(counts) for term in terms), strict=True)
         losses = torch.cat([f(*part) for f, part in zip(self._losses, by_objective, strict=True)])
@@ -134,7 +134,8 @@ class Stacked:
 class LossTerms(nn.Module):
     """Computes the inputs of a loss: sse, kl and, if the model trains one, the variance.
 
-    (B,) each; or (T, B) each for (T, B, ...) images and noise if the weights are stacked.
+    (B,) each; or (T, B) each for (T, B, ...) images and noise if the weights are stacked. The two
+    numbers of a Student t have a last dimension of their own.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -147,7 +148,7 @@ class LossTerms(nn.Module):
         mean, log_var = (part.float() for part in model.encode(x))
         z = mean + (log_var / 2).exp() * noise  # (B, L)
         sse = (x - model.decode(z).float()).square().flatten(-3).sum(dim=-1)
-        trained = variance_of(self.model, z)
+        trained = trained_terms(self.model, z)
         return (sse, kl_divergence(mean, log_var), *([] if trained is None else [trained.float()]))
 
 
@@ -164,7 +165,7 @@ class _Losses:
         self.count = len(members)
 
     def __call__(self, sse: Tensor, kl: Tensor, trained: Tensor | None = None) -> Tensor:
-        """Maps (T, B) each to (T,), in nats."""
+        """Maps (T, B) each to (T,), in nats; (T, B, 2) for a Student t."""
         sigma2 = self._constants if trained is None else trained
         return self._loss(sse, kl, sigma2, self._setting).mean(dim=-1)
 

@@ -24,7 +24,7 @@ from rdvae_analysis.names import (
 )
 
 _BASELINE = "constant"
-_COMPARED = ("shared", "mixture", "optimal")  # densities first
+_COMPARED = ("shared", "mixture", "student", "optimal")  # densities first
 
 
 def answers(rows: pd.DataFrame) -> list[str]:

@@ -133,6 +133,16 @@ def test_one_trained_variance_is_one_number(tiny: Images, tiny_trial: Trial) -> 
     assert found["train"].own_sigma2 == found["test"].own_sigma2 == pytest.approx(sigma2)
 
 
+def test_a_trained_student_t_is_two_numbers(tiny: Images, tiny_trial: Trial) -> None:
+    trial = replace(tiny_trial, objective="student")
+    module = train(trial, tiny)
+    found = evaluate(module, tiny, trial)
+    sigma2, nu = module.variance(torch.zeros(1, 3))[0].tolist()
+    for split in ("train", "test"):
+        assert (found[split].own_sigma2, found[split].own_nu) == (sigma2, nu)
+    assert 0 < nu != 1
+
+
 def test_pixels_one_by_one(tiny: Images, tiny_trial: Trial) -> None:
     """The mass of every bin by scipy, for the very draws of the evaluation."""
     module = train(tiny_trial, tiny)

@@ -1,6 +1,7 @@
 import math
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from rdkit_vae import make_trial
 from rdkit_vae.models import ARCHITECTURES, VAE
 from rdkit_vae.objectives import losses as objectives
 from rdkit_vae.objectives.losses import OBJECTIVES, Setting
+from rdkit_vae.scoring.student import student_nll
 from rdkit_vae.training.state import build_model
 
 SETTING = Setting(beta=0.7, dims=12, floor=1e-6)
@@ -18,6 +20,8 @@ SETTING = Setting(beta=0.7, dims=12, floor=1e-6)
 def _loss(name: str, sse: Tensor, kl: Tensor, setting: Setting = SETTING) -> Tensor:
     """With a decoder variance of 0.2 where the objective is given one."""
     sigma2 = 0.2 if OBJECTIVES[name].has_sigma2 else torch.full_like(sse, 0.2)
+    if name == "student":
+        sigma2 = torch.stack([torch.full_like(sse, 0.2), torch.full_like(sse, 3.0)], dim=-1)
     return OBJECTIVES[name].loss(sse, kl, sigma2, setting)
 
 
@@ -49,6 +53,32 @@ def test_optimal_is_eq_6() -> None:
     sse, kl = _pair()
     expected = 12 / 2 * ((2 * math.pi * sse / 12).log() + 1) + 0.7 * kl
     torch.testing.assert_close(_loss("optimal", sse, kl), expected)
+
+
+def test_student_is_minus_its_log_density() -> None:
+    sse, kl = _pair()
+    expected = student_nll(sse.numpy(), 12, 3.0, 0.2) + 0.7 * kl.numpy()
+    np.testing.assert_allclose(_loss("student", sse, kl), expected, rtol=1e-14)
+
+
+def test_bs_vae_is_the_limit_of_a_student_t_decoder() -> None:
+    """As nu falls, its gradients become those of `optimal`, to first order in nu."""
+    trial = make_trial("npz:made", architecture="mlp", latents=3, objective="student", seed=3)
+    model = cast(VAE, build_model(trial, (1, 3, 4)))
+    x = torch.rand(6, 1, 3, 4, generator=torch.Generator().manual_seed(1))
+    mean, log_var = model.encode(x)
+    sse = (x - model.decode(mean)).square().flatten(1).sum(dim=1)
+    kl = objectives.kl_divergence(mean, log_var)
+    weights = [w for name, w in model.named_parameters() if not name.startswith("variance")]
+    limit = _gradient(OBJECTIVES["optimal"].loss(sse, kl, None, SETTING).mean(), weights)
+    distances = []
+    for nu in (1.0, 0.1, 0.01, 1e-6):
+        terms = torch.tensor([0.2, nu]).expand(6, 2)
+        found = _gradient(OBJECTIVES["student"].loss(sse, kl, terms, SETTING).mean(), weights)
+        distances.append(float((found - limit).norm() / limit.norm()))
+    assert distances[0] > 0.01
+    assert distances[1] / distances[2] == pytest.approx(10, rel=0.2)
+    assert distances[3] < 1e-5
 
 
 def test_optimal_of_the_reference_has_1e_5_inside_the_logarithm() -> None:

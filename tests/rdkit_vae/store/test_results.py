@@ -48,7 +48,9 @@ def test_a_variance_by_image_and_a_split_rate_come_back(tmp_path: Path, statisti
         mutual_information_se=0.01,
     )
     full = {
-        split: replace(s, own_sigma2=rng.uniform(size=s.sse.shape), levels=17, rate_terms=rate)
+        split: replace(
+            s, own_sigma2=rng.uniform(size=s.sse.shape), own_nu=3.5, levels=17, rate_terms=rate
+        )
         for split, s in statistics.items()
     }
     evaluations.write_statistics(path, full, {})
@@ -56,7 +58,7 @@ def test_a_variance_by_image_and_a_split_rate_come_back(tmp_path: Path, statisti
     for split, expected in full.items():
         found = again[split]
         np.testing.assert_array_equal(found.own_sigma2, expected.own_sigma2)
-        assert found.levels == 17
+        assert (found.levels, found.own_nu) == (17, 3.5)
         assert found.rate_terms is not None
         np.testing.assert_array_equal(found.rate_terms.unit_variance, rate.unit_variance)
         assert found.rate_terms.marginal_kl == rate.marginal_kl
@@ -220,6 +222,7 @@ def test_names_that_look_like_the_seal_do_not_break_it(tmp_path: Path, statistic
         *({"dims": dims} for dims in ("9", 0, -1, None, 10**400)),
         *({"levels": levels} for levels in ("17", [1], 1)),
         *({"own_sigma2": own} for own in ("x", -1.0, [1.0])),
+        *({"own_nu": nu} for nu in ("x", 0.0, 1e999)),
         {"split_of_rate": {"unit_rate": "x"}},
         {"split_of_rate": 3},
     ],

@@ -126,6 +126,12 @@ def _nll(
         fitted = sse if objective == "optimal" else sse.mean()
         return 18 * (torch.log(2 * torch.pi * fitted / 36) + 1) + 0 * sse
     variance = module.variance
+    if objective == "student":
+        nu = torch.exp(10 * variance.scaled_log_nu)
+        s2 = 1e-6 + torch.exp(10 * variance.scaled_log)
+        constant = torch.lgamma(nu / 2) - torch.lgamma((nu + 36) / 2)
+        constant = constant + 18 * torch.log(nu * torch.pi * s2)
+        return constant + (nu + 36) / 2 * torch.log1p(sse / (nu * s2))
     if objective == "learned":
         s2 = 1e-6 + torch.exp(10 * variance.scaled_log)
     else:
@@ -135,7 +141,7 @@ def _nll(
 
 def test_the_network_starts_alike_whatever_the_objective(tiny_trial: Trial) -> None:
     plain = build_model(tiny_trial, (1, 6, 6)).state_dict()
-    for objective in ("learned", "learned-image"):
+    for objective in ("learned", "learned-image", "student"):
         found = build_model(replace(tiny_trial, objective=objective), (1, 6, 6)).state_dict()
         assert set(found) > set(plain)
         assert all(torch.equal(found[name], value) for name, value in plain.items())

@@ -84,7 +84,8 @@ TOLERANCE = 1e-4
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
-    "objectives", [("constant", "optimal", "optimal-batch"), ("learned",), ("learned-image",)]
+    "objectives",
+    [("constant", "optimal", "optimal-batch"), ("learned",), ("learned-image",), ("student",)],
 )
 def test_in_a_group_each_trial_comes_to_what_it_comes_to_alone(
     objectives: tuple[str, ...],

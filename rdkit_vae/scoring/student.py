@@ -1,0 +1,93 @@
+"""The multivariate Student t with a scalar scale: a normalised density of an image's sse alone.
+
+-log p(x|z) = lgamma(nu/2) - lgamma((nu+D)/2) + (D/2) log(nu pi s2)
+              + ((nu+D)/2) log(1 + sse/(nu s2))
+
+It is a Gaussian N(x; mu, v I) whose variance v is unknown, with s2/v distributed as chi2(nu)/nu
+(Takahashi et al. 2018, "Student-t Variational Autoencoder for Robust Density Estimation", with one
+scale for all values). As nu grows, v becomes certain, and the density that Gaussian with v = s2. As
+nu falls to 0, v becomes arbitrary: up to a number that does not depend on x, -log p(x|z) becomes
+(D/2) log sse. So BS-VAE is the improper limit of a Student-t decoder.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+_CLOSE = 1e-9  # tolerance of the solution, in log t
+_STRIDE = 2.0  # of the search for an interval that holds it
+# D times the squared coefficient of variation of sse is 2 under a Gaussian. With no more than this
+# above it, the fitted nu would exceed D by a factor of 2,000, and the density be that Gaussian.
+_LEAST_EXCESS = 1e-3
+
+
+def student_nll(sse: Array, dims: int, nu: float, sigma2: "Array | float") -> Array:
+    """Returns -log p(x|z) of the Student t, nats; finite for any sse >= 0.
+
+    Args:
+        sse: squared pixels.
+        dims: D.
+        nu: degrees of freedom; inf: the Gaussian with the variance `sigma2`.
+        sigma2: the scale s2, squared pixels. The variance is s2 nu/(nu - 2) if nu > 2.
+    """
+    if math.isinf(nu):
+        return np.asarray(sse / (2 * sigma2) + dims / 2 * np.log(2 * math.pi * sigma2))
+    constant = math.lgamma(nu / 2) - math.lgamma((nu + dims) / 2)
+    scaled = dims / 2 * np.log(nu * math.pi * sigma2)
+    return np.asarray((nu + dims) / 2 * np.log1p(sse / (nu * sigma2)) + scaled + constant)
+
+
+def fit_student(sse: Array, dims: int, floor: float) -> tuple[float, float]:
+    """Returns nu and s2 with the largest likelihood of all squared errors.
+
+    With r = t sse and t = 1/(nu s2), the likelihood is stationary where
+        mean(r/(1 + r)) = D/(nu + D) and digamma((nu+D)/2) - digamma(nu/2) = mean(log(1 + r)).
+    The first gives nu for each t, and the root of the second is searched in log t. The first also
+    shows that D s2 lies between the least and the mean sse.
+
+    Args:
+        sse: squared pixels, of any shape.
+        dims: D.
+        floor: least sse/D, squared pixels: smaller ones count as if they were that, since an sse of
+            0 alone would make the likelihood infinite. So s2 is never below it.
+
+    Returns:
+        nu = inf if the likelihood grows with nu without bound: sse varies no more than under a
+        Gaussian with one variance, s2 = mean sse/D.
+    """
+    from scipy.optimize import brentq  # slow to import
+
+    sse = np.maximum(np.ravel(sse), dims * floor)
+    mean = float(sse.mean())
+    if dims * float(np.square(sse / mean - 1).mean()) <= 2 + _LEAST_EXCESS:
+        return math.inf, mean / dims
+
+    def gap(log_t: float) -> float:
+        """Rises through 0 at the solution."""
+        nu, log = _stationary(sse, dims, log_t)
+        return _digamma_gap(nu, dims) - log
+
+    low = high = -float(np.log(sse).mean())
+    while gap(low) > 0:
+        low -= _STRIDE
+    while gap(high) <= 0:
+        high += _STRIDE
+    log_t = brentq(gap, low, high, xtol=_CLOSE)
+    nu, _ = _stationary(sse, dims, log_t)
+    return nu, math.exp(-log_t) / nu
+
+
+def _stationary(sse: Array, dims: int, log_t: float) -> tuple[float, float]:
+    """Returns the nu that makes the likelihood stationary in s2 at this t, and mean(log(1 + r))."""
+    r = math.exp(log_t) * sse
+    rest = 1 / (1 + r)
+    return dims * float(rest.mean() / (r * rest).mean()), float(np.log1p(r).mean())
+
+
+def _digamma_gap(nu: float, dims: int) -> float:
+    from scipy.special import digamma  # slow to import
+
+    return float(digamma((nu + dims) / 2) - digamma(nu / 2))
