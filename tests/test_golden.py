@@ -30,6 +30,10 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(GOLDEN / f"schema-{request.param}", tmp_path / "golden"))
 
 
+def golden_schema(folder: Path) -> int:
+    return int(json.loads((folder / "sweep.json").read_text())["schema"])
+
+
 def test_each_folder_is_of_the_schema_that_it_says() -> None:
     found = {path.name for path in GOLDEN.iterdir() if path.is_dir()}
     assert found == {f"schema-{schema}" for schema in range(1, SCHEMA + 1)}
@@ -46,8 +50,12 @@ def test_its_rows_are_all_there_and_follow_from_its_statistics(golden: Path) -> 
     frame, notes = scan(golden)
     assert notes == []
     assert list(frame) == list(COLUMNS)
-    # Two trials, one checkpoint, two splits; six interpretations, of which `own` needs a variance.
-    assert frame.groupby("objective").size().to_dict() == {"constant": 12, "optimal": 10}
+    # Two trials, one checkpoint, two splits; six interpretations, of which `own` needs a variance,
+    # and since schema 5 `student`.
+    student = 2 if (frame["sigma"] == "student").any() else 0
+    rows = frame.groupby("objective").size().to_dict()
+    assert rows == {"constant": 12 + student, "optimal": 10 + student}
+    assert student == (2 if golden_schema(golden) >= 5 else 0)
     assert frame["setup"].nunique() == 1
     np.testing.assert_array_equal(frame["elbo"], -(frame["rate"] + frame["distortion"]))
     half = frame[frame["sigma"] == "half"]
