@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_CLOSE = 1e-9  # tolerance of the solution, in log t
+_CLOSE = 1e-12  # tolerance of the solution, in log t
 _STRIDE, _STRIDE_OF_ALL = 2.0, 0.02  # of the search for an interval that holds it
 _FEW = 20_000  # pairs that give the start for all of them
 _AT_ONCE = 2**14  # pairs in memory, so that they stay in the cache
