@@ -29,6 +29,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "bits": ("bits_per_dim", "bpd"),
     "interpretation": ("sigma", "interpretation", "reading"),
     "sigma2": ("sigma2", "variance", "s2", "decoder_variance", "var"),
+    "nu": ("nu", "df"),
     "density": ("is_density",),
     "dataset": ("dataset", "data"),
     "split": ("split",),
@@ -47,7 +48,7 @@ SUBJECT = ("dataset", "split", "dims", "likelihood", "bound", "unit")
 UNSTATED = "not stated"
 _OF_PIXELS = ("discretized", "dequantized", "discrete")
 _NUMBERS = (
-    *("value", "nll", "bits", "beta", "sigma2", "rate", "distortion", "k"),
+    *("value", "nll", "bits", "beta", "sigma2", "nu", "rate", "distortion", "k"),
     *("implied_beta", "implied_beta_se", "implied_scatter"),
 )
 _YES_OR_NO = {"true": True, "yes": True, "1": True, "1.0": True} | {
@@ -182,8 +183,11 @@ def _interpretations(claims: pd.DataFrame) -> pd.Series:
     known = sigma2.notna() & claims["beta"].notna()
     follows &= (claims["beta"] != 1) | bool(follows[known].all())
     number = sigma2.map("{:g}".format)
+    student_t = claims["nu"].notna()
+    number = number.where(~student_t, number + ", nu " + claims["nu"].map("{:g}".format))
     inferred = ("constant:" + number).where(~np.isclose(sigma2, 0.5, rtol=1e-3), "half")
-    inferred = inferred.where(~follows, "beta-half").where(sigma2.notna(), UNSTATED)
+    inferred = inferred.where(~follows, "beta-half").where(~student_t, "student t " + number)
+    inferred = inferred.where(sigma2.notna(), UNSTATED)
     is_name = scale.isna() & claims["interpretation"].notna()
     stated = claims["interpretation"].astype(object).where(is_name)
     # The own variances of two models are two interpretations.

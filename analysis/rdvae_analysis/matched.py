@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import PchipInterpolator
 
+from rdkit_vae.text import counted
 from rdvae_analysis.curves import COLLAPSED
 from rdvae_analysis.interpolation import (
     FEWEST,
@@ -28,7 +29,8 @@ from rdvae_analysis.sound import only_sound
 
 # Interpretations that are fitted to every model in the same way, so that models compare.
 NEEDED_SIGMAS = ("optimal", "shared", "mixture")
-COMPARED_SIGMAS = (*NEEDED_SIGMAS, "student")  # rows of schema 4 and older lack the last
+_OPTIONAL_SIGMAS = ("student",)  # rows of schema 4 and older lack it
+COMPARED_SIGMAS = (*NEEDED_SIGMAS, *_OPTIONAL_SIGMAS)
 _NEEDS = (
     *("dataset", "setup", "objective", "train_sigma2", "beta", "seed"),
     *("sigma", "rate", "elbo"),
@@ -55,9 +57,8 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         BadInput: a column is missing.
     """
-    rows = only_sound(rows, _NEEDS)
+    rows, notes = _complete(only_sound(rows, _NEEDS))
     tables: list[pd.DataFrame] = []
-    notes: list[str] = []
     for key, (objective, part, base) in _against_constant(rows):
         seeds = _seeds(part, base)
         if not seeds:
@@ -79,8 +80,29 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table[columns], list(dict.fromkeys(notes))
 
 
+def _complete(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows without those of an optional interpretation that some models of the setup lack.
+
+    So all interpretations are compared on the same models. The second result says what is left out.
+    """
+    notes = []
+    for (dataset, setup), group in rows.groupby(["dataset", "setup"]):
+        models = ["objective", "train_sigma2", "beta", "seed"]
+        count = len(group[group["sigma"] == "shared"][models].drop_duplicates())
+        for sigma in _OPTIONAL_SIGMAS:
+            has = len(group[group["sigma"] == sigma][models].drop_duplicates())
+            if 0 < has < count:
+                here = (rows["dataset"] == dataset) & (rows["setup"] == setup)
+                rows = rows[~(here & (rows["sigma"] == sigma))]
+                notes.append(
+                    f"{dataset}: {sigma} is left out, since {count - has} of "
+                    f"{counted(count, 'model')} have no row of it; rdvae verify --repair adds it"
+                )
+    return rows, notes
+
+
 def _compared(*parts: pd.DataFrame) -> list[str]:
-    """The interpretations to compare: the needed ones, and others of which all parts have rows."""
+    """The interpretations to compare: the needed ones, and others that all parts have."""
     common = set.intersection(*(set(part["sigma"]) for part in parts))
     return [sigma for sigma in COMPARED_SIGMAS if sigma in NEEDED_SIGMAS or sigma in common]
 
@@ -128,7 +150,7 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         BadInput: a column is missing.
     """
-    rows = only_sound(rows, (*_NEEDS, "sigma2", "mse"))
+    rows, _ = _complete(only_sound(rows, (*_NEEDS, "sigma2", "mse")))
     records = []
     for key, (objective, part, base) in _against_constant(rows):
         for beta, models in part.groupby("beta"):
@@ -168,7 +190,7 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
         BadInput: a column is missing.
     """
     keys = ["dataset", "setup", "objective", "train_sigma2", "sigma"]
-    rows = only_sound(rows, _NEEDS)
+    rows, _ = _complete(only_sound(rows, _NEEDS))
     compared = rows[rows["sigma"].isin(COMPARED_SIGMAS)]
     table = compared.groupby([*keys, "beta"], dropna=False).agg(
         elbo=("elbo", "mean"),

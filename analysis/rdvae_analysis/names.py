@@ -19,7 +19,6 @@ _INTERPRETATION_NAMES = {
     "half": r"$\sigma^2=1/2$",
     "beta-half": r"$\sigma^2=\beta/2$",
     "optimal": "optimal (no density)",
-    "student": "Student t",
 }
 # Begins what stands for the objective of a model from elsewhere; no objective has a space.
 _MODEL = "model "

@@ -20,7 +20,7 @@ from rdkit_vae.text import one_of, shown
 _WHOLE = click.IntRange(1, 10**9)
 _SIZES = ("dims", "latents", "steps")
 _COLUMNS = 80
-_SCORE = "score under shared or mixture (rdvae rescore)"
+_SCORE = "score under shared, mixture or student (rdvae rescore)"
 
 
 def _pixel_range(
@@ -151,7 +151,7 @@ def _gaussian(loss: DecodedLoss) -> Iterator[str]:
     if loss.product > 0.25:
         yield (
             f"s2 = {loss.product:.4g} is more than any image in [0, 1] can have (1/4): "
-            "report shared or mixture"
+            "report shared, mixture or student"
         )
 
 

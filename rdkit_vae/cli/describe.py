@@ -12,6 +12,7 @@ from rdkit_vae.cli.foreign import foreign_lines, reconstruction_option
 from rdkit_vae.cli.options import measured_in_words, student_in_words
 from rdkit_vae.config.foreign import ForeignModel, units_of
 from rdkit_vae.errors import BadInput
+from rdkit_vae.scoring.interpretations import UNBOUNDED
 from rdkit_vae.text import are, counted, few
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ def _interpretations(evaluation: "Evaluation") -> str:
         mse[score.split] = score.mse
         if score.nu is not None:
             notes.append(f"  {student_in_words(score.sigma, score.nu)}")
+        if UNBOUNDED in score.caveat:
+            notes.append(f"  {score.sigma}: {UNBOUNDED}")
         row = {name: getattr(score, name) for name in ("split", "sigma", "sigma2", "distortion")}
         row |= {"density": "yes" if score.is_density else "no", "elbo": score.elbo}
         row["se"] = score.elbo_se

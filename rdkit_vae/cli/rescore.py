@@ -121,6 +121,7 @@ def command(
         raise click.UsageError("--discretized needs an interpretation with a single variance")
     only = None if ks is None else sorted({whole(k, "--k", least=1) for k in ks.split(",")})
 
+    from rdkit_vae.scoring.bounds import DISCRETIZED
     from rdkit_vae.store.models import write_model
 
     scored: list[tuple[Path, Evaluation, list[Row]]] = []
@@ -143,16 +144,17 @@ def command(
         for sigma in asked
         if sigma not in chosen
     )
+    all_rows = [row for _, _, rows in scored for row in rows]
     if pixels:
+        with_mass = {row["sigma"] for row in all_rows if row["likelihood"] == DISCRETIZED}
         terminal.print_notes(
             f"{sigma} has no single variance, so the mass of grey levels is not defined"
-            for sigma in chosen
-            if interpretation(sigma).scales
+            for sigma in dict.fromkeys(row["sigma"] for row in all_rows)
+            if sigma not in with_mass
         )
     if "all" not in sigmas:
         terminal.print_notes(_not_applicable(scored, chosen))
     # The files are written first, as printing can fail when a pipe is closed.
-    all_rows = [row for _, _, rows in scored for row in rows]
     for name in files:
         _write(Path(name), all_rows, chosen, bounds)
     for path, evaluation, rows in scored:

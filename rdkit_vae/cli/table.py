@@ -11,8 +11,8 @@ from rdkit_vae.system.files import write_output
 from rdkit_vae.text import counted
 
 _NOT_A_DENSITY = (
-    "sigma optimal depends on x, so these are not bounds on a likelihood; use --sigma shared or "
-    "mixture for bounds"
+    "sigma optimal depends on x, so these are not bounds on a likelihood; use --sigma shared, "
+    "mixture or student for bounds"
 )
 
 

@@ -48,7 +48,8 @@ class Decoder:
             raised to the floor if it is fitted; NaN if there is no single one.
         nll: (n, K) -log p(x|z), nats; None: that of a Gaussian with the variance `sigma2`.
         nu: degrees of freedom of a Student t; None if it is not one, or has become a Gaussian.
-        floored: share of (image, sample) pairs whose sse/D was raised to the floor.
+        floored: share of (image, sample) pairs whose sse/D was raised to the floor; for `student`
+            of the train split, to which it is fitted.
         caveat: what a reader must know before comparing scores, beyond that of the interpretation.
     """
 
@@ -149,13 +150,11 @@ def _student(statistics: "Statistics", trained: Trained, train: "Statistics | No
 
     train, floor = _needed(train, "student"), trained.sigma2_floor
     nu, sigma2 = fit_student(train.sse, train.dims, floor)
-    return Decoder(
-        sigma2=sigma2,
-        nll=student_nll(statistics.sse, statistics.dims, nu, sigma2),
-        nu=None if math.isinf(nu) else nu,
-        floored=float((train.sse < train.dims * floor).mean()),
-        caveat=UNBOUNDED if math.isinf(nu) else "",
-    )
+    floored = float((train.sse < train.dims * floor).mean())
+    if math.isinf(nu):
+        return Decoder(sigma2=sigma2, floored=floored, caveat=UNBOUNDED)
+    nll = student_nll(statistics.sse, statistics.dims, nu, sigma2)
+    return Decoder(sigma2=sigma2, nll=nll, nu=nu, floored=floored)
 
 
 def _own(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder | None:

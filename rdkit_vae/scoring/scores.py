@@ -42,7 +42,8 @@ class Score:
             NaN for a single image.
         mse, psnr: E[sse]/D and -10 log10 of it; they do not depend on the variance.
         bits_per_dim: -elbo / (D ln 2), for the density of x in [0, 1]^D.
-        floored: share of (image, sample) pairs whose fitted variance was raised to the floor.
+        floored: share of (image, sample) pairs whose fitted variance was raised to the floor; for
+            `student`, whose sse/D was, on the train split.
         sigma2_floor: that floor; None if nothing is fitted.
         n_images, n_draws, dims: n, K and D.
     """

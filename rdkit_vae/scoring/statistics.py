@@ -85,6 +85,10 @@ class Statistics:
         own = self.own_sigma2
         if isinstance(own, np.ndarray) and own.shape != self.sse.shape:
             raise BadInput("statistics: the shapes of own_sigma2 and sse do not match")
+        if self.own_nu is not None and not (
+            isinstance(own, float) and self.own_nll is None and 0 < self.own_nu < math.inf
+        ):
+            raise BadInput("statistics: own_nu must be positive, beside a scalar own_sigma2 alone")
         if self.own_nll is not None and self.own_nll.shape != self.sse.shape:
             raise BadInput("statistics: the shapes of own_nll and sse do not match")
 

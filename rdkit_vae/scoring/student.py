@@ -17,13 +17,15 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+_FEW = 20_000  # squared errors on which all local maxima are searched
+_AT_ONCE = 2**14  # squared errors in memory, so that they stay in the cache
+_LEAST_NU, _MOST_NU_OVER_D = 1e-3, 2000.0  # the range of the search
+_STEP = 0.5  # of the search, in log t
+_MOST_STEPS = 20
 _CLOSE = 1e-12  # tolerance of the solution, in log t
-_STRIDE, _STRIDE_OF_ALL = 2.0, 0.02  # of the search for an interval that holds it
-_FEW = 20_000  # pairs that give the start for all of them
-_AT_ONCE = 2**14  # pairs in memory, so that they stay in the cache
-# D times the squared coefficient of variation of sse is 2 under a Gaussian. With no more than this
-# above it, the fitted nu would exceed D by a factor of 2,000, and the density be that Gaussian.
-_LEAST_EXCESS = 1e-3
+_LEAST_GAIN = 1e-6  # nats over the Gaussian; with less, the result is the Gaussian
+
+Bracket = tuple[float, float]
 
 
 def student_nll(sse: Array, dims: int, nu: float, sigma2: "Array | float") -> Array:
@@ -37,17 +39,20 @@ def student_nll(sse: Array, dims: int, nu: float, sigma2: "Array | float") -> Ar
     """
     if math.isinf(nu):
         return np.asarray(sse / (2 * sigma2) + dims / 2 * np.log(2 * math.pi * sigma2))
-    constant = math.lgamma(nu / 2) - math.lgamma((nu + dims) / 2)
+    from scipy.special import betaln  # slow to import
+
+    # lgamma(nu/2) - lgamma((nu+D)/2), without the cancellation of large numbers
+    constant = float(betaln(nu / 2, dims / 2)) - math.lgamma(dims / 2)
     scaled = dims / 2 * np.log(nu * math.pi * sigma2)
     return np.asarray((nu + dims) / 2 * np.log1p(sse / (nu * sigma2)) + scaled + constant)
 
 
 def fit_student(sse: Array, dims: int, floor: float) -> tuple[float, float]:
-    """Returns nu and s2 with the largest likelihood of all squared errors.
+    """Returns nu and s2 with the largest likelihood of all squared errors, in any order.
 
     With r = t sse and t = 1/(nu s2), the likelihood is stationary where
         mean(r/(1 + r)) = D/(nu + D) and digamma((nu+D)/2) - digamma(nu/2) = mean(log(1 + r)).
-    The first gives nu for each t, and the root of the second is searched in log t. The first also
+    The first gives nu for each t, and the second has one or several roots in log t. The first also
     shows that D s2 lies between the least and the mean sse.
 
     Args:
@@ -57,49 +62,54 @@ def fit_student(sse: Array, dims: int, floor: float) -> tuple[float, float]:
             0 alone would make the likelihood infinite. So s2 is never below it.
 
     Returns:
-        nu = inf if the likelihood grows with nu without bound: sse varies no more than under a
-        Gaussian with one variance, s2 = mean sse/D.
+        nu = inf and s2 = mean sse/D if no Student t has a larger likelihood than that Gaussian, as
+        where sse varies no more than under a Gaussian with one variance.
     """
-    sse = np.maximum(np.ravel(sse), dims * floor)
-    if not _varies(sse, dims):
-        return math.inf, float(sse.mean()) / dims
+    sse = np.sort(np.maximum(np.ravel(sse), dims * floor))
     few = sse[:: max(1, len(sse) // _FEW)]
-    log_t = -float(np.log(few).mean())
-    if len(few) < len(sse) and _varies(few, dims):  # its solution is close to that of all
-        log_t = _solution(few, dims, log_t, _STRIDE)
-        log_t = _solution(sse, dims, log_t, _STRIDE_OF_ALL)
-    else:
-        log_t = _solution(sse, dims, log_t, _STRIDE)
-    nu, _ = _stationary(sse, dims, log_t)
+    gaussian = math.inf, float(sse.mean()) / dims
+    maxima = [(_maximum(few, dims, bracket), bracket) for bracket in _brackets(few, dims)]
+    if not maxima:
+        return gaussian
+    _, bracket = min(maxima, key=lambda found: float(student_nll(few, dims, *found[0]).mean()))
+    student = _maximum(sse, dims, bracket)
+    gain = student_nll(sse, dims, *gaussian).mean() - student_nll(sse, dims, *student).mean()
+    return student if gain > _LEAST_GAIN else gaussian
+
+
+def _brackets(sse: Array, dims: int) -> list[Bracket]:
+    """Returns intervals of log t that hold one local maximum of the likelihood each."""
+    low = -math.log(float(sse.mean()) * _MOST_NU_OVER_D)
+    high = -math.log(float(sse[0]) / dims * _LEAST_NU)
+    grid = np.arange(low, high + _STEP, _STEP).tolist()
+    gaps = [_gap(log_t, sse, dims) for log_t in grid]
+    return [(grid[i], grid[i + 1]) for i in range(len(grid) - 1) if gaps[i] <= 0 < gaps[i + 1]]
+
+
+def _maximum(sse: Array, dims: int, bracket: Bracket) -> tuple[float, float]:
+    """Returns nu and s2 at the local maximum in or next to an interval of log t."""
+    from scipy.optimize import brentq  # slow to import
+
+    low, high = bracket  # of fewer squared errors, so this one's may be just outside
+    for _ in range(_MOST_STEPS):
+        below, above = (_gap(log_t, sse, dims) for log_t in (low, high))
+        if below <= 0 < above:
+            break
+        low, high = low - _STEP * (below > 0), high + _STEP * (above <= 0)
+    log_t = brentq(_gap, low, high, args=(sse, dims), xtol=_CLOSE)
+    nu, _ = _stationary(log_t, sse, dims)
     return nu, math.exp(-log_t) / nu
 
 
-def _varies(sse: Array, dims: int) -> bool:
-    """Whether sse varies more than under a Gaussian with one variance."""
-    return dims * float(np.square(sse / sse.mean() - 1).mean()) > 2 + _LEAST_EXCESS
+def _gap(log_t: float, sse: Array, dims: int) -> float:
+    """Rises through 0 at a local maximum of the likelihood, and falls through it at a minimum."""
+    from scipy.special import digamma  # slow to import
+
+    nu, log = _stationary(log_t, sse, dims)
+    return float(digamma((nu + dims) / 2) - digamma(nu / 2)) - log
 
 
-def _solution(sse: Array, dims: int, log_t: float, stride: float) -> float:
-    """Returns the log t of the largest likelihood, searched from a start in growing strides."""
-    from scipy.optimize import brentq  # slow to import
-    from scipy.special import digamma
-
-    def gap(log_t: float) -> float:
-        """Rises through 0 at the solution."""
-        nu, log = _stationary(sse, dims, log_t)
-        return float(digamma((nu + dims) / 2) - digamma(nu / 2)) - log
-
-    low, high = log_t - stride, log_t + stride
-    while gap(low) > 0:
-        stride = min(2 * stride, _STRIDE)
-        low -= stride
-    while gap(high) <= 0:
-        stride = min(2 * stride, _STRIDE)
-        high += stride
-    return float(brentq(gap, low, high, xtol=_CLOSE))
-
-
-def _stationary(sse: Array, dims: int, log_t: float) -> tuple[float, float]:
+def _stationary(log_t: float, sse: Array, dims: int) -> tuple[float, float]:
     """Returns the nu that makes the likelihood stationary in s2 at this t, and mean(log(1 + r))."""
     sums, t = np.zeros(3), math.exp(log_t)
     for start in range(0, len(sse), _AT_ONCE):

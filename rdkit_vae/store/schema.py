@@ -78,7 +78,9 @@ COLUMNS: Mapping[str, Column] = {
     ),
     "s_min": _column("double", "least scale of a mixture; null: no mixture", "pixel", since=2),
     "s_max": _column("double", "largest scale of a mixture", "pixel", since=2),
-    "floored": _column("double", "share of (image, draw) pairs whose variance is that floor"),
+    "floored": _column(
+        "double", "share of (image, draw) pairs raised to that floor (student: of the train split)"
+    ),
     "is_density": _column("bool", "p(x|z) is normalised: the ELBO bounds a log-likelihood"),
     "caveat": _column("string", "what to know before comparing; empty: nothing", since=2),
     "rate": _column("double", "E KL(q(z|x) || N(0, I)), closed form", _NATS),

@@ -214,6 +214,16 @@ def test_own_variances_are_different_interpretations(tmp_path: Path) -> None:
     assert all(len(group) == 1 for group in report.groups.values())
 
 
+def test_student_ts_of_different_nu_do_not_compare(tmp_path: Path) -> None:
+    own = {"model": list("abc"), "elbo": [-14, -13, -23], "sigma": ["own"] * 3}
+    report = _lint(tmp_path, **own, sigma2=[0.02] * 3, nu=[3, 3000, None])
+    assert _rules(report) == {"different-interpretations"}
+    assert all(len(group) == 1 for group in report.groups.values())
+    unnamed = {"model": list("ab"), "elbo": [-14, -13], "sigma2": [0.05, 0.05], "nu": [30, None]}
+    claims, _ = read_claims(_csv(tmp_path, **unnamed))
+    assert list(claims["interpretation"]) == ["student t 0.05, nu 30", "constant:0.05"]
+
+
 def test_only_interpretations_of_the_same_weights_are_called_that(tmp_path: Path) -> None:
     claims = {"model": ["a", "a", "b"], "beta": [0.1, 1, 1], "elbo": [-90, -50, -60]}
     report = _lint(tmp_path, **claims, sigma=["shared", "shared", "half"])

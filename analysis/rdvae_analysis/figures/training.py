@@ -146,6 +146,8 @@ def _set_axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> 
     failed = rows["run_id"].isin(rows.loc[rows["status"] != "ok", "run_id"])
     shown = rows if failed.all() else rows[~failed]
     for line, (quantity, label) in zip(panels.T, _QUANTITIES.items(), strict=True):
+        if quantity == "sigma2" and "nu" in shown and shown["nu"].notna().any():
+            label = "variance, or scale\nof a Student t"
         for axes in line[::across]:
             axes.set_ylabel(label)
         values = shown.loc[np.isfinite(shown[quantity]), quantity].to_numpy(dtype=np.float64)

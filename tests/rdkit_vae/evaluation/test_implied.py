@@ -17,6 +17,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.implied import RECONSTRUCTIONS, ImpliedWeight, implied_weight
 from rdkit_vae.models.linear import LinearVAE
+from rdkit_vae.models.variance import StudentScale
 
 from ...conftest import Run
 
@@ -90,6 +91,19 @@ def test_a_fitted_variance_turns_it_into_beta(gaussian: Images, objective: str) 
     sse = (eigenvalues - kept).sum()
     assert weight.tau == pytest.approx(tau, rel=0.01)
     assert weight.beta == pytest.approx(tau / (sse / 6), rel=0.02)
+
+
+def test_of_a_student_t_each_image_counts_by_its_own_variance(gaussian: Images) -> None:
+    """A Gaussian optimum that gets a Student t of very large nu is the optimum of that too."""
+    tau, s2 = 0.0016, 0.004
+    model = _optimum(gaussian, tau)
+    model.variance = StudentScale(LATENTS, 0.0)
+    with torch.no_grad():
+        model.variance.scaled_log.fill_(math.log(s2) / 10)
+        model.variance.scaled_log_nu.fill_(math.log(1e6) / 10)
+    weight = implied_weight(model, gaussian, _trial("student"))
+    assert weight.beta * s2 == pytest.approx(tau, rel=0.02)
+    assert weight.converged
 
 
 def test_weights_that_are_no_optimum_are_said_to_be_none(gaussian: Images) -> None:
