@@ -8,15 +8,18 @@ several objectives, constants or seeds.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.interpolate import PchipInterpolator
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import counted
 from rdvae_analysis.theory import Floats
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 Notes = list[str]
 
@@ -255,12 +258,14 @@ def _turns_up(a: Floats, b: Floats, c: Floats) -> bool:
     return bool((b[0] - a[0]) * (c[1] - a[1]) <= (b[1] - a[1]) * (c[0] - a[0]))
 
 
-def pchip(x: npt.ArrayLike, y: npt.ArrayLike) -> PchipInterpolator:
+def pchip(x: npt.ArrayLike, y: npt.ArrayLike) -> "PchipInterpolator":
     """Interpolates monotonically between points; NaN beyond them."""
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
     return PchipInterpolator(np.asarray(x), np.asarray(y), extrapolate=False)
 
 
-def _line(curve: pd.DataFrame, value: str) -> PchipInterpolator:
+def _line(curve: pd.DataFrame, value: str) -> "PchipInterpolator":
     if len(curve) < 2:
         raise BadInput(f"a curve needs two points on its frontier, this one has {len(curve)}")
     return pchip(curve["rate"], curve[value])

@@ -1,10 +1,10 @@
 """Means over seeds, and intervals for them."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rdkit_vae.errors import BadInput
 from rdvae_analysis.curves import Notes, omitted
@@ -27,7 +27,10 @@ def mean_interval(values: Floats, confidence: float = 0.95) -> tuple[Floats, Flo
     mean, seeds = values.mean(axis=0), len(values)
     if seeds < 2:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = stats.t.ppf((1 + confidence) / 2, seeds - 1) * stats.sem(values, axis=0)
+    from scipy.special import stdtrit  # slow to import, as is scipy.stats
+
+    standard_error = values.std(axis=0, ddof=1) / math.sqrt(seeds)
+    half = stdtrit(seeds - 1, (1 + confidence) / 2) * standard_error
     return mean, mean - half, mean + half
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _FEW = 20_000  # squared errors on which all local maxima are searched
+_LARGEST_FACTOR = 1e38  # the product of eight is finite
 _AT_ONCE = 2**14  # squared errors in memory, so that they stay in the cache
 _LEAST_NU, _MOST_NU_OVER_D = 1e-3, 2000.0  # the range of the search
 _STEP = 0.5  # of the search, in log t
@@ -111,10 +112,19 @@ def _gap(log_t: float, sse: Array, dims: int) -> float:
 
 def _stationary(log_t: float, sse: Array, dims: int) -> tuple[float, float]:
     """Returns the nu that makes the likelihood stationary in s2 at this t, and mean(log(1 + r))."""
-    sums, t = np.zeros(3), math.exp(log_t)
+    rest = log = 0.0  # sums of 1/(1 + r) and log(1 + r)
     for start in range(0, len(sse), _AT_ONCE):
-        r = t * sse[start : start + _AT_ONCE]
-        more = 1 + r
-        sums += (1 / more).sum(), (r / more).sum(), np.log(more).sum()
-    rest, part, log = (sums / len(sse)).tolist()
-    return dims * rest / part, log
+        more = 1 + math.exp(log_t) * sse[start : start + _AT_ONCE]
+        rest += float((1 / more).sum())
+        log += _sum_of_logs(more)
+    return dims * rest / (len(sse) - rest), log / len(sse)
+
+
+def _sum_of_logs(rising: Array) -> float:
+    """Returns the sum of log over rising numbers of at least 1, as logs of products of eight."""
+    total = 0.0
+    for _ in range(3 if rising[-1] < _LARGEST_FACTOR else 0):
+        half = len(rising) // 2
+        total += float(np.log(rising[2 * half :]).sum())
+        rising = rising[:half] * rising[half : 2 * half]
+    return total + float(np.log(rising).sum())
