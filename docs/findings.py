@@ -102,7 +102,7 @@ def _elbos(rows: pd.DataFrame) -> str:
 
 
 def _best(rows: pd.DataFrame) -> Iterator[str]:
-    """The best model of each objective under each interpretation, and BS-VAE against constant."""
+    """The best model of each objective under each interpretation, against constant variance."""
     table = best(rows)
     objectives = in_order(table["objective"])
     cells = table.set_index(["objective", "sigma"])
@@ -142,7 +142,7 @@ def _paired(
 
 
 def _equal_beta(rows: pd.DataFrame) -> Iterator[str]:
-    """Each objective against constant variance of 1/2 at the same beta."""
+    """Each objective against constant variance at the same beta."""
     base = constant_curve(rows)
     keys = ["sigma", "beta", "seed"]
     for objective in (name for name in in_order(rows["objective"]) if name != _CONSTANT):
@@ -186,7 +186,7 @@ def _equal_rate(rows: pd.DataFrame) -> Iterator[str]:
             f"{_nats(max(more), '+')} nats of the gain under `optimal`: it gains that much more "
             "there than under `shared`.\n"
         )
-    yield from (f"{note[0].upper()}{note[1:]}.\n" for note in notes)
+    yield "".join(f"- {note}.\n" for note in notes)
 
 
 def _paper(rows: pd.DataFrame) -> Iterator[str]:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rdkit_vae.scoring.interpretations import INTERPRETATIONS
 from rdkit_vae.text import few
 from rdvae_analysis.claim_table import SUBJECT, UNSTATED, chosen_claims, read_claims
 from rdvae_analysis.implied import Verdict, verdict
 
 _NAMED = 3  # models whose betas are shown
+_FITTED_ON_TRAIN = [name for name, entry in INTERPRETATIONS.items() if entry.fit]
 
 __all__ = ["Finding", "Report", "chosen_claims", "lint", "read_claims"]
 
@@ -182,7 +184,7 @@ def _densities(claims: pd.DataFrame) -> Iterator[Finding]:
     if following["beta"].nunique() > 1:
         text = "the variance is beta C, so a ranking by beta also ranks variances"
         yield from _about("variance-follows-beta", following, text, hinders=False)
-    on_train = sigma.isin(["shared", "student"]) & (claims["split"] == "train")
+    on_train = sigma.isin(_FITTED_ON_TRAIN) & (claims["split"] == "train")
     text = "the variance was fitted on the images it scores"
     optimistic = claims[on_train | (sigma == "shared-oracle")]
     yield from _about("fitted-on-itself", optimistic, text, hinders=False)

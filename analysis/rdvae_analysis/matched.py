@@ -64,7 +64,7 @@ def matched_rate(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if not seeds:
             notes.append(f"{objective}: no seed in common with constant variance")
             continue
-        gains = [_gains(part, base, seeds, sigma) for sigma in _compared(part, base)]
+        gains = [_gains(part, base, seeds, sigma) for sigma in _compared(part)]
         known = [table for table in gains if table is not None]
         if len(known) < len(gains):
             notes.append(
@@ -87,10 +87,11 @@ def _complete(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """
     notes = []
     for (dataset, setup), group in rows.groupby(["dataset", "setup"]):
-        models = ["objective", "train_sigma2", "beta", "seed"]
-        count = len(group[group["sigma"] == "shared"][models].drop_duplicates())
+        model = ["objective", "train_sigma2", "beta", "seed"]
+        counts = group.drop_duplicates(["sigma", *model])["sigma"].value_counts()
+        count = int(counts.get("shared", 0))
         for sigma in _OPTIONAL_SIGMAS:
-            has = len(group[group["sigma"] == sigma][models].drop_duplicates())
+            has = int(counts.get(sigma, 0))
             if 0 < has < count:
                 here = (rows["dataset"] == dataset) & (rows["setup"] == setup)
                 rows = rows[~(here & (rows["sigma"] == sigma))]
@@ -101,10 +102,9 @@ def _complete(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return rows, notes
 
 
-def _compared(*parts: pd.DataFrame) -> list[str]:
-    """The interpretations to compare: the needed ones, and others that all parts have."""
-    common = set.intersection(*(set(part["sigma"]) for part in parts))
-    return [sigma for sigma in COMPARED_SIGMAS if sigma in NEEDED_SIGMAS or sigma in common]
+def _compared(rows: pd.DataFrame) -> list[str]:
+    """The interpretations to compare: the needed ones, and the others that `_complete` left."""
+    return [*NEEDED_SIGMAS, *(sigma for sigma in _OPTIONAL_SIGMAS if sigma in set(rows["sigma"]))]
 
 
 def _gains(
@@ -167,8 +167,7 @@ def overlay(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _over_seeds(differences: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each number, and intervals for the gains."""
-    names = [name for name in differences[0] if all(name in d for d in differences)]
-    row = {name: float(np.mean([d[name] for d in differences])) for name in names}
+    row = {name: float(np.mean([d[name] for d in differences])) for name in differences[0]}
     for sigma in (sigma for sigma in COMPARED_SIGMAS if f"gain_{sigma}" in row):
         _, low, high = mean_interval(np.array([[d[f"gain_{sigma}"]] for d in differences]))
         row |= {f"low_{sigma}": float(low[0]), f"high_{sigma}": float(high[0])}
@@ -271,7 +270,7 @@ def _differences(models: pd.DataFrame, base: pd.DataFrame, seed: int) -> dict[st
     # Weights depend on beta x C alone, so a curve of another C is one of beta x 2 C.
     curve = base[base["seed"] == seed]
     curve = curve.assign(x=np.log(2 * curve["beta"] * curve["train_sigma2"])).sort_values("x")
-    sigmas = _compared(models[models["seed"] == seed], curve)
+    sigmas = _compared(models)
     curves = {sigma: curve[curve["sigma"] == sigma] for sigma in sigmas}
     if any(
         len(c) < FEWEST or not c["x"].min() <= log_beta <= c["x"].max() for c in curves.values()

@@ -190,9 +190,7 @@ def _evaluate_split(
     kl, sse, log_ratio = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     mean, log_var, z = (torch.cat(part) for part in zip(*posteriors, strict=True))
     own_sigma2, own_nll = _of_split(own)
-    student, own_nu = student_of(model), None
-    if student:
-        own_sigma2, own_nu = student
+    own_sigma2, own_nu = student_of(model) or (own_sigma2, None)
     statistics = Statistics(
         image=evaluated_images(images, split, trial),
         kl=kl,

@@ -84,7 +84,8 @@ def trained_terms(model: nn.Module, z: Tensor) -> Tensor | None:
 
 def variance_of(model: nn.Module, z: Tensor) -> Tensor | None:
     """Returns the (B,) trained variances of a Gaussian decoder at (B, L) latents; None: no such."""
-    return None if student_of(model) else trained_terms(model, z)
+    is_student = isinstance(getattr(model, "variance", None), StudentScale)
+    return None if is_student else trained_terms(model, z)
 
 
 def student_of(model: nn.Module) -> tuple[float, float] | None:

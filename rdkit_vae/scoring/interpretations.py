@@ -6,8 +6,8 @@ D is the number of values in an image, K that of posterior samples.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.text import one_of, positive, shown
@@ -66,10 +66,11 @@ class Interpretation:
 
     Attributes:
         about: the variance as a formula, for the user.
-        decoder: returns the density, from the statistics of a split, the training, and the
-            statistics of the train split (or None); None if it does not apply to the model.
+        decoder: returns the density, from the statistics of a split, the training, and what `fit`
+            returned (or None); None if it does not apply to the model.
+        fit: returns what is fitted to the train split, once for all splits, from its statistics and
+            the training; None if nothing is.
         fitted: it is fitted to images, so the floor applies.
-        on_train: it is fitted to the train split.
         caveat: what a reader must know before comparing scores.
         is_density: whether p(x|z) is normalised.
         scales: s_min and s_max of a mixture over scales, pixels, instead of a variance.
@@ -78,9 +79,9 @@ class Interpretation:
     """
 
     about: str
-    decoder: Callable[["Statistics", Trained, "Statistics | None"], Decoder | None]
+    decoder: Callable[["Statistics", Trained, Any], Decoder | None]
+    fit: Callable[["Statistics", Trained], Any] | None = None
     fitted: bool = False
-    on_train: bool = False
     caveat: str = ""
     is_density: bool = True
     scales: tuple[float, float] | None = None
@@ -124,49 +125,48 @@ def _constant(value: float) -> Interpretation:
     return Interpretation(about=f"{value:g}", decoder=lambda *_: Decoder(sigma2=value))
 
 
-def _beta_half(
-    statistics: "Statistics", trained: Trained, train: "Statistics | None"
-) -> Decoder | None:
+def _beta_half(statistics: "Statistics", trained: Trained, fit: None) -> Decoder | None:
     return None if trained.beta_half is None else Decoder(sigma2=trained.beta_half)
 
 
-def _optimal(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder:
+def _optimal(statistics: "Statistics", trained: Trained, fit: None) -> Decoder:
     return _fitted(statistics.sse / statistics.dims, trained)
 
 
-def _shared(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder:
-    train = _needed(train, "shared")
-    return _fitted(float(train.sse.mean()) / train.dims, trained)
-
-
-def _shared_oracle(
-    statistics: "Statistics", trained: Trained, train: "Statistics | None"
-) -> Decoder:
+def _shared(statistics: "Statistics", trained: Trained) -> Decoder:
     return _fitted(float(statistics.sse.mean()) / statistics.dims, trained)
 
 
-def _student(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder:
-    from rdkit_vae.scoring.student import fit_student, student_nll
+def _student_fit(train: "Statistics", trained: Trained) -> Decoder:
+    from rdkit_vae.scoring.student import fit_student
 
-    train, floor = _needed(train, "student"), trained.sigma2_floor
+    floor = trained.sigma2_floor
     nu, sigma2 = fit_student(train.sse, train.dims, floor)
     floored = float((train.sse < train.dims * floor).mean())
     if math.isinf(nu):
         return Decoder(sigma2=sigma2, floored=floored, caveat=UNBOUNDED)
-    nll = student_nll(statistics.sse, statistics.dims, nu, sigma2)
-    return Decoder(sigma2=sigma2, nll=nll, nu=nu, floored=floored)
+    return Decoder(sigma2=sigma2, nu=nu, floored=floored)
 
 
-def _own(statistics: "Statistics", trained: Trained, train: "Statistics | None") -> Decoder | None:
-    from rdkit_vae.scoring.student import student_nll
+def _student(statistics: "Statistics", trained: Trained, fit: Decoder) -> Decoder:
+    return _with_student_nll(fit, statistics)
 
+
+def _own(statistics: "Statistics", trained: Trained, fit: None) -> Decoder | None:
     sigma2, nu = statistics.own_sigma2, statistics.own_nu
     if sigma2 is None:
         return None
-    if nu is None:
-        return Decoder(sigma2=sigma2, nll=statistics.own_nll)
-    nll = student_nll(statistics.sse, statistics.dims, nu, sigma2)
-    return Decoder(sigma2=sigma2, nll=nll, nu=nu)
+    return _with_student_nll(Decoder(sigma2=sigma2, nu=nu, nll=statistics.own_nll), statistics)
+
+
+def _with_student_nll(decoder: Decoder, statistics: "Statistics") -> Decoder:
+    """The density with its likelihoods of a split if it is a Student t."""
+    if decoder.nu is None:
+        return decoder
+    from rdkit_vae.scoring.student import student_nll
+
+    nll = student_nll(statistics.sse, statistics.dims, decoder.nu, decoder.sigma2)
+    return replace(decoder, nll=nll)
 
 
 def _fitted(sigma2: "Array | float", trained: Trained) -> Decoder:
@@ -177,12 +177,6 @@ def _fitted(sigma2: "Array | float", trained: Trained) -> Decoder:
     return Decoder(
         sigma2=np.maximum(sigma2, floor), floored=float(np.mean(np.asarray(sigma2) < floor))
     )
-
-
-def _needed(train: "Statistics | None", sigma: str) -> "Statistics":
-    if train is None:
-        raise BadInput(f"sigma {sigma} is fitted on the train split, whose statistics are missing")
-    return train
 
 
 INTERPRETATIONS: Mapping[str, Interpretation] = {
@@ -201,9 +195,9 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
     ),
     "shared": Interpretation(
         about="mean sse/D of the train split, frozen",
-        decoder=_shared,
+        decoder=lambda statistics, trained, fit: fit,
+        fit=_shared,
         fitted=True,
-        on_train=True,
     ),
     "own": Interpretation(
         about="the variance that the model was trained with, if it has one",
@@ -214,12 +208,12 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
     "student": Interpretation(
         about="Student t with a scale and degrees of freedom fitted to the train split, frozen",
         decoder=_student,
+        fit=_student_fit,
         fitted=True,
-        on_train=True,
     ),
     "shared-oracle": Interpretation(
         about="mean sse/D of the scored split itself; optimistic",
-        decoder=_shared_oracle,
+        decoder=lambda statistics, trained, fit: _shared(statistics, trained),
         fitted=True,
         caveat=ON_ITSELF,
         on_request=True,

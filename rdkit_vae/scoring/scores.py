@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rdkit_vae.errors import BadInput
 from rdkit_vae.scoring.interpretations import (
     ON_ITSELF,
     SIGMAS,
@@ -163,26 +164,36 @@ def interpret(
     for split, measured in statistics.items():
         measured.check_finite(split)
     names = list(sigmas)
-    train = statistics.get("train")
+    fits = {sigma: _fit(sigma, statistics.get("train"), trial) for sigma in names}
     each = (
-        _interpret(split, sigma, measured, trial, train)
+        _interpret(split, sigma, measured, trial, fits[sigma])
         for split, measured in statistics.items()
         for sigma in names
     )
     return [interpreted for interpreted in each if interpreted is not None]
 
 
+def _fit(sigma: str, train: Statistics | None, trial: Trained) -> Any:
+    """What an interpretation fits to the train split; None if it fits nothing."""
+    fit = interpretation(sigma).fit
+    if fit is None:
+        return None
+    if train is None:
+        raise BadInput(f"sigma {sigma} is fitted on the train split, whose statistics are missing")
+    return fit(train, trial)
+
+
 def _interpret(
-    split: str, sigma: str, statistics: Statistics, trial: Trained, train: Statistics | None
+    split: str, sigma: str, statistics: Statistics, trial: Trained, fit: Any
 ) -> Interpreted | None:
     entry = interpretation(sigma)
-    decoder = entry.decoder(statistics, trial, train)
+    decoder = entry.decoder(statistics, trial, fit)
     if decoder is None:
         return None
     nll = decoder.nll
     if nll is None:
         nll = gaussian_nll(statistics.sse, decoder.sigma2, statistics.dims)
-    on_itself = ON_ITSELF if entry.on_train and split == "train" else ""
+    on_itself = ON_ITSELF if entry.fit and split == "train" else ""
     return Interpreted(
         split=split,
         sigma=parse_sigma(sigma),

@@ -279,14 +279,13 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
     draws = int(columns["draw"][rows].max()) + 1
     shape = (len(rows) // draws, draws)
     dims, levels = facts["dims"], facts["levels"]
-    terms, own, nu = facts["split_of_rate"], facts["own_sigma2"], facts.get("own_nu")
+    terms, own = facts["split_of_rate"], facts["own_sigma2"]
     if type(dims) is not int or not 0 < dims < 2**40:
         raise ValueError(f"dims is {dims!r}"[:60])
     if levels is not None and (type(levels) is not int or levels < 2):
         raise ValueError(f"levels is {levels!r}"[:60])
-    for name, value in (("own_sigma2", own), ("own_nu", nu)):
-        if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
-            raise ValueError(f"{name} is {value!r}"[:60])
+    if own is not None and (not isinstance(own, int | float) or not 0 < own < math.inf):
+        raise ValueError(f"own_sigma2 is {own!r}"[:60])
 
     if (columns["sse"][rows] < 0).any():
         raise ValueError("a squared error is negative")
@@ -302,7 +301,7 @@ def _statistics_of(columns: Mapping[str, Any], split: str, facts: dict[str, Any]
         dims=dims,
         levels=levels,
         own_sigma2=per_draw("own_sigma2") if "own_sigma2" in columns else own,
-        own_nu=nu,
+        own_nu=facts.get("own_nu"),
         own_nll=per_draw("own_nll") if "own_nll" in columns else None,
         rate_terms=None if terms is None else _rate_terms_of(terms),
     )
