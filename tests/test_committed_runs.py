@@ -14,7 +14,7 @@ from rdvae_analysis.load import scan
 from rdvae_analysis.points import final_rows
 
 RUNS = Path(__file__).parent.parent / "runs"
-COMMITTED = ["example", "mnist-paper", "mnist-paper-student", "mnist-mlp"]
+COMMITTED = ["example", "mnist-paper", "mnist-mlp"]
 FOLDERS = [name for name in COMMITTED if (RUNS / name).exists()]
 
 
