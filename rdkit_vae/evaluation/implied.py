@@ -173,8 +173,11 @@ def _squared_error(loss: Reconstruction, model: nn.Module, trial: Subject) -> _L
             "the weight of the KL cannot be read back for squared errors of pixels that were "
             f"normalised by several standard deviations ({model.pixels.text})"
         )
-    # A decoder from elsewhere that returns a variance was trained with it.
-    own = isinstance(trial, ForeignModel) and trial.train_sigma2 is None
+    # s2(z), and the variance that a decoder from elsewhere returns, were trained with the network.
+    if isinstance(trial, ForeignModel):
+        own = trial.train_sigma2 is None
+    else:
+        own = objective_of(trial.objective).variance == "image"
 
     def of(x: Tensor, decoded: Tensor, variance: Tensor | None) -> Tensor:
         if own and variance is not None:
@@ -207,7 +210,7 @@ def _variance(loss: _Loss, trial: Subject, measured: _Measured) -> float:
         return 1.0
     if trial.train_sigma2 is not None:
         return trial.train_sigma2
-    if isinstance(trial, ForeignModel):
+    if loss.of_own_variance:
         return math.nan if math.isnan(measured.own_sigma2) else 1.0
     return measured.mse
 
@@ -222,6 +225,7 @@ def _passes(
     """
     weighted = (
         loss.squared
+        and not loss.of_own_variance
         and not isinstance(trial, ForeignModel)
         and trial.train_sigma2 is None
         and objective_of(trial.objective).per_image

@@ -17,7 +17,7 @@ from rdkit_vae.datasets.images import Images
 from rdkit_vae.errors import BadInput
 from rdkit_vae.evaluation.implied import RECONSTRUCTIONS, ImpliedWeight, implied_weight
 from rdkit_vae.models.linear import LinearVAE
-from rdkit_vae.models.variance import StudentScale
+from rdkit_vae.models.variance import ImageVariance, StudentScale
 
 from ...conftest import Run
 
@@ -103,6 +103,26 @@ def test_of_a_student_t_each_image_counts_by_its_own_variance(gaussian: Images) 
         model.variance.scaled_log_nu.fill_(math.log(1e6) / 10)
     weight = implied_weight(model, gaussian, _trial("student"))
     assert weight.beta * s2 == pytest.approx(tau, rel=0.02)
+    assert weight.converged
+
+
+def test_of_a_variance_that_depends_on_z_its_own_gradient_counts(gaussian: Images) -> None:
+    """s2(z) = exp(a + c z3), where the images do not use z3, so that E[1/s2] = exp(c^2/2 - a).
+
+    The other latents are at the optimum of beta E[1/s2]^-1, and E[s2] = exp(c^2/2 + a).
+    """
+    tau, a, c = 0.004, math.log(0.003), 0.5
+
+    class Exponential(ImageVariance):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return (a + c * z[..., 3]).exp()
+
+    model = _optimum(gaussian, tau)
+    model.variance = Exponential(LATENTS, 0.0)
+    weight = implied_weight(model, gaussian, _trial("learned-image"))
+    assert np.isfinite(weight.per_latent).tolist() == [True, True, True, False]
+    assert weight.beta == pytest.approx(tau * math.exp(c**2 / 2 - a), rel=0.02)
+    assert weight.tau == pytest.approx(tau * math.exp(c**2), rel=0.02)
     assert weight.converged
 
 
