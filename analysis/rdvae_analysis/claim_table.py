@@ -4,6 +4,7 @@ A claim is a model's ELBO or log-likelihood on some data, with what is stated ab
 variance.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.store.pages import read_parquet
 from rdkit_vae.store.schema import Status
+from rdkit_vae.store.tables import file_of
 from rdkit_vae.text import few
 from rdvae_analysis.load import scan
 from rdvae_analysis.points import RUN_COLUMNS, final_rows
@@ -46,6 +49,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 # Claims that differ in one of these describe different things and never compare.
 SUBJECT = ("dataset", "split", "dims", "likelihood", "bound", "unit")
 UNSTATED = "not stated"
+_MOST_BYTES = 2**30  # of a table
 _OF_PIXELS = ("discretized", "dequantized", "discrete")
 _NUMBERS = (
     *("value", "nll", "bits", "beta", "sigma2", "nu", "rate", "distortion", "k"),
@@ -110,13 +114,16 @@ def chosen_claims(claims: pd.DataFrame, split: str | None, sigmas: Sequence[str]
 
 
 def _read_file(path: Path) -> pd.DataFrame:
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in readers:
+    if path.suffix not in (".csv", ".parquet"):
         raise BadData(f"{path}: must be a folder of runs, a .parquet or a .csv")
     try:
-        with path.open("rb") as file:  # given ./~, pandas would open the user's home folder
-            frame: pd.DataFrame = readers[path.suffix](file)
-    except (OSError, ValueError) as error:
+        data = file_of(path, _MOST_BYTES)
+        frame: pd.DataFrame = (
+            pd.read_csv(io.BytesIO(data))
+            if path.suffix == ".csv"
+            else read_parquet(data).to_pandas()
+        )
+    except (OSError, ValueError, LookupError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
         raise BadData(f"{path}: cannot be read ({reason})") from error
     return frame

@@ -17,7 +17,7 @@ _LARGE = 2**20  # bytes of a file
 _NEGLIGIBLE = 2**16  # bytes of text that need not be counted
 _WIDTH = 8  # bytes of a number
 _MOST_FIELDS = 16  # of a page's header; Parquet has eight
-_TEXTS = ("string", "binary")
+_TEXTS = ("string", "binary", "large_string", "large_binary")
 _ENCODINGS = (0, 2, 3, 8)  # plain, dictionary, run-length: those in files of rdvae
 
 
@@ -69,20 +69,22 @@ def read_parquet(
 
 
 def _check_types(schema: Any) -> None:
+    import pyarrow as pa
+
     flat = _flat_types()
     for kind in schema.types:
-        if kind.id not in flat:
+        if (kind.value_type if pa.types.is_dictionary(kind) else kind).id not in flat:
             raise ValueError(f"a column of type {kind}"[:60])
 
 
 @functools.cache
 def _flat_types() -> frozenset[int]:
-    """Returns the ids of the types of numbers and texts."""
+    """Returns the ids of the types of numbers, texts and times."""
     import pyarrow as pa
 
     numbers = (*(f"int{n}" for n in (8, 16, 32, 64)), *(f"uint{n}" for n in (8, 16, 32, 64)))
-    names = (*numbers, "float32", "float64", "bool_", *_TEXTS)
-    return frozenset(getattr(pa, name)().id for name in names)
+    names = (*numbers, "float32", "float64", "bool_", "null", "date32", *_TEXTS)
+    return frozenset({getattr(pa, name)().id for name in names} | {pa.timestamp("us").id})
 
 
 def _is_text(kind: Any) -> bool:

@@ -113,7 +113,7 @@ def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
                 raise BadData(f"{path}: damaged (it holds rows of {few(sorted(runs_inside))})")
         except BadData as error:
             if run_id in named:
-                remedy = "it is put aside, and its rows are made again from the checkpoints"
+                remedy = "it is put aside, and its rows are made again"
                 remedy = "" if isinstance(error, Newer) else remedy
                 report.findings.append(Finding(path, _reason(error, path), run_id, remedy))
             else:

@@ -1,6 +1,10 @@
+import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rdkit_vae.errors import BadData
@@ -329,6 +333,28 @@ def test_what_is_no_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("x")
     for name in ("t.txt", "t.parquet", "missing.csv"):
         with pytest.raises(BadData, match=name):
+            read_claims(tmp_path / name)
+
+
+def test_a_table_is_read_whatever_else_it_has(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"model": ["a", "b"], "elbo": [1.0, 2.0], "sigma": ["half", "shared"]})
+    frame["model"] = frame["model"].astype("category")
+    frame["when"] = pd.Timestamp("2024-01-01", tz="UTC")
+    frame.to_parquet(tmp_path / "t.parquet")
+    claims, notes = read_claims(tmp_path / "t.parquet")
+    assert (list(claims["model"]), list(claims["value"]), notes) == (["a", "b"], [1.0, 2.0], [])
+
+
+def test_a_table_that_unpacks_to_gigabytes_or_never_ends_is_refused(tmp_path: Path) -> None:
+    zeros = pa.array(np.zeros(2**23))
+    table = pa.table({"elbo": zeros, **{f"x{i}": zeros for i in range(16)}})
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd", use_dictionary=False)
+    assert (tmp_path / "t.parquet").stat().st_size < 2**20
+    with pytest.raises(BadData, match="it claims 8,388,608 rows"):
+        read_claims(tmp_path / "t.parquet")
+    for name in ("fifo.csv", "fifo.parquet"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(BadData, match="not a regular file"):
             read_claims(tmp_path / name)
 
 

@@ -265,6 +265,10 @@ def test_what_is_sound_is_read_as_arrow_reads_it() -> None:
             "whole": rng.integers(0, 9, 200),
             "yes": [True, None] * 100,
             "bytes": [b"\xff", b""] * 100,
+            "long text": pa.array(["a", "b" * 100_000] * 100, pa.large_string()),
+            "time": pa.array([0, None] * 100, pa.timestamp("ms", "UTC")),
+            "nothing": pa.nulls(200),
+            "category": pa.array(["a", None] * 100).dictionary_encode(),
         },
         metadata={"a": "b"},
     )
