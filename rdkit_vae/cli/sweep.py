@@ -12,7 +12,13 @@ from rdkit_vae.cli import terminal
 from rdkit_vae.cli.options import check_extra, data_dir_option, device_option, positive_option
 from rdkit_vae.cli.sweep_run import print_estimate, train
 from rdkit_vae.config.grid import PAPER_BATCH, PAPER_EPOCHS
-from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_options, parse_seeds
+from rdkit_vae.config.parsing import (
+    merge_repeats,
+    parse_betas,
+    parse_options,
+    parse_seeds,
+    parse_shard,
+)
 from rdkit_vae.config.trial import (
     AUGMENTATIONS,
     DEFAULT_PRECISION,
@@ -207,6 +213,12 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     help="Join a sweep that is already running in the folder and share its trials; each process "
     "takes one pack at a time (see --pack).",
 )
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Run only the K-th of N shares of the grid. Any number of shards can run in the same "
+    "--out at once, also on several machines that share it.",
+)
 @click.option("--retry-failed", is_flag=True, help="Run diverged and crashed trials again.")
 @click.option(
     "--fail-fast/--keep-going",
@@ -245,6 +257,7 @@ def command(
     rdvae sweep --betas 0.01,0.1,1,10,100 --dataset mnist --data-dir ~/data --seeds 5
     rdvae sweep --betas 1e-2..1e2:9 --dataset folder:photos --image-size 64 --dry-run
     rdvae sweep --betas 0.01,0.1,1 --pairs
+    rdvae sweep --betas 1e-4..1e3:29 --seeds 5 --shard 3/16 --out runs/grid
     PYTHONPATH=. rdvae sweep --betas 0.1,1 --architecture mynets:SmallVAE --option width=32,64
     """
     if tensorboard:
@@ -257,6 +270,8 @@ def command(
     if objectives is not None:
         names = [objective_name(name.strip()) for name in objectives.split(",")]
         asked["objectives"] = _once(names, "objective")
+    if settings["shard"] is not None:
+        parse_shard(settings["shard"])
     check_architecture(architecture)
     one_of(settings["protocol"], PROTOCOLS, "protocol")
     if settings["augmentation"]:

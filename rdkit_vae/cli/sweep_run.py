@@ -34,13 +34,13 @@ def print_estimate(plan: "Plan") -> int:
         click.echo(f"{state.status:8} {run_id}")
     left, folder = plan.left(states), plan.sweep.root
     if not left:
-        click.echo(f"{counted(len(plan.trials), 'trial')}, none left to run in {folder}")
+        click.echo(f"{_trials_of(plan)}, none left to run in {folder}")
         return 0
     about, first = estimate(plan, left), left[0]
     checkpoints = "checkpoint" if len(first.checkpoints) == 1 else "checkpoints"
     epochs = ", ".join(map(str, first.checkpoints))
     click.echo(
-        f"{counted(len(plan.trials), 'trial')}, {len(left):,} to run into {folder}: "
+        f"{_trials_of(plan)}, {len(left):,} to run into {folder}: "
         f"{counted(first.epochs, 'epoch')}, {checkpoints} after {epochs}\n"
         f"{_warp_in_words(plan)}"
         f"about {duration(about.seconds)} on {plan.jobs} x {plan.device}, "
@@ -100,7 +100,7 @@ class _Display(ExitStack):
 
         plan = self._plan
         click.echo(_greeting(plan, states, left))
-        progress = SweepProgress(plan.trials, left, plan.jobs, terminal.console())
+        progress = SweepProgress(plan.share, left, plan.jobs, terminal.console())
         self._listeners.append(self.enter_context(progress))
         if self._tensorboard:
             self._listeners.append(self.enter_context(closing(Scalars(plan.sweep))))
@@ -118,8 +118,18 @@ def _greeting(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]
         f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
         f"{_warp_in_words(plan)}"
         f"{_standing(plan, states, left)} on {plan.jobs} x {plan.device}, "
-        f"into {plan.sweep.root}"
+        f"into {plan.sweep.root}{'' if _is_whole(plan) else f', for {_trials_of(plan)}'}"
     )
+
+
+def _is_whole(plan: "Plan") -> bool:
+    return len(plan.share) == len(plan.trials)
+
+
+def _trials_of(plan: "Plan") -> str:
+    """`16 trials`, or `5 of 80 trials (this shard)`."""
+    trials = counted(len(plan.trials), "trial")
+    return trials if _is_whole(plan) else f"{len(plan.share):,} of {trials} (this shard)"
 
 
 def _warp_in_words(plan: "Plan") -> str:
@@ -166,11 +176,17 @@ def _print_elbos(plan: "Plan") -> None:
     from rdvae_analysis.tables import elbo_table, to_text
 
     folder = plan.sweep.root
-    frame, notes = scan(folder)
+    paths = [folder]
+    if not _is_whole(plan):
+        results = (plan.sweep.results(trial.run_id) for trial in plan.share)
+        paths = [path for path in results if path.exists()]
+    if not paths:
+        return
+    frame, notes = scan(*paths)
     table, left_out = elbo_table(frame)
     terminal.print_notes([*notes, *left_out])
     if table.empty:
-        count = len(plan.trials)
+        count = len(plan.share)
         what = "the trial has not" if count == 1 else f"none of {count:,} trials has"
         click.echo(f"{what} finished; to see why: rdvae status {folder}")
         return

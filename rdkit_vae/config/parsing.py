@@ -83,6 +83,19 @@ def parse_checkpoints(text: str, epochs: int) -> tuple[int, ...]:
     return tuple(sorted({epoch for epoch in chosen if epoch < epochs} | {epochs}))
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Returns k and n of `K/N`, the k-th of n shares of a grid.
+
+    Raises:
+        BadInput: the text has another form, or k is not between 1 and n.
+    """
+    number, slash, count = text.partition("/")
+    if not slash:
+        raise BadInput(f"shard {shown(text)}: must be K/N, such as 3/16")
+    of = whole(count, "shard: the number of shards", least=1)
+    return whole(number, "shard: its number", least=1, most=of), of
+
+
 def parse_options(texts: Iterable[str]) -> dict[str, tuple[int | float | bool | str, ...]]:
     """Reads options of a network, each `NAME=VALUE` or `NAME=VALUE,VALUE,...`.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rdkit_vae.config.grid import grid, pairs
-from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds
+from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds, parse_shard
 from rdkit_vae.config.trial import Option, Trial, bind, check
 from rdkit_vae.datasets import load_dataset
 from rdkit_vae.errors import BadInput
@@ -43,6 +43,7 @@ class Plan:
         join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
+        shard: k and n: the k-th of n shares of the trials is run here.
     """
 
     trials: tuple[Trial, ...]
@@ -55,24 +56,33 @@ class Plan:
     join: bool
     retry_failed: bool
     fail_fast: bool
+    shard: tuple[int, int] = (1, 1)
+
+    @property
+    def share(self) -> tuple[Trial, ...]:
+        """The trials that are run here."""
+        number, shards = self.shard
+        return self.trials[number - 1 :: shards]
 
     def states(self) -> "dict[str, State]":
-        """The state of each trial, by run_id.
+        """The state of each trial of the share, by run_id.
 
         Raises:
             BadData: results cannot be read.
         """
         from rdkit_vae.store.ledger import state_of  # loads NumPy, which usage errors do not need
 
-        return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.trials}
+        return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.share}
 
     def left(self, states: "Mapping[str, State]") -> list[Trial]:
-        """The trials to run: those that have not ended, and with `retry_failed` the failed ones."""
+        """The trials to run, of the share: those that have not ended, and with `retry_failed` the
+        failed ones.
+        """
 
         def is_left(status: Status) -> bool:
             return status is Status.LEFT or (status.failed and self.retry_failed)
 
-        return [trial for trial in self.trials if is_left(states[trial.run_id].status)]
+        return [trial for trial in self.share if is_left(states[trial.run_id].status)]
 
     def pack_size(self, left: Sequence[Trial]) -> int:
         """The number of trials in a pack.
@@ -107,6 +117,7 @@ def plan_sweep(
     pack: int | None = None,
     device: str = "auto",
     join: bool = False,
+    shard: str | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
     decoding: Callable[[int, int], None] | None = None,
@@ -115,7 +126,7 @@ def plan_sweep(
     """Makes the trials of a sweep, loads their images, and checks that they can run.
 
     Args:
-        betas, dataset, objectives, seeds, out, data_dir, options, jobs, pack, device, join,
+        betas, dataset, objectives, seeds, out, data_dir, options, jobs, pack, device, join, shard,
             retry_failed, fail_fast, settings: as for `sweep`.
         paired: make pairs with the same beta x C; see `config.grid.pairs`.
         decoding: called as `decoding(done, total)` while images are decoded.
@@ -165,9 +176,10 @@ def plan_sweep(
         jobs=choose_jobs(jobs, device),
         pack=pack,
         device=device,
-        join=join,
+        join=join or shard is not None,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
+        shard=(1, 1) if shard is None else parse_shard(shard),
     )
 
 

@@ -42,6 +42,7 @@ def sweep(
     pack: int | None = None,
     device: str = "auto",
     join: bool = False,
+    shard: str | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
     progress: Callable[[Event], None] = lambda event: None,
@@ -67,14 +68,16 @@ def sweep(
         pack: trials in a pack; None: the fastest number.
         device: `auto`, `cpu` or `cuda`.
         join: share the trials with processes that are running in the folder.
+        shard: `K/N`: run only the K-th of N shares of the grid, and leave the others to processes
+            that may run in the same folder, on this machine or others.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
         progress: called with each `sweeps.messages.Event`.
         **settings: any other attribute of `Trial`, such as `epochs` or `latents`.
 
     Returns:
-        All rows of the sweep, with the columns of `store.schema.COLUMNS`; a trial that diverged or
-        crashed has rows with that `status`.
+        All rows of the sweep or shard, with the columns of `store.schema.COLUMNS`; a trial that
+        diverged or crashed has rows with that `status`.
 
     Raises:
         BadInput: something cannot be done as asked, or the folder holds another sweep.
@@ -96,6 +99,7 @@ def sweep(
         pack=pack,
         device=device,
         join=join,
+        shard=shard,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         **settings,
@@ -106,11 +110,11 @@ def sweep(
 
 
 def results_of(plan: Plan) -> "pd.DataFrame":
-    """The rows of all trials of a sweep, in their order."""
+    """The rows of all trials of the share, in their order."""
     import pandas as pd
     import pyarrow as pa
 
-    paths = (plan.sweep.results(trial.run_id) for trial in plan.trials)
+    paths = (plan.sweep.results(trial.run_id) for trial in plan.share)
     tables = [read_results(path) for path in paths if path.exists()]
     return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(COLUMNS))
 

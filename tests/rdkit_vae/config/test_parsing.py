@@ -66,6 +66,13 @@ def test_bad_seeds(text: str) -> None:
         parsing.parse_seeds(text)
 
 
+@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "1/0", "a/b", "1/2/3", "-1/4", "1.5/4"])
+def test_bad_shards(text: str) -> None:
+    assert parsing.parse_shard("3/16") == (3, 16)
+    with pytest.raises(BadInput, match="shard"):
+        parsing.parse_shard(text)
+
+
 @pytest.mark.parametrize(
     ("text", "epochs"),
     [

@@ -71,6 +71,39 @@ def test_every_row_is_traced_to_its_checkpoint(sweep_folder: Path) -> None:
     assert len(written) == len(frame) == 36
 
 
+def test_shards_are_together_what_the_whole_is(rdvae: Run, main: Run, tmp_path: Path) -> None:
+    """Two at the same time and the third later; the folder is then that of the whole sweep."""
+    small = (
+        *("sweep", "--betas", "0.1,1,10", "--architecture", "mlp", "--latents", "4"),
+        *("--epochs", "2", "--draws", "2", "--jobs", "1", "--pack", "1"),
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert rdvae(*small, "--out", str(whole)).returncode == 0
+    at_once = [
+        subprocess.Popen(
+            [sys.executable, "-m", "rdkit_vae", *small, "--shard", f"{k}/4", "--out", str(parts)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for k in (1, 2)
+    ]
+    for k, process in enumerate(at_once, 1):
+        assert "for 2 of 6 trials (this shard)" in process.communicate(timeout=120)[0]
+        assert process.returncode == 0, k
+    assert len(list(parts.glob("results/*.parquet"))) == 4
+    for k in (3, 4):
+        done = rdvae(*small, "--shard", f"{k}/4", "--out", str(parts))
+        assert "[1/1]" in done.stdout
+        assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(_numbers(parts), _numbers(whole))
+    lines = [json.loads(line) for line in (parts / "log.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if line["event"] == "started"]) == 6
+    assert "6 of 6 done, 0 to go" in rdvae(*small, "--out", str(parts)).stdout
+    nothing = rdvae(*small, "--shard", "7/7", "--out", str(parts))
+    assert nothing.returncode == 0, nothing.stderr
+    assert "for 0 of 6 trials (this shard)" in nothing.stdout
+
+
 def test_what_was_asked_is_recorded(sweep_folder: Path) -> None:
     asked = json.loads((sweep_folder / "sweep.json").read_text())
     assert asked["betas"] == [0.01, 1, 100]
