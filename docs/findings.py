@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rdkit_vae.store.paths import Sweep
+from rdkit_vae.system.files import read_json
 from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.consistency import by_beta, spread
@@ -57,6 +59,9 @@ def page(*folders: Path) -> str:
         ValueError: rows cannot be used; the message names them.
     """
     frame, notes = scan(*folders)
+    for sweep in map(Sweep, folders):
+        of_sweep = frame["run_id"].isin(sweep.run_ids())
+        frame.loc[of_sweep, "trained_on"] = read_json(sweep.description)["data"]["n_train"]
     rows, left_out = final_rows(frame)
     rows, loose = comparable(rows)
     if problems := [*notes, *left_out, *loose]:
@@ -70,12 +75,16 @@ def page(*folders: Path) -> str:
 
 def _experiment(rows: pd.DataFrame) -> Iterator[str]:
     test = rows[rows["split"] == "test"]
-    first, seeds = test.iloc[0], test["seed"].nunique()
+    first = test.iloc[0]
+    epochs, images = (
+        counted(int(first["epochs"]), "epoch"),
+        counted(int(first["trained_on"]), "image"),
+    )
+    samples = counted(int(first["n_draws"]), "posterior sample")
     yield f"## {_title(first)}\n"
     yield (
-        f"{counted(int(first['epochs']), 'epoch')}, {counted(seeds, 'seed')}, "
-        f"{int(first['n_images']):,} test images, "
-        f"{counted(int(first['n_draws']), 'posterior sample')} of each.\n"
+        f"Trained on {images} for {epochs} with {counted(test['seed'].nunique(), 'seed')}; "
+        f"scored on {int(first['n_images']):,} test images with {samples} of each.\n"
     )
     yield "ELBO by interpretation:\n"
     yield _elbos(test)
