@@ -16,6 +16,7 @@ from rdkit_vae.system.files import read_json
 from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.consistency import by_beta, spread
+from rdvae_analysis.curves import COLLAPSED
 from rdvae_analysis.intervals import mean_interval
 from rdvae_analysis.load import scan
 from rdvae_analysis.matched import best, constant_curve, matched_rate
@@ -231,9 +232,19 @@ def _paper(rows: pd.DataFrame) -> Iterator[str]:
         }
     )
     epochs, seeds = int(table["epochs"].iloc[0]), int(table["seeds"].max())
+    speed = ""
+    if epochs < paper.EPOCHS:
+        speed = ". After fewer epochs, objectives also differ in how fast they learn"
+        worst = facts.loc[facts["mse"].idxmax()]
+        if worst["rate"] < COLLAPSED:
+            model = f"{objective_name(worst['objective'])} at β = {short(worst['beta'])}"
+            speed += (
+                f": {model} codes nothing (rate {worst['rate']:.2f}), so an mse near its "
+                f"{worst['mse']:.4g} is that of a model which has hardly begun"
+            )
     yield (
         f"The paper trained for {paper.EPOCHS} epochs with {paper.SEEDS} seeds; this is "
-        f"{counted(epochs, 'epoch')} with {counted(seeds, 'seed')}.\n"
+        f"{counted(epochs, 'epoch')} with {counted(seeds, 'seed')}{speed}.\n"
     )
 
 
