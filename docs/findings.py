@@ -27,6 +27,15 @@ from rdvae_analysis.points import comparable, final_rows
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "findings.md"
 SWEEPS = ("mnist-paper", "mnist-mlp", "example")  # in runs/, if they exist
+# Of experiments by dataset, network and protocol: files in figures/, and what they show.
+_FIGURES = {
+    ("mnist", "conv", "paper"): {
+        "rd-mnist-paper.png": "Rate-distortion curves of these models",
+        "samples-mnist.png": "Their reconstructions, and samples from the prior",
+    },
+    ("mnist", "mlp", "clean"): {"rd-mnist.png": "Rate-distortion curves of these models"},
+    ("digits", "mlp", "clean"): {"rd-example.png": "Rate-distortion curves of these models"},
+}
 _DENSITIES_FIRST = ("student", "mixture", "shared", "optimal")
 _CONSTANT = "constant"
 _VERDICTS = ("ahead", "behind", "higher", "lower", "not told apart")
@@ -87,6 +96,9 @@ def _experiment(rows: pd.DataFrame) -> Iterator[str]:
         f"Trained on {images} for {epochs} with {counted(test['seed'].nunique(), 'seed')}; "
         f"scored on {int(first['n_images']):,} test images with {samples} of each.\n"
     )
+    key = (first["dataset"], first["architecture"], first["protocol"])
+    for file, shows in _FIGURES.get(key, {}).items():
+        yield f"![{shows}](../figures/{file})\n"
     yield "ELBO by interpretation:\n"
     yield _elbos(test)
     yield from _best(test)
