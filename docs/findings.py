@@ -168,19 +168,23 @@ def _paired(
 
 
 def _equal_beta(rows: pd.DataFrame) -> Iterator[str]:
-    """Each objective against constant variance at the same beta."""
-    base = constant_curve(rows)
+    """Each objective against constant variance at the same beta, and a Student t against BS-VAE."""
+    others = [name for name in in_order(rows["objective"]) if name != _CONSTANT]
+    pairs = [(name, _CONSTANT) for name in others]
+    pairs += [("student", "optimal")] if {"student", "optimal"} <= {*others} else []
     keys = ["sigma", "beta", "seed"]
-    for objective in (name for name in in_order(rows["objective"]) if name != _CONSTANT):
+    for objective, against in pairs:
         part = rows[rows["objective"] == objective]
-        both = part.merge(base, on=keys, suffixes=("", "_constant"))
+        base = constant_curve(rows) if against == _CONSTANT else rows[rows["objective"] == against]
+        both = part.merge(base, on=keys, suffixes=("", "_base"))
         if both.empty:
             continue
-        both["gain"] = both["elbo"] - both["elbo_constant"]
+        both["gain"] = both["elbo"] - both["elbo_base"]
         gains = {key: _interval(group["gain"].to_numpy()) for key, group in both.groupby(keys[:2])}
         betas = sorted(set(both["beta"]))
         sigmas = [sigma for sigma in _DENSITIES_FIRST if (sigma, betas[0]) in gains]
-        yield f"{objective_name(objective)} minus constant variance at the same beta:\n"
+        names = objective_name(objective), objective_name(against)
+        yield f"{names[0]} minus {names[1]} at the same beta:\n"
         columns = {sigma: [_change(gains[sigma, beta]) for beta in betas] for sigma in sigmas}
         yield _table({"β": [short(beta) for beta in betas], **columns})
         for sigma in sigmas:
