@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.text import few
+from rdkit_vae.text import counted, few
 from rdvae_analysis.figures.bend import bend_above
 from rdvae_analysis.figures.beta_labels import drawn_places, label_betas
 from rdvae_analysis.figures.labels import settle
@@ -127,7 +127,8 @@ def rd(
         notes = []
         for row, (dataset, part) in zip(panels, groups.items(), strict=True):
             _draw(row[0], part, series, distortion)
-            row[0].set_title(f"{dataset_title(dataset)}, {split} split; numbers are " + r"$\beta$")
+            where = f"{dataset_title(dataset)}, {split} split, {_seeds(part)}"
+            row[0].set_title(rf"{where}; numbers are $\beta$")
             row[0].set_ylabel(_DISTORTIONS[distortion])
             notes.append(_bound(row[0], part, xlim, ylim))
             if two:
@@ -142,6 +143,12 @@ def rd(
             for axes in row:
                 label_betas(axes, part, series)
     return figure
+
+
+def _seeds(points: pd.DataFrame) -> str:
+    """`1 seed`, `3 seeds` or `1 to 3 seeds`: how many runs each point is a mean of."""
+    fewest, most = int(points["runs"].min()), int(points["runs"].max())
+    return f"{fewest} to {most} seeds" if fewest < most else counted(most, "seed")
 
 
 def _panels(datasets: Sequence[str], two: bool, columns: int, ax: Axes | None) -> list[list[Axes]]:
@@ -223,7 +230,9 @@ def _bound_key(distortion: str) -> Line2D:
 def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
     if (line["runs"] < 2).all():
         return None
-    return [line[name] - line[f"{name}_low"], line[f"{name}_high"] - line[name]]
+    # By rounding, the mean of equal values can lie beyond them.
+    low, high = line[name] - line[f"{name}_low"], line[f"{name}_high"] - line[name]
+    return [low.clip(lower=0), high.clip(lower=0)]
 
 
 def _bound(

@@ -143,6 +143,17 @@ def test_each_dataset_has_its_row(frame: pd.DataFrame) -> None:
     assert [title.split(",")[0] for title in titles] == ["digits", "mnist"]
 
 
+def test_the_title_names_the_split_and_the_number_of_seeds(frame: pd.DataFrame) -> None:
+    one = frame[frame["seed"] == frame["seed"].min()]
+    more = pd.concat(
+        [one.assign(seed=seed, run_id=one["run_id"] + str(seed)) for seed in (7, 8, 9)]
+    )
+    fewer = more[(more["seed"] < 9) | (more["beta"] > more["beta"].min())]
+    for rows, seeds in ((one, "1 seed"), (more, "3 seeds"), (fewer, "2 to 3 seeds")):
+        title = plot_rd(rows).axes[0].get_title()
+        assert f", test split, {seeds}; " in title
+
+
 def test_two_curves_of_one_objective_are_told_apart(frame: pd.DataFrame) -> None:
     other = frame.assign(
         curve="constant-wxyz", setup="wxyz", run_id=frame["run_id"] + "w", latents=9
