@@ -142,3 +142,6 @@ class Broken:
     """From a worker, or about one that died: its unfinished trials must be retried."""
 
     summary: str
+
+
+Message = Event | RoomNeeded | Elsewhere | Free | Refused | Broken  # from a worker

@@ -15,10 +15,11 @@ from rdkit_vae.store.models import MODELS
 from rdkit_vae.store.paths import code_version, utc_now
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS, SCHEMA, Status
+from rdkit_vae.sweeps.executors.processes import Processes
 from rdkit_vae.sweeps.log import Log
 from rdkit_vae.sweeps.messages import Event, EventKind, WorkerSettings
 from rdkit_vae.sweeps.plan import Plan, plan_sweep
-from rdkit_vae.sweeps.pool import Pool
+from rdkit_vae.sweeps.schedule import Schedule
 from rdkit_vae.system.files import read_json, write_json
 from rdkit_vae.system.locks import locked
 from rdkit_vae.system.processes import Interrupts
@@ -157,7 +158,8 @@ def _run_left(
             device=plan.device,
         )
         facts = {"jobs": settings.jobs, "pack": pack_size, "device": plan.device}
-        events = Pool(left, settings, pack_size).run(interrupts)
+        schedule = Schedule(left, Processes(settings), sweep=plan.sweep, pack_size=pack_size)
+        events = schedule.run(interrupts)
         try:
             log.note("sweep started", trials=len(left), **facts)
             for event in events:

@@ -1,10 +1,9 @@
-"""A worker process: trains the packs that it is assigned and reports what happens."""
+"""What a worker does with an assignment: trains its packs, and reports what happens."""
 
 import contextlib
 import os
 import traceback
-from collections.abc import Iterator, Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.config.trial import Trial, import_code
@@ -21,6 +20,7 @@ from rdkit_vae.sweeps.messages import (
     Event,
     EventKind,
     Free,
+    Message,
     Pace,
     Refused,
     RoomNeeded,
@@ -28,39 +28,32 @@ from rdkit_vae.sweeps.messages import (
 )
 from rdkit_vae.system.files import CRASHES, own_folder, write_atomic
 from rdkit_vae.system.locks import claimed
-from rdkit_vae.system.processes import keep_freed_memory, live_as_child
 
 if TYPE_CHECKING:
     from rdkit_vae.training.state import Training
 
-Message = Event | RoomNeeded | Elsewhere | Free | Refused | Broken
+Send = Callable[[Message], None]
+Stopped = Callable[[], bool]
 
 
-def work(connection: "Connection[Any, Any]", settings: WorkerSettings) -> None:
-    """The main loop of a worker, which ends when the connection is closed."""
-    live_as_child()
-    keep_freed_memory()
-    with contextlib.suppress(EOFError, OSError):  # the parent has ended
-        while True:
-            assignment = connection.recv()
-            if isinstance(assignment, Assignment):
-                try:
-                    connection.send(_carry_out(assignment, connection, settings))
-                except BrokenPipeError:
-                    return
-
-
-def _carry_out(
-    assignment: Assignment, connection: "Connection[Any, Any]", settings: WorkerSettings
+def carry_out(
+    assignment: Assignment, settings: WorkerSettings, send: Send, stopped: Stopped
 ) -> Message:
-    """Trains the assigned trials, sending messages; returns the last one."""
+    """Trains the assigned trials, and returns the last message about them.
+
+    Args:
+        assignment: the trials.
+        settings: of the worker.
+        send: called with every message but the last.
+        stopped: called after every step; if it returns True, the trials are saved and end.
+    """
     before: dict[Trial, Status] = {}
     try:
-        for values, status in assignment.before:  # the parent has imported these names
+        for values, status in assignment.before:  # whoever assigned them has imported these names
             import_code(values["architecture"], values["objective"])
             before[Trial.from_dict(values)] = status
-        for message in _run(before, assignment.measure, connection, settings):
-            connection.send(message)
+        for message in _run(before, assignment.measure, settings, send, stopped):
+            send(message)
         return Free()
     except BrokenPipeError:
         raise
@@ -75,8 +68,9 @@ def _carry_out(
 def _run(
     before: Mapping[Trial, Status],
     measure: bool,
-    connection: "Connection[Any, Any]",
     settings: WorkerSettings,
+    send: Send,
+    stopped: Stopped,
 ) -> Iterator[Message]:
     """Runs trials, except those that another process is running or has run since `before`."""
     with claimed(settings.sweep.claims, [trial.run_id for trial in before]) as mine:
@@ -97,28 +91,22 @@ def _run(
                 elsewhere=True,
             )
         if trials:
-            yield from _train(trials, measure, connection, settings)
+            with _one_deterministic_thread():
+                yield from _train(trials, measure, settings, send, stopped)
 
 
 def _train(
     trials: list[Trial],
     measure: bool,
-    connection: "Connection[Any, Any]",
     settings: WorkerSettings,
+    send: Send,
+    stopped: Stopped,
 ) -> Iterator[Message]:
     """Trains trials that can form a pack, in packs that fit into the memory."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
     from rdkit_vae.sweeps.estimate import seconds_per_checkpoint
     from rdkit_vae.sweeps.footprint import bytes_of, packs_that_fit
     from rdkit_vae.sweeps.runner import run_pack
     from rdkit_vae.training.state import Training
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    # Nothing here reads uninitialised memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     images, device = shared(settings.images), settings.device
     if measure:
@@ -126,9 +114,9 @@ def _train(
         yield RoomNeeded(bytes_of(first))
         checkpoint = seconds_per_checkpoint(first, device)
     for pack in packs_that_fit(trials, images, device, settings.jobs):
-        if connection.poll():  # the only possible message is `Stop`
+        if stopped():
             return
-        watched = _WatchedPack(connection, device)
+        watched = _WatchedPack(send, stopped, device)
         if measure:
             watched.time(first.steps_per_epoch, checkpoint, len(pack))
             measure = False
@@ -150,11 +138,31 @@ def _train(
             )
 
 
+@contextlib.contextmanager
+def _one_deterministic_thread() -> Iterator[None]:
+    """Settings of PyTorch in this context, in which results are the same on every run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    filling: Any = torch.utils.deterministic
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = filling.fill_uninitialized_memory
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    filling.fill_uninitialized_memory = False  # nothing here reads uninitialised memory
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        filling.fill_uninitialized_memory = fill
+
+
 class _WatchedPack:
     """Reports the progress of a pack in training."""
 
-    def __init__(self, connection: "Connection[Any, Any]", device: str) -> None:
-        self._connection, self._device = connection, device
+    def __init__(self, send: Send, stopped: Stopped, device: str) -> None:
+        self._send, self._stopped, self._device = send, stopped, device
         self._stopwatch: Stopwatch | None = None
 
     def time(self, steps: int, checkpoint: float, pack_size: int) -> None:
@@ -166,20 +174,20 @@ class _WatchedPack:
         """Called after every step but the last of an epoch; returns whether to stop."""
         if self._stopwatch and self._device == "cpu":  # steps on a GPU run asynchronously
             self._send_pace(self._stopwatch.end_step())
-        return self._connection.poll()
+        return self._stopped()
 
     def end_epoch(self, training: "Training") -> None:
         """Called after an epoch of each trial."""
         if self._stopwatch:
             self._send_pace(self._stopwatch.end_epoch())
         run_id, epoch, loss = training.trial.run_id, training.epoch, training.loss
-        self._connection.send(Event(kind=EventKind.EPOCH, run_id=run_id, epoch=epoch, loss=loss))
+        self._send(Event(kind=EventKind.EPOCH, run_id=run_id, epoch=epoch, loss=loss))
 
     def _send_pace(self, seconds: float | None) -> None:
         if seconds is not None:
             share = seconds / self._pack_size
             pace = Pace(epoch=share, checkpoint=self._checkpoint, pack_size=self._pack_size)
-            self._connection.send(Event(kind=EventKind.PACE, pace=pace))
+            self._send(Event(kind=EventKind.PACE, pace=pace))
 
 
 def _keep_traceback(sweep: Sweep, trials: list[Trial], error: Exception) -> str:
