@@ -37,6 +37,10 @@ class CannotWrite(BadData):
     """A file that cannot be written, for example because the disk is full."""
 
 
+class StoreFails(BadData):
+    """An object store that does not answer, or refuses."""
+
+
 def in_line(error: Exception) -> str:
     """Returns the start of an error's message on one line, or its type if it has none."""
     return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,5 +1,6 @@
 """Loads results into one table; files that cannot be read are named, never drawn."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from rdkit_vae.errors import BadData, OtherKind
+from rdkit_vae.store.mirror import local
+from rdkit_vae.store.parts import is_part, results_in
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS
 from rdkit_vae.text import counted, few
@@ -23,7 +26,7 @@ _NAMED = 10  # damaged or foreign files that are listed with the reason
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """Loads all results at or below a path as one tidy table.
+    """Loads all results at or below a path, or URL of an object store, as one tidy table.
 
     Its columns are those of `store.schema.COLUMNS`. A `LoadWarning` names each file that is left
     out, and the rows that cannot be used.
@@ -31,7 +34,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         BadData: there is no such folder, or no results below it.
     """
-    frame, notes = scan(Path(path))
+    frame, notes = scan(local(str(path)))
     warn(notes)
     return frame
 
@@ -82,6 +85,10 @@ def _read_all(paths: Sequence[Path], columns: Sequence[str]) -> "list[pa.Table |
         dict.fromkeys(file for path in paths for file in parquet_files(path, _OTHER_KINDS)),
         key=lambda file: file.parent.name != "results",
     )
+    for folder in {file.parent for file in files if is_part(file)}:
+        with contextlib.suppress(BadData):  # the part is named when it is read
+            kept = {*results_in(folder)}
+            files = [file for file in files if file.parent != folder or file in kept]
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(lambda file: _read(file, columns), files))
 

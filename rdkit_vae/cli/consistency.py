@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rdkit_vae.cli.options import split_option
+from rdkit_vae.cli.options import Runs, split_option
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.errors import BadData
 from rdkit_vae.system.files import write_output
@@ -21,7 +21,7 @@ _SECTIONS = ("spread", "pairs", "matched", "overlay", "implied")
 
 
 @click.command("consistency")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Runs())
 @split_option
 @click.option(
     "--out",

@@ -9,7 +9,7 @@ import click
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_measuring_options
 from rdkit_vae.cli.foreign import foreign_lines, reconstruction_option
-from rdkit_vae.cli.options import measured_in_words, student_in_words
+from rdkit_vae.cli.options import Runs, measured_in_words, student_in_words
 from rdkit_vae.config.foreign import ForeignModel, units_of
 from rdkit_vae.errors import BadInput
 from rdkit_vae.scoring.interpretations import UNBOUNDED
@@ -27,7 +27,7 @@ _SATURATED = 0.9  # share of the upper limit log n above which information is ca
 
 
 @click.command("describe")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=Runs())
 @with_measuring_options
 @click.option(
     "--implied-weight",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import check_suffixes
+from rdkit_vae.cli.options import Runs, check_suffixes
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.store.results import encode_results
 from rdkit_vae.system.files import write_output
@@ -12,7 +12,7 @@ from rdkit_vae.text import counted
 
 
 @click.command("export")
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, required=True, type=Runs())
 @click.option(
     "--out",
     metavar="FILE",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import sigmas_of
+from rdkit_vae.cli.options import Runs, sigmas_of
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.text import counted, few
 
@@ -14,7 +14,7 @@ _MOST, _SHORT = 6, 24  # models to name on a line, and letters of a short name
 
 
 @click.command("lint")
-@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("table", type=Runs())
 @click.option(
     "--split",
     type=click.Choice(["test", "train"]),

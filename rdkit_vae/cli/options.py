@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
+
+class Runs(click.Path):
+    """A path, or the URL of a place in an object store, of which a local copy is made."""
+
+    def __init__(self, *kinds: str) -> None:
+        super().__init__(path_type=Path)
+        self._kinds = kinds or ("results",)
+
+    def convert(self, value: Any, *about: Any) -> Any:
+        """Returns the path, or that of the copy."""
+        if isinstance(value, str) and "://" in value:
+            from rdkit_vae.store.mirror import local
+
+            return local(value, self._kinds)
+        return super().convert(value, *about)
+
+
 data_dir_option = click.option(
     "--data-dir",
     metavar="DIR",
@@ -55,7 +72,7 @@ FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 def figure_options(name: str) -> Callable[[Function], Function]:
     """Adds FOLDER, --columns and --out, which every figure takes."""
     options = (
-        click.argument("folder", type=click.Path(path_type=Path)),
+        click.argument("folder", type=Runs()),
         click.option(
             "--columns",
             type=click.Choice(["1", "2"]),

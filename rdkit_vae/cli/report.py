@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import check_extra, check_suffixes, split_option
+from rdkit_vae.cli.options import Runs, check_extra, check_suffixes, split_option
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.system.files import write_output
 
@@ -12,7 +12,7 @@ _NEEDED = ("altair", "vl_convert", "jinja2")
 
 
 @click.command("report")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Runs("results", "samples"))
 @split_option
 @click.option(
     "--out", metavar="FILE", default="report.html", show_default=True, help="The .html to write."

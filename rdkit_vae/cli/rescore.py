@@ -16,7 +16,13 @@ from rdkit_vae.cli.foreign import (
     foreign_lines,
     with_foreign_options,
 )
-from rdkit_vae.cli.options import check_suffixes, measured_in_words, sigmas_of, student_in_words
+from rdkit_vae.cli.options import (
+    Runs,
+    check_suffixes,
+    measured_in_words,
+    sigmas_of,
+    student_in_words,
+)
 from rdkit_vae.scoring.interpretations import described, interpretation
 from rdkit_vae.store.results import write_bounds, write_results
 from rdkit_vae.store.schema import BOUNDS, COLUMNS
@@ -43,7 +49,7 @@ def _listed(entries: Mapping[str, str]) -> str:
     f"{_listed({name: adapter.about for name, adapter in ADAPTERS.items()})}; or "
     "package.module:factory, a function of your own that makes the network.",
 )
-@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoints", nargs=-1, required=True, type=Runs("results", "statistics"))
 @click.option(
     "--sigma",
     "sigmas",

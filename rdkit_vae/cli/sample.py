@@ -9,7 +9,7 @@ import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
-from rdkit_vae.cli.options import split_option
+from rdkit_vae.cli.options import Runs, split_option
 from rdkit_vae.errors import BadData, RdvaeError
 from rdkit_vae.store.paths import sweep_around
 from rdkit_vae.system.devices import choose_device
@@ -19,7 +19,7 @@ _MOST = 100  # pictures of a kind
 
 
 @click.command("sample")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=Runs("checkpoints", "statistics", "samples"))
 @click.option(
     "--images",
     "n_images",

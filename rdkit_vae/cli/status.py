@@ -1,5 +1,6 @@
 """`rdvae status`."""
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rdkit_vae.cli import terminal
-from rdkit_vae.errors import BadData
+from rdkit_vae.errors import BadData, BadInput
+from rdkit_vae.store.mirror import is_copy, local
 from rdkit_vae.store.models import models_in
+from rdkit_vae.store.objects import is_url
 from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.store.schema import Status
 from rdkit_vae.sweeps.forecast import duration
@@ -26,9 +29,9 @@ _EVERY = 2.0  # seconds between updates
 
 
 @click.command("status")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder")
 @click.option("--follow", is_flag=True, help="Keep updating until no sweep is running any more.")
-def command(folder: Path, follow: bool) -> None:
+def command(folder: str, follow: bool) -> None:
     """Show how many trials below FOLDER are done, running, failed or left to run.
 
     Lists running trials with their epoch, loss and time left, and failed trials with the reason.
@@ -40,7 +43,9 @@ def command(folder: Path, follow: bool) -> None:
     rdvae status --follow runs/
     """
 
-    sweeps = {root: _Watched(root) for root in find_sweeps(folder)}
+    if follow and is_url(folder):
+        raise BadInput("--follow works on folders: a store does not say what is running")
+    sweeps = {root: _Watched(root) for root in find_sweeps(local(folder))}
     if not sweeps:
         raise BadData(f"{folder}: no sweep below it (no sweep.json)")
     if not follow:
@@ -74,11 +79,15 @@ class _Watched:
     """A sweep folder and what was last read of it."""
 
     def __init__(self, root: Path) -> None:
+        from rdkit_vae.store.ledger import State
+        from rdkit_vae.store.parts import merged_runs
         from rdkit_vae.sweeps.log import LogReader
 
         self.sweep = Sweep(root)
         self._log: LogReader = LogReader(self.sweep.log)
         self._done: dict[str, State] = {}  # final
+        with contextlib.suppress(BadData):
+            self._done = {run_id: State(Status.OK) for run_id in merged_runs(self.sweep)}
 
     def lines(self) -> Iterator[str]:
         """Its state, in lines of text."""
@@ -99,11 +108,13 @@ class _Watched:
             if states[run_id].status is Status.OK:  # done, but not logged yet
                 del running[run_id]
         count = Counter(state.status for name, state in states.items() if name not in running)
-        damaged = count[Status.DAMAGED]
+        failed, damaged = count[Status.DIVERGED] + count[Status.CRASHED], count[Status.DAMAGED]
+        others = f"{len(running)} running, {failed} failed, {count[Status.LEFT]} left"
+        if is_copy(self.sweep.root):
+            others, size = f"{failed} failed, {count[Status.LEFT]} left or running", "in a store"
         yield (
-            f"{self.sweep.root}: {count[Status.OK]} of {len(run_ids)} done, "
-            f"{len(running)} running, {count[Status.DIVERGED] + count[Status.CRASHED]} failed, "
-            f"{count[Status.LEFT]} left{f', {damaged} damaged' if damaged else ''}; {size}"
+            f"{self.sweep.root}: {count[Status.OK]} of {len(run_ids)} done, {others}"
+            f"{f', {damaged} damaged' if damaged else ''}; {size}"
         )
         for run_id, facts in running.items():
             yield f"  running   {run_id}: {_in_words(facts)}"

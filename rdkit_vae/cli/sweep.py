@@ -16,6 +16,7 @@ from rdkit_vae.config.parsing import (
     merge_repeats,
     parse_betas,
     parse_options,
+    parse_resources,
     parse_seeds,
     parse_shard,
 )
@@ -30,6 +31,7 @@ from rdkit_vae.config.trial import (
 from rdkit_vae.datasets import DATASETS
 from rdkit_vae.models import ARCHITECTURES, check_architecture
 from rdkit_vae.objectives.losses import ALIASES, OBJECTIVES, objective_name
+from rdkit_vae.sweeps.executors import ENGINES
 from rdkit_vae.text import one_of
 
 
@@ -183,7 +185,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     default="auto",
     show_default=True,
     callback=_count,
-    help="Processes to train with; auto: one per core, or one on a GPU.",
+    help="Processes or workers to train with; auto: one per core, one on a GPU, or as many as a "
+    "cluster has room for.",
 )
 @device_option
 @click.option(
@@ -205,7 +208,31 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     + ".",
 )
 @click.option(
-    "--out", metavar="DIR", help="Folder of the sweep.  [default: runs/DATASET-ARCHITECTURE]"
+    "--engine",
+    metavar="NAME",
+    default="local",
+    show_default=True,
+    help="What runs the trials. "
+    + "; ".join(f"{n}: {about}" for n, about in ENGINES.items())
+    + ".",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="With --engine ray: HOST:PORT of a cluster, or auto for that of this machine.  [default: "
+    "start one here, for this sweep]",
+)
+@click.option(
+    "--resources",
+    metavar="LIST",
+    help="With --engine ray: what each worker takes, such as gpu=0.25,cpu=1.  [default: cpu=1, and "
+    "gpu=1 with --device cuda]",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Folder of the sweep, or a URL such as s3://bucket/runs.  "
+    "[default: runs/DATASET-ARCHITECTURE]",
 )
 @click.option(
     "--join",
@@ -272,6 +299,9 @@ def command(
         asked["objectives"] = _once(names, "objective")
     if settings["shard"] is not None:
         parse_shard(settings["shard"])
+    one_of(settings["engine"], ENGINES, "engine")
+    if settings["resources"] is not None:
+        parse_resources(settings["resources"])
     check_architecture(architecture)
     one_of(settings["protocol"], PROTOCOLS, "protocol")
     if settings["augmentation"]:

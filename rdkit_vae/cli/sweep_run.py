@@ -4,13 +4,14 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from rdkit_vae.cli import INTERRUPTED, terminal
 from rdkit_vae.config.trial import WARPS, Trial
-from rdkit_vae.errors import CannotWrite
+from rdkit_vae.errors import CannotWrite, StoreFails
 from rdkit_vae.text import counted, megabytes
 
 if TYPE_CHECKING:
@@ -26,16 +27,18 @@ def print_estimate(plan: "Plan") -> int:
     """Lists the trials, and estimates the time and disk space of those that are left."""
     from rdkit_vae.sweeps.estimate import estimate
     from rdkit_vae.sweeps.forecast import duration
-    from rdkit_vae.sweeps.run import check_same
+    from rdkit_vae.sweeps.run import check_same, workers_of
 
     check_same(plan)
     states = plan.states()
     for run_id, state in states.items():
         click.echo(f"{state.status:8} {run_id}")
-    left, folder = plan.left(states), plan.sweep.root
+    left, folder = plan.left(states), plan.place
     if not left:
         click.echo(f"{_trials_of(plan)}, none left to run in {folder}")
         return 0
+    with workers_of(plan) as jobs:
+        plan = replace(plan, jobs=jobs)
     about, first = estimate(plan, left), left[0]
     checkpoints = "checkpoint" if len(first.checkpoints) == 1 else "checkpoints"
     epochs = ", ".join(map(str, first.checkpoints))
@@ -43,7 +46,7 @@ def print_estimate(plan: "Plan") -> int:
         f"{_trials_of(plan)}, {len(left):,} to run into {folder}: "
         f"{counted(first.epochs, 'epoch')}, {checkpoints} after {epochs}\n"
         f"{_warp_in_words(plan)}"
-        f"about {duration(about.seconds)} on {plan.jobs} x {plan.device}, "
+        f"about {duration(about.seconds)} on {_where(plan)}, "
         f"about {megabytes(about.bytes)} of disk"
     )
     free = plan.free_bytes()
@@ -67,7 +70,7 @@ def train(plan: "Plan", *, tensorboard: bool) -> int:
     except KeyboardInterrupt:
         click.echo(f"rdvae: stopped at once; to continue: {_this_command()}", err=True)
         return INTERRUPTED
-    except CannotWrite as error:
+    except (CannotWrite, StoreFails) as error:
         error.add_note("finished checkpoints are safe; run the same command to continue")
         raise
     if not interrupted:
@@ -90,17 +93,17 @@ class _Display(ExitStack):
         from rdkit_vae.sweeps.messages import EventKind
 
         if event.kind is EventKind.OPENED:
-            self._open(event.states, event.left)
+            self._open(event)
         for listener in self._listeners:
             listener(event)
 
-    def _open(self, states: "Mapping[str, State]", left: Sequence[Trial]) -> None:
+    def _open(self, event: "Event") -> None:
         from rdkit_vae.sweeps.progress import SweepProgress
         from rdkit_vae.sweeps.tensorboard import Scalars
 
-        plan = self._plan
-        click.echo(_greeting(plan, states, left))
-        progress = SweepProgress(plan.share, left, plan.jobs, terminal.console())
+        plan = replace(self._plan, jobs=event.jobs)
+        click.echo(_greeting(plan, event.states, event.left))
+        progress = SweepProgress(plan.share, event.left, plan.jobs, terminal.console())
         self._listeners.append(self.enter_context(progress))
         if self._tensorboard:
             self._listeners.append(self.enter_context(closing(Scalars(plan.sweep))))
@@ -117,9 +120,14 @@ def _greeting(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]
         f"{first.architecture}{'' if swept else options}, {counted(first.latents, 'latent')}, "
         f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
         f"{_warp_in_words(plan)}"
-        f"{_standing(plan, states, left)} on {plan.jobs} x {plan.device}, "
-        f"into {plan.sweep.root}{'' if _is_whole(plan) else f', for {_trials_of(plan)}'}"
+        f"{_standing(plan, states, left)} on {_where(plan)}, "
+        f"into {plan.place}{'' if _is_whole(plan) else f', for {_trials_of(plan)}'}"
     )
+
+
+def _where(plan: "Plan") -> str:
+    """`2 x cpu`, or `16 x cuda of Ray`."""
+    return f"{plan.jobs} x {plan.device}{' of Ray' if plan.cluster else ''}"
 
 
 def _is_whole(plan: "Plan") -> bool:
@@ -176,19 +184,16 @@ def _print_elbos(plan: "Plan") -> None:
     from rdvae_analysis.tables import elbo_table, to_text
 
     folder = plan.sweep.root
-    paths = [folder]
-    if not _is_whole(plan):
-        results = (plan.sweep.results(trial.run_id) for trial in plan.share)
-        paths = [path for path in results if path.exists()]
-    if not paths:
+    if not plan.share:
         return
-    frame, notes = scan(*paths)
+    frame, notes = scan(folder)
+    frame = frame[frame["run_id"].isin({trial.run_id for trial in plan.share})]
     table, left_out = elbo_table(frame)
     terminal.print_notes([*notes, *left_out])
     if table.empty:
         count = len(plan.share)
         what = "the trial has not" if count == 1 else f"none of {count:,} trials has"
-        click.echo(f"{what} finished; to see why: rdvae status {folder}")
+        click.echo(f"{what} finished; to see why: rdvae status {plan.place}")
         return
     without = ""
     if {"mixture", "student"} <= set(table):  # both would be wider than 80 columns
@@ -196,4 +201,4 @@ def _print_elbos(plan: "Plan") -> None:
     what = "ELBO in nats per image on the test split, by interpretation of the variance"
     click.echo(f"\n{what}{without}:\n")
     click.echo(to_text(table))
-    click.echo(f"\nDraw it: rdvae plot-rd {folder}")
+    click.echo(f"\nDraw it: rdvae plot-rd {plan.place}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rdkit_vae.cli.options import sigma_option
+from rdkit_vae.cli.options import Runs, sigma_option
 from rdkit_vae.cli.terminal import print_notes
 from rdkit_vae.scoring.interpretations import parse_sigma
 from rdkit_vae.system.files import write_output
@@ -17,7 +17,7 @@ _NOT_A_DENSITY = (
 
 
 @click.command("table")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Runs())
 @click.option(
     "--format",
     "kind",

@@ -2,15 +2,16 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
-from rdkit_vae.errors import BadData, RdvaeError
+from rdkit_vae.errors import BadData, BadInput, RdvaeError
+from rdkit_vae.store.mirror import EVERYTHING, is_copy, local
 from rdkit_vae.store.models import models_in
+from rdkit_vae.store.objects import is_url
 from rdkit_vae.store.paths import Sweep, find_sweeps
 from rdkit_vae.text import counted, few
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, required=True)
 @click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @with_place_options
-def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
+def command(folders: tuple[str, ...], repair: bool, **options: Any) -> None:
     """Check every file and number of the sweeps below FOLDERS.
 
     Checks the hashes of checkpoints and the checksums of files, computes every row again from its
@@ -38,9 +39,11 @@ def command(folders: tuple[Path, ...], repair: bool, **options: Any) -> None:
     rdvae verify --repair runs/digits-conv
     """
 
-    roots = [root for folder in folders for root in find_sweeps(folder)]
+    if repair and any(map(is_url, folders)):
+        raise BadInput("--repair works on folders; copy the sweep to this machine first")
+    roots = [root for folder in folders for root in find_sweeps(local(folder, EVERYTHING))]
     if not roots:
-        raise BadData(f"{few(map(str, folders))}: no sweep below it (no sweep.json)")
+        raise BadData(f"{few(folders)}: no sweep below it (no sweep.json)")
     measuring = measuring_of(**options) if repair else None
     wrong = [_verify(Sweep(root), measuring) for root in roots]
     sys.exit(BadData.exit_code if any(wrong) else 0)
@@ -72,15 +75,19 @@ def _verify(sweep: Sweep, measuring: "Measuring | None") -> bool:
 
 
 def _print(sweep: Sweep, report: "Report", before_remedy: str) -> None:
+    copy = is_copy(sweep.root)
     for finding in report.findings:
-        remedy = finding.remedy and f"{before_remedy}{finding.remedy}"
+        remedy = f"{before_remedy}{finding.remedy}" if finding.remedy and not copy else ""
         click.echo(f"{finding.path}: {finding.what}{remedy}")
     if report.foreign:
         names = few(path.name for path in report.foreign)
         foreign = counted(len(report.foreign), "file")
         click.echo(f"{sweep.root}: {foreign} that rdvae did not write: {names}")
     if report.at_work:
-        click.echo(f"{sweep.root}: a sweep is running, so files without rows were not checked")
+        running = "may be" if copy else "is"
+        click.echo(
+            f"{sweep.root}: a sweep {running} running, so files without rows were not checked"
+        )
     count = counted(len(report.findings), "problem") if report.findings else "no problems"
     models = counted(report.n_checkpoints, "checkpoint")
     if models_in(sweep.root) is not None:

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import TypeVar
 
@@ -94,6 +94,34 @@ def parse_shard(text: str) -> tuple[int, int]:
         raise BadInput(f"shard {shown(text)}: must be K/N, such as 3/16")
     of = whole(count, "shard: the number of shards", least=1)
     return whole(number, "shard: its number", least=1, most=of), of
+
+
+def parse_resources(resources: str | Mapping[str, float]) -> dict[str, float]:
+    """Reads `gpu=0.25,cpu=1`, or a mapping: what a worker takes of a cluster.
+
+    Raises:
+        BadInput: the text has another form, or Ray takes no such amount.
+    """
+    if isinstance(resources, str):
+        resources = _amounts(resources)
+    for name, amount in resources.items():
+        if not (amount >= 1 and amount == int(amount)) and not 1e-4 <= amount < 1:
+            raise BadInput(
+                f"resources: {name} must be a whole number, or between 0.0001 and 1, got {amount:g}"
+            )
+    return {name.lower(): float(amount) for name, amount in resources.items()}
+
+
+def _amounts(text: str) -> dict[str, float]:
+    resources: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, amount = part.partition("=")
+        if not (equals and name.strip().isidentifier()):
+            raise BadInput(
+                f"resources {shown(text)}: must be NAME=AMOUNT,.., such as gpu=0.25,cpu=1"
+            )
+        resources[name.strip()] = positive(amount, f"resources: {name.strip()}")
+    return resources
 
 
 def parse_options(texts: Iterable[str]) -> dict[str, tuple[int | float | bool | str, ...]]:

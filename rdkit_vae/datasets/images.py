@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 _SHARED_PREFIX = "rdvae-images-"
 _SHARED_NAME = re.compile(rf"{_SHARED_PREFIX}[a-z0-9_]{{8}}")  # as made by mkdtemp
 _SHARED_FILES = ("train.npy", "test.npy")
+SCRATCH = "scratch"  # a folder there, for files of trials that are on their way to a store
 _BLOCK = 1024  # images that are copied at once
 _LARGEST = 4096  # side of resized images
 EVERY_FIFTH = "every fifth image, counted from the fifth, is test; the others are train"
@@ -231,7 +233,8 @@ def _remove_abandoned(place: Path) -> None:
 
 
 def _remove(folder: Path, descriptor: int) -> None:
-    """Removes the files that `share` writes, and then the folder if it is empty."""
+    """Removes the files of `share` and the scratch folder, and then the folder if it is empty."""
+    shutil.rmtree(SCRATCH, ignore_errors=True, dir_fd=descriptor)
     for name in _SHARED_FILES:
         with contextlib.suppress(OSError):
             if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):

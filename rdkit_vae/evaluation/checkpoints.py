@@ -14,6 +14,7 @@ from rdkit_vae.errors import BadData, NotFinite, RdvaeError
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.scoring.scores import interpret
 from rdkit_vae.store.evaluations import Evaluation, read_evaluation
+from rdkit_vae.store.mirror import local
 from rdkit_vae.store.models import models_below
 from rdkit_vae.store.paths import statistics_beside, sweep_around
 from rdkit_vae.store.results import results_frame
@@ -70,7 +71,8 @@ def rescore(
     the checkpoint is evaluated now.
 
     Args:
-        path: of a checkpoint, or of several; or a folder of models from elsewhere.
+        path: of a checkpoint, or of several; or a folder of models from elsewhere. Each may be a
+            URL of an object store.
         sigma: names of interpretations.
         images: the dataset it was trained on; None: the dataset that it names is loaded.
         data_dir: folder of the dataset's files, if they have moved since the sweep.
@@ -89,7 +91,7 @@ def rescore(
     import_code(architecture, objective)
     measuring = Measuring(images=images, data_dir=data_dir, device=device, draws=draws)
     given = [path] if isinstance(path, str | Path) else path
-    paths = [each for one in given for each in models_below(Path(one))]
+    paths = [each for one in given for each in models_below(local(str(one)))]
     sigmas = [sigma] if isinstance(sigma, str) else sigma
     rows = [row for each in paths for row in evaluation_of(each, measuring).rows(sigmas)]
     frame: pd.DataFrame = results_frame(rows)

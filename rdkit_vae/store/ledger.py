@@ -1,10 +1,12 @@
 """The state of the trials of a sweep, according to its results."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rdkit_vae.config.trial import Trial
 from rdkit_vae.errors import BadData, Newer
 from rdkit_vae.store.evaluations import Row, failed_rows
+from rdkit_vae.store.parts import merged_runs
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
@@ -40,6 +42,19 @@ def state_of(sweep: Sweep, run_id: str) -> State:
             return State(Status(row["status"]), row["reason"] or "")
     ended = any(row["epoch"] == row["epochs"] for row in rows)
     return State(Status.OK if ended else Status.LEFT)
+
+
+def states_of(sweep: Sweep, run_ids: Iterable[str]) -> dict[str, State]:
+    """Returns the states of trials, whose results may be in part files.
+
+    Raises:
+        BadData: as `state_of`.
+    """
+    ended = merged_runs(sweep)
+    return {
+        run_id: State(Status.OK) if run_id in ended else state_of(sweep, run_id)
+        for run_id in run_ids
+    }
 
 
 def rows_of(sweep: Sweep, run_id: str) -> list[Row]:

@@ -27,6 +27,12 @@ def write_results(
     write(path, _encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
 
 
+def encode_table(table: Any, about: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of a results file with the rows of a table that `read_results` returned."""
+    schema = _schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
+    return encoded(table.cast(schema))
+
+
 def encode_results(frame: Any, about: Mapping[str, Any]) -> bytes:
     """Returns the bytes of a results file with the rows of a DataFrame of all columns."""
     import pyarrow as pa

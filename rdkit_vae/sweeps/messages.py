@@ -10,7 +10,9 @@ from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
 
 if TYPE_CHECKING:
+    from rdkit_vae.datasets.images import Images
     from rdkit_vae.store.ledger import State  # which brings NumPy
+    from rdkit_vae.store.objects import ObjectStore
 
 
 class EventKind(StrEnum):
@@ -61,6 +63,7 @@ class Event:
         pace: how long trials take (kind `pace`).
         states: of all trials, by run_id (kind `opened`).
         left: the trials to run (kind `opened`).
+        jobs: processes or workers that run them (kind `opened`).
     """
 
     kind: EventKind
@@ -74,6 +77,7 @@ class Event:
     pace: Pace | None = None
     states: Mapping[str, "State"] = field(default_factory=dict)
     left: tuple[Trial, ...] = ()
+    jobs: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +86,17 @@ class WorkerSettings:
 
     Attributes:
         jobs: processes that share the device.
-        images: the dataset, as `datasets.images.share` describes it.
+        images: the dataset, or a description of it by `datasets.images.share`.
         sweep: the folder for the results.
         device: torch device.
+        store: where the files go from there; None: nowhere.
     """
 
     jobs: int
-    images: dict[str, Any]
+    images: "Images | dict[str, Any]"
     sweep: Sweep
     device: str
+    store: "ObjectStore | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +145,15 @@ class Refused:
 
 @dataclass(frozen=True)
 class Broken:
-    """From a worker, or about one that died: its unfinished trials must be retried."""
+    """From a worker, or about one that died: its unfinished trials must be retried.
+
+    Attributes:
+        summary: what has happened, in words.
+        lost: its machine is gone, which is no fault of the trials.
+    """
 
     summary: str
+    lost: bool = False
 
 
 Message = Event | RoomNeeded | Elsewhere | Free | Refused | Broken  # from a worker

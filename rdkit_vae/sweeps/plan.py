@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rdkit_vae.config.grid import grid, pairs
-from rdkit_vae.config.parsing import merge_repeats, parse_betas, parse_seeds, parse_shard
+from rdkit_vae.config.parsing import (
+    merge_repeats,
+    parse_betas,
+    parse_resources,
+    parse_seeds,
+    parse_shard,
+)
 from rdkit_vae.config.trial import Option, Trial, bind, check
 from rdkit_vae.datasets import load_dataset
 from rdkit_vae.errors import BadInput
 from rdkit_vae.models import architecture_of
 from rdkit_vae.objectives.losses import OBJECTIVES, objective_name
+from rdkit_vae.store.mirror import Mirror
+from rdkit_vae.store.objects import is_url
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
+from rdkit_vae.sweeps.executors import ENGINES, Cluster
 from rdkit_vae.system.devices import choose_device, choose_jobs
+from rdkit_vae.text import one_of
 
 if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
@@ -37,13 +47,17 @@ class Plan:
         images: the dataset.
         sweep: the folder.
         data_dir: folder that the images were read from, which the sweep remembers.
-        jobs: largest number of processes.
+        jobs: largest number of processes, or of workers on a cluster.
         pack: trials in a pack; None: the fastest number.
         device: torch device of every process.
         join: share the trials with processes that are running in the folder.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
         shard: k and n: the k-th of n shares of the trials is run here.
+        mirror: the sweep lies in an object store, of which `sweep` is a local copy; None: it does
+            not.
+        engine: what runs the trials, of `executors.ENGINES`.
+        cluster: the Ray cluster, with engine `ray`.
     """
 
     trials: tuple[Trial, ...]
@@ -57,6 +71,14 @@ class Plan:
     retry_failed: bool
     fail_fast: bool
     shard: tuple[int, int] = (1, 1)
+    mirror: Mirror | None = None
+    engine: str = "local"
+    cluster: Cluster | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the sweep is: the path of its folder, or its URL."""
+        return self.mirror.store.url if self.mirror else str(self.sweep.root)
 
     @property
     def share(self) -> tuple[Trial, ...]:
@@ -70,9 +92,9 @@ class Plan:
         Raises:
             BadData: results cannot be read.
         """
-        from rdkit_vae.store.ledger import state_of  # loads NumPy, which usage errors do not need
+        from rdkit_vae.store.ledger import states_of  # loads NumPy; usage errors do not need it
 
-        return {trial.run_id: state_of(self.sweep, trial.run_id) for trial in self.share}
+        return states_of(self.sweep, [trial.run_id for trial in self.share])
 
     def left(self, states: "Mapping[str, State]") -> list[Trial]:
         """The trials to run, of the share: those that have not ended, and with `retry_failed` the
@@ -118,6 +140,9 @@ def plan_sweep(
     device: str = "auto",
     join: bool = False,
     shard: str | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    resources: str | Mapping[str, float] | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
     decoding: Callable[[int, int], None] | None = None,
@@ -127,7 +152,7 @@ def plan_sweep(
 
     Args:
         betas, dataset, objectives, seeds, out, data_dir, options, jobs, pack, device, join, shard,
-            retry_failed, fail_fast, settings: as for `sweep`.
+            engine, ray_address, resources, retry_failed, fail_fast, settings: as for `sweep`.
         paired: make pairs with the same beta x C; see `config.grid.pairs`.
         decoding: called as `decoding(done, total)` while images are decoded.
 
@@ -157,9 +182,11 @@ def plan_sweep(
         trials = grid(dataset=dataset, objectives=_once(known), **axes, **settings)
     if not trials:
         raise BadInput("a sweep needs at least one beta, one objective and one seed")
-    folder = Path(out or default_folder(dataset, trials[0].architecture, paired))
+    place = str(out or default_folder(dataset, trials[0].architecture, paired))
+    mirror = Mirror(place) if is_url(place) else None
+    folder = mirror.pull() if mirror else Path(place)
     _check_writable(folder)
-    device = choose_device(device)
+    cluster, device = _cluster(engine, ray_address, resources, device, jobs)
     _check_precision(trials[0].precision, device)
     images = load_dataset(
         dataset, data_dir=data_dir, image_size=trials[0].image_size, progress=decoding
@@ -173,14 +200,46 @@ def plan_sweep(
         images=images,
         sweep=Sweep(folder),
         data_dir=str(remembered) if remembered else None,
-        jobs=choose_jobs(jobs, device),
+        jobs=_jobs(jobs, device, engine, cluster),
         pack=pack,
         device=device,
-        join=join or shard is not None,
+        join=join or shard is not None or mirror is not None,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         shard=(1, 1) if shard is None else parse_shard(shard),
+        mirror=mirror,
+        engine=engine,
+        cluster=cluster,
     )
+
+
+def _cluster(
+    engine: str,
+    address: str | None,
+    resources: str | Mapping[str, float] | None,
+    device: str,
+    most: int | None,
+) -> tuple[Cluster | None, str]:
+    """The cluster that is asked for, and the device of its workers, or that of this machine."""
+    one_of(engine, ENGINES, "engine")
+    if engine != "ray":
+        if address or resources:
+            raise BadInput("--ray-address and --resources are for --engine ray")
+        return None, choose_device(device)
+    default = {"cpu": 1.0} | ({"gpu": 1.0} if device == "cuda" else {})
+    cluster = Cluster(address=address, resources=parse_resources(resources or default), most=most)
+    if device not in ("auto", cluster.device):
+        raise BadInput(
+            f"--device {device}: with these resources, the workers have {cluster.device}"
+        )
+    return cluster, cluster.device
+
+
+def _jobs(jobs: int | None, device: str, engine: str, cluster: Cluster | None) -> int:
+    """How many packs run at once; on a cluster this is not known before it is connected."""
+    if engine == "local":
+        return choose_jobs(jobs, device)
+    return cluster.most or 1 if cluster else 1
 
 
 def default_folder(dataset: str, architecture: str, paired: bool = False) -> str:

@@ -4,23 +4,28 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.config.trial import BEFORE_THE_FIELD, Option, Trial
-from rdkit_vae.datasets.images import share, shared_folder
+from rdkit_vae.datasets.images import SCRATCH, share, shared_folder
 from rdkit_vae.errors import BadInput, Newer
 from rdkit_vae.store.ledger import record_crash
 from rdkit_vae.store.models import MODELS
-from rdkit_vae.store.paths import code_version, utc_now
+from rdkit_vae.store.parts import TRIALS, is_part, merge, results_in
+from rdkit_vae.store.paths import Sweep, code_version, utc_now
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.schema import COLUMNS, SCHEMA, Status
+from rdkit_vae.sweeps.executors import Executor
+from rdkit_vae.sweeps.executors.inline import Inline
 from rdkit_vae.sweeps.executors.processes import Processes
 from rdkit_vae.sweeps.log import Log
 from rdkit_vae.sweeps.messages import Event, EventKind, WorkerSettings
 from rdkit_vae.sweeps.plan import Plan, plan_sweep
+from rdkit_vae.sweeps.publish import Publisher
 from rdkit_vae.sweeps.schedule import Schedule
-from rdkit_vae.system.files import read_json, write_json
+from rdkit_vae.system.files import SWEEP_FILE, as_json, read_json, write_json
 from rdkit_vae.system.locks import locked
 from rdkit_vae.system.processes import Interrupts
 
@@ -44,6 +49,9 @@ def sweep(
     device: str = "auto",
     join: bool = False,
     shard: str | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    resources: str | Mapping[str, float] | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
     progress: Callable[[Event], None] = lambda event: None,
@@ -63,7 +71,7 @@ def sweep(
         seeds: how many (5: the seeds 0 to 4), or which.
         architecture: a name, or `package.module:factory` for your own.
         options: of the network, by name; a list of values is swept.
-        out: the folder; None: runs/DATASET-ARCHITECTURE.
+        out: the folder, or a URL of an object store; None: runs/DATASET-ARCHITECTURE.
         data_dir: folder with the files of the dataset.
         jobs: processes; None: one per core, or one on a GPU.
         pack: trials in a pack; None: the fastest number.
@@ -71,6 +79,9 @@ def sweep(
         join: share the trials with processes that are running in the folder.
         shard: `K/N`: run only the K-th of N shares of the grid, and leave the others to processes
             that may run in the same folder, on this machine or others.
+        engine: what runs the trials: `local` (processes), `inline` (this process) or `ray`.
+        ray_address: of the Ray cluster, HOST:PORT or `auto`; None: one is started on this machine.
+        resources: what a worker takes of the Ray cluster, such as `gpu=0.25,cpu=1`.
         retry_failed: run trials that diverged or crashed again.
         fail_fast: stop when a trial has failed.
         progress: called with each `sweeps.messages.Event`.
@@ -101,6 +112,9 @@ def sweep(
         device=device,
         join=join,
         shard=shard,
+        engine=engine,
+        ray_address=ray_address,
+        resources=resources,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         **settings,
@@ -115,9 +129,15 @@ def results_of(plan: Plan) -> "pd.DataFrame":
     import pandas as pd
     import pyarrow as pa
 
-    paths = (plan.sweep.results(trial.run_id) for trial in plan.share)
-    tables = [read_results(path) for path in paths if path.exists()]
-    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(COLUMNS))
+    run_ids = [trial.run_id for trial in plan.share]
+    place = {run_id: number for number, run_id in enumerate(run_ids)}
+    paths = [p for p in results_in(plan.sweep.root / "results") if is_part(p) or p.stem in place]
+    if not paths:
+        return pd.DataFrame(columns=list(COLUMNS))
+    rows = pa.concat_tables(map(read_results, paths)).to_pandas()
+    rows = rows[rows["run_id"].isin(place)]
+    order = rows["run_id"].map(place).argsort(kind="stable")
+    return rows.iloc[order].reset_index(drop=True)
 
 
 def run(plan: Plan, progress: Callable[[Event], None]) -> bool:
@@ -132,14 +152,18 @@ def run(plan: Plan, progress: Callable[[Event], None]) -> bool:
         CannotWrite: the folder cannot be written, or there is too little room.
         KeyboardInterrupt: interrupted twice.
     """
-    with Interrupts() as interrupts, _opened(plan):
+    with Interrupts() as interrupts, workers_of(plan) as jobs, _opened(plan):
+        plan = replace(plan, jobs=jobs)
         states = plan.states()
         left = {trial: states[trial.run_id].status for trial in plan.left(states)}
         for run_id, state in states.items():
             if state.status is Status.OK:  # unless a process died just before it did this
                 plan.sweep.resume_file(run_id).unlink(missing_ok=True)
-        progress(Event(kind=EventKind.OPENED, states=states, left=tuple(left)))
-        return bool(left) and _run_left(plan, left, progress, interrupts)
+        progress(Event(kind=EventKind.OPENED, states=states, left=tuple(left), jobs=jobs))
+        interrupted = bool(left) and _run_left(plan, left, progress, interrupts)
+        if plan.mirror:
+            merge(plan.mirror)
+        return interrupted
 
 
 def _run_left(
@@ -153,18 +177,25 @@ def _run_left(
     with shared_folder() as folder, Log(plan.sweep.log) as log:
         settings = WorkerSettings(
             jobs=min(plan.jobs, len(left)),
-            images=share(plan.images, folder),
-            sweep=plan.sweep,
+            images={} if plan.cluster else share(plan.images, folder),
+            sweep=Sweep(folder / SCRATCH if plan.mirror else plan.sweep.root.absolute()),
             device=plan.device,
+            store=plan.mirror.store if plan.mirror else None,
         )
         facts = {"jobs": settings.jobs, "pack": pack_size, "device": plan.device}
-        schedule = Schedule(left, Processes(settings), sweep=plan.sweep, pack_size=pack_size)
+        kept = None if plan.mirror else plan.sweep
+        executor = _executor(plan, settings)
+        schedule = Schedule(left, executor, sweep=kept, pack_size=pack_size)
         events = schedule.run(interrupts)
         try:
             log.note("sweep started", trials=len(left), **facts)
+            ended = 0
             for event in events:
+                ended += event.kind is EventKind.ENDED
+                if plan.mirror and event.kind is EventKind.ENDED and ended % TRIALS == 0:
+                    merge(plan.mirror)
                 if event.status is Status.CRASHED and not event.elsewhere:
-                    record_crash(plan.sweep, by_id[event.run_id], event.summary)
+                    _record_crash(settings, by_id[event.run_id], event.summary)
                 interrupted |= event.kind is EventKind.STOPPING and not failed
                 log.note_event(event, by_id)
                 progress(event)
@@ -176,6 +207,43 @@ def _run_left(
         finally:
             events.close()  # type: ignore[attr-defined]
     return interrupted
+
+
+def _record_crash(settings: WorkerSettings, trial: Trial, reason: str) -> None:
+    """Adds the crash of a trial to its results, which may be in a store."""
+    if settings.store is None:
+        record_crash(settings.sweep, trial, reason)
+        return
+    publisher = Publisher(settings.store, settings.sweep)
+    if not publisher.fetch(trial.run_id):
+        record_crash(settings.sweep, trial, reason)
+        publisher.end(trial.run_id)
+
+
+@contextmanager
+def workers_of(plan: Plan) -> Iterator[int]:
+    """Connects to the cluster of a sweep, if it has one; gives the number of workers.
+
+    Raises:
+        BadInput: the cluster cannot be reached, or has no room.
+    """
+    if plan.cluster is None:
+        yield plan.jobs
+        return
+    from rdkit_vae.sweeps.executors.on_ray import connected
+
+    with connected(plan.cluster) as room:
+        yield room
+
+
+def _executor(plan: Plan, settings: WorkerSettings) -> Executor:
+    if plan.engine == "inline":
+        return Inline(settings)
+    if plan.cluster is None:
+        return Processes(settings)
+    from rdkit_vae.sweeps.executors.on_ray import OnRay
+
+    return OnRay(plan.cluster, settings, plan.images)
 
 
 @contextmanager
@@ -191,7 +259,11 @@ def _opened(plan: Plan) -> Iterator[None]:
             }
             if plan.data_dir:
                 facts["data_dir"] = str(Path(plan.data_dir).absolute())
-            write_json(plan.sweep.description, describe(plan) | facts)
+            if plan.mirror:  # the store decides who was first
+                plan.mirror.store.create(SWEEP_FILE, as_json(describe(plan) | facts))
+                plan.mirror.pull()
+            else:
+                write_json(plan.sweep.description, describe(plan) | facts)
 
     check_same(plan)  # before a lock file is made in somebody else's folder
     with locked(plan.sweep.root, join=plan.join, first=record):
@@ -230,7 +302,7 @@ def check_same(plan: Plan) -> None:
     written = read_json(description)
     if MODELS in written:
         raise BadInput(
-            f"{plan.sweep.root} holds models from elsewhere; use a separate --out for a sweep"
+            f"{plan.place} holds models from elsewhere; use a separate --out for a sweep"
         )
     recorded, asked = _flat(written), _flat(describe(plan))
     if isinstance(recorded.get("schema"), int) and recorded["schema"] > SCHEMA:
@@ -248,7 +320,7 @@ def check_same(plan: Plan) -> None:
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise BadInput(
-            f"{plan.sweep.root} holds another sweep ({'; '.join(differing[:3])}{more}); use a "
+            f"{plan.place} holds another sweep ({'; '.join(differing[:3])}{more}); use a "
             "separate --out for each sweep; plot-rd draws all sweeps below a folder"
         )
 

@@ -21,6 +21,7 @@ from rdkit_vae.store.ledger import rows_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import write_results
 from rdkit_vae.store.schema import Status
+from rdkit_vae.sweeps.publish import Publisher
 from rdkit_vae.sweeps.verify import is_named
 from rdkit_vae.system.files import write_atomic
 from rdkit_vae.training.state import Diverged, Training
@@ -58,6 +59,7 @@ def run_pack(
     sweep: Sweep,
     *,
     device: str = "cpu",
+    publisher: Publisher | None = None,
     on_epoch: Callable[[Training], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Trial, Outcome]]:
@@ -72,6 +74,7 @@ def run_pack(
         images: their dataset.
         sweep: the folder.
         device: a torch device.
+        publisher: takes the files to an object store and brings those of unfinished trials.
         on_epoch: called after every epoch of each trial.
         stop: called after every step; if it returns True, resume files are written and all trials
             end with `Status.STOPPED`.
@@ -84,7 +87,7 @@ def run_pack(
         BadData: results are damaged or from a newer release.
         CannotWrite: there is no room for files, or no permission.
     """
-    runs = [_Run(trial, images, sweep, device) for trial in trials]
+    runs = [_Run(trial, images, sweep, device, publisher) for trial in trials]
     pack: Pack | None = None
     due = time.monotonic() + _SAVED_EVERY
 
@@ -129,10 +132,21 @@ class _Run:
         outcome: how it ended; None while it is running.
     """
 
-    def __init__(self, trial: Trial, images: Images, sweep: Sweep, device: str) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        images: Images,
+        sweep: Sweep,
+        device: str,
+        publisher: Publisher | None,
+    ) -> None:
         self.trial = trial
         self.outcome: Outcome | None = None
         self._images, self._sweep, self._device = images, sweep, device
+        self._publisher = publisher
+        if publisher and publisher.fetch(trial.run_id):
+            self.outcome = Outcome(status=Status.OK, summary=_summary(rows_of(sweep, trial.run_id)))
+            return
         self._begin()
 
     def _begin(self) -> None:
@@ -176,6 +190,8 @@ class _Run:
         """Writes a resume file, unless the trial has ended or not begun."""
         if self.outcome is None and self.training.step > 0:
             save_resume_file(self._resume_file, self.training)
+            if self._publisher:
+                self._publisher.save(self.trial.run_id)
 
     def stop(self) -> None:
         """Ends it with `Status.STOPPED`, unless it has ended."""
@@ -193,6 +209,8 @@ class _Run:
 
     def _end(self, status: Status, summary: str) -> None:
         self._resume_file.unlink(missing_ok=True)
+        if self._publisher:
+            self._publisher.end(self.trial.run_id)
         self.outcome = Outcome(status=status, summary=summary)
 
     def _end_diverged(self, reason: str) -> None:
@@ -214,7 +232,10 @@ class _Run:
         self._end(Status.DIVERGED, reason)
 
     def _write_rows(self) -> None:
-        write_results(self._sweep.results(self.training.trial.run_id), self._rows, self._about)
+        run_id = self.training.trial.run_id
+        write_results(self._sweep.results(run_id), self._rows, self._about)
+        if self._publisher:
+            self._publisher.save(run_id)
 
     def _commit(self) -> None:
         """Evaluates the current state, and writes its checkpoint and statistics.
@@ -241,6 +262,8 @@ class _Run:
             raise Diverged(f"an elbo is not finite at epoch {training.epoch}")
         write_atomic(self._sweep.checkpoint(trial.run_id, training.epoch), checkpoint)
         write_evaluation(self._sweep.statistics(trial.run_id, training.epoch), evaluation)
+        if self._publisher:
+            rows = self._publisher.commit(trial.run_id, training.epoch) or rows
         self._rows = sorted(self._rows + rows, key=lambda row: int(row["epoch"]))
 
 

@@ -38,7 +38,7 @@ class Schedule:
         trials: Mapping[Trial, Status],
         executor: Executor,
         *,
-        sweep: Sweep,
+        sweep: Sweep | None,
         pack_size: int,
     ) -> None:
         """Does not start anything yet.
@@ -46,7 +46,7 @@ class Schedule:
         Args:
             trials: what to run, in this order, with the current status of each.
             executor: what runs them.
-            sweep: the folder that they write to.
+            sweep: the folder that keeps what they write, which must have room; None: there is none.
             pack_size: largest number of trials in a pack.
         """
         self._executor, self._sweep = executor, sweep
@@ -140,15 +140,16 @@ class Schedule:
                 del self._running[number]
             case Refused(error=error):
                 raise error
-            case Broken(summary=summary):
+            case Broken(summary=summary, lost=lost):
                 del self._running[number]
-                yield from self._crashed(list(running.values()), summary)
+                yield from self._crashed(list(running.values()), summary, lost)
 
     def _check_room(self, bytes_per_trial: float) -> None:
         """Checks that the files of all trials fit on the disk, from the size of the first trial."""
-        if self._has_room:
-            return
         sweep = self._sweep
+        if self._has_room or sweep is None:
+            self._has_room = True
+            return
         needed = sum(max(0.0, bytes_per_trial - sweep.bytes_of(t.run_id)) for t in self._before)
         free = shutil.disk_usage(sweep.root).free
         if needed > free:
@@ -158,21 +159,22 @@ class Schedule:
             )
         self._has_room = True
 
-    def _crashed(self, trials: list[Trial], summary: str) -> Iterator[Event]:
+    def _crashed(self, trials: list[Trial], summary: str, lost: bool) -> Iterator[Event]:
         """Queues trials whose worker crashed; one by one, as any of a pack may be the cause."""
         for trial in reversed(trials):
             run_id = trial.run_id
             if self._stopping:  # it will continue when the sweep is run again
                 yield self._ended(run_id, Status.STOPPED, summary)
                 continue
-            if len(trials) == 1:
+            if len(trials) == 1 and not lost:
                 self._crashes[run_id] += 1
             if self._crashes[run_id] > RETRIES:
                 yield self._ended(
                     run_id, Status.CRASHED, f"{summary}, {self._crashes[run_id]} times"
                 )
                 continue
-            self._alone.add(run_id)
+            if not lost:
+                self._alone.add(run_id)
             self._waiting.appendleft(trial)
             yield Event(kind=EventKind.RETRIED, run_id=run_id, summary=summary)
 

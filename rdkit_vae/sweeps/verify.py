@@ -4,6 +4,7 @@ Checks hashes and checksums, computes each row again from its statistics, and lo
 are missing or that no row refers to.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 from rdkit_vae.config.foreign import subject_of
 from rdkit_vae.errors import BadData, BadInput, Newer, RdvaeError
 from rdkit_vae.store.evaluations import Row, read_evaluation
+from rdkit_vae.store.mirror import is_copy
+from rdkit_vae.store.parts import RUNS, is_part, results_in
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.results import read_results
 from rdkit_vae.store.samples import read_samples
@@ -57,7 +60,7 @@ class Report:
         findings: everything that is wrong.
         foreign: files that rdvae did not write, which are left alone.
         n_checkpoints, n_rows: how many were checked.
-        at_work: a sweep is running, so files without rows may still get theirs.
+        at_work: a sweep is running, or may be, in a store. So files without rows may get theirs.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -78,7 +81,7 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = Fals
     Raises:
         BadData: the sweep.json cannot be read.
     """
-    report = Report(at_work=not alone and is_locked(sweep.root))
+    report = Report(at_work=is_copy(sweep.root) or (not alone and is_locked(sweep.root)))
     named = set(sweep.run_ids())
     runs = _read_all(sweep, named, report)
     damaged = {finding.run_id for finding in report.findings}
@@ -104,26 +107,45 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = Fals
 def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
     """The rows of every run whose results can be read; reports what is wrong with the others."""
     runs: dict[str, Rows] = {}
-    for path in sorted((sweep.root / "results").glob("*.parquet")):
-        run_id = path.stem
+    try:
+        paths = results_in(sweep.root / "results")
+    except BadData:  # the part is named below
+        paths = sorted((sweep.root / "results").glob("*.parquet"))
+    for path in paths:
         try:
-            table = read_results(path)
-            runs_inside = set(table["run_id"].to_pylist())
-            if runs_inside != {run_id}:
-                raise BadData(f"{path}: damaged (it holds rows of {few(sorted(runs_inside))})")
+            inside = list(_runs_in(path))
         except BadData as error:
-            if run_id in named:
+            run_id = path.stem
+            if run_id in named or is_part(path):
                 remedy = "it is put aside, and its rows are made again"
-                remedy = "" if isinstance(error, Newer) else remedy
+                remedy = "" if isinstance(error, Newer) or is_part(path) else remedy
                 report.findings.append(Finding(path, _reason(error, path), run_id, remedy))
             else:
                 report.foreign.append(path)
             continue
-        runs[run_id] = table.to_pylist()
-        if _name_of(about_of(table)) != run_id:
-            what = f"its configuration is not that of {run_id}"
-            report.findings.append(Finding(path, what, run_id))
+        for run_id, rows, about in inside:
+            runs[run_id] = rows
+            if _name_of(about) != run_id:
+                what = f"its configuration is not that of {run_id}"
+                report.findings.append(Finding(path, what, run_id))
     return runs
+
+
+def _runs_in(path: Path) -> Iterator[tuple[str, Rows, dict[str, Any]]]:
+    """The trials of a file of results, with their rows and metadata.
+
+    Raises:
+        BadData: it cannot be read, or has rows of another trial.
+    """
+    table = read_results(path)
+    about, rows = about_of(table), table.to_pylist()
+    if is_part(path):
+        for run_id, of_run in itertools.groupby(rows, lambda row: str(row["run_id"])):
+            yield run_id, list(of_run), about.get(RUNS, {}).get(run_id, {})
+        return
+    if (runs_inside := {row["run_id"] for row in rows}) != {path.stem}:
+        raise BadData(f"{path}: damaged (it holds rows of {few(sorted(runs_inside))})")
+    yield path.stem, rows, about
 
 
 def _reason(error: RdvaeError, path: Path) -> str:

@@ -4,11 +4,12 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.config.trial import Trial, import_code
 from rdkit_vae.datasets.images import shared
-from rdkit_vae.errors import BadInput, CannotWrite, RdvaeError
+from rdkit_vae.errors import BadInput, CannotWrite, RdvaeError, StoreFails
 from rdkit_vae.store.ledger import state_of
 from rdkit_vae.store.paths import Sweep
 from rdkit_vae.store.schema import Status
@@ -57,7 +58,7 @@ def carry_out(
         return Free()
     except BrokenPipeError:
         raise
-    except (CannotWrite, BadInput) as error:
+    except (CannotWrite, StoreFails, BadInput) as error:
         return Refused(type(error)(str(error)))
     except RdvaeError as error:
         return Broken(str(error))
@@ -73,14 +74,16 @@ def _run(
     stopped: Stopped,
 ) -> Iterator[Message]:
     """Runs trials, except those that another process is running or has run since `before`."""
-    with claimed(settings.sweep.claims, [trial.run_id for trial in before]) as mine:
+    names = [trial.run_id for trial in before]
+    alone = settings.store is not None  # then no other process uses the folder
+    with nullcontext(names) if alone else claimed(settings.sweep.claims, names) as mine:
         trials = []
         for trial, status in before.items():
             if trial.run_id not in mine:
                 yield Elsewhere(trial.run_id)
                 continue
             now = state_of(settings.sweep, trial.run_id).status
-            if now in (status, Status.LEFT):
+            if now in (status, Status.LEFT) or alone:
                 trials.append(trial)
                 continue
             yield Event(
@@ -105,14 +108,18 @@ def _train(
     """Trains trials that can form a pack, in packs that fit into the memory."""
     from rdkit_vae.sweeps.estimate import seconds_per_checkpoint
     from rdkit_vae.sweeps.footprint import bytes_of, packs_that_fit
+    from rdkit_vae.sweeps.publish import Publisher
     from rdkit_vae.sweeps.runner import run_pack
     from rdkit_vae.training.state import Training
 
-    images, device = shared(settings.images), settings.device
+    images, device = settings.images, settings.device
+    if isinstance(images, dict):
+        images = shared(images)
     if measure:
         first = Training(trials[0], images, device)
         yield RoomNeeded(bytes_of(first))
         checkpoint = seconds_per_checkpoint(first, device)
+    publisher = Publisher(settings.store, settings.sweep) if settings.store else None
     for pack in packs_that_fit(trials, images, device, settings.jobs):
         if stopped():
             return
@@ -126,6 +133,7 @@ def _train(
             images,
             settings.sweep,
             device=device,
+            publisher=publisher,
             on_epoch=watched.end_epoch,
             stop=watched.end_step,
         )

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,7 @@ _BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # have one su
 
 Write = Callable[[Path, bytes], None]  # `write_atomic` or `write_output`
 
+_SCHEMES = ("s3:", "gs:", "az:", "file:")  # with which a URL begins, as the first part of a path
 _NOT_FOLLOWED = "a link, and links are not followed here"
 _MAX_JSON_BYTES = 2**24
 _MAX_JSON_VALUES = 500_000
@@ -118,7 +120,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _partial_name(path: Path) -> Path:
-    unique = f"{path.name}{_suffix(os.getpid())}"
+    # Threads may write files of one name into several folders.
+    unique = f"{path.name}.{threading.get_native_id()}{_suffix(os.getpid())}"
     path = path.absolute()
     for folder in path.parents[:3]:
         if path == folder / SWEEP_FILE or (folder / SWEEP_FILE).exists():
@@ -153,6 +156,8 @@ def make_folder(folder: Path) -> None:
     """Makes a folder and its parents so that they survive a crash."""
     if folder.is_dir():
         return
+    if folder.parts[0] in _SCHEMES:
+        raise OSError(errno.EINVAL, "only sweeps are written to a store; name a folder")
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
@@ -227,7 +232,12 @@ def _check_no_link(path: Path) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes JSON, completely or not at all."""
-    write_atomic(path, json.dumps(values, indent=1).encode() + b"\n")
+    write_atomic(path, as_json(values))
+
+
+def as_json(values: Mapping[str, Any]) -> bytes:
+    """The bytes that `write_json` writes."""
+    return json.dumps(values, indent=1).encode() + b"\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -233,11 +233,12 @@ def test_a_file_in_partial_is_removed_and_a_link_there_is_not_followed(tmp_path:
 def test_a_part_that_was_laid_out_as_a_link_is_not_written_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name can be guessed where the number of the process can."""
+    """Its name can be guessed where the numbers of process and thread can."""
     monkeypatch.setattr(files.platform, "node", lambda: "host")
     monkeypatch.setattr(files.os, "getpid", lambda: 1)
+    monkeypatch.setattr(files.threading, "get_native_id", lambda: 2)
     (tmp_path / "mine").write_text("precious")
-    (tmp_path / ".x.host-1.part").symlink_to(tmp_path / "mine")
+    (tmp_path / ".x.2.host-1.part").symlink_to(tmp_path / "mine")
     files.write_atomic(tmp_path / "x", b"data")
     assert (tmp_path / "mine").read_text() == "precious"
     assert (tmp_path / "x").read_bytes() == b"data"

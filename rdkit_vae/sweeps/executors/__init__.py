@@ -3,21 +3,53 @@
 `schedule.Schedule` decides what runs next and what becomes of a crash; an executor only runs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from rdkit_vae.sweeps.messages import Assignment, Message
 
+ENGINES: Mapping[str, str] = {
+    "local": "processes on this machine",
+    "inline": "one trial after the other in this process, for debuggers",
+    "ray": "workers on a Ray cluster (extra `ray`)",
+}
 
-class Executor(Protocol):
-    """Runs assignments, each in a worker of its own.
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A Ray cluster and what each worker takes of it.
 
     Attributes:
-        slots: how many assignments may run at once.
+        address: HOST:PORT, or `auto` for the cluster of this machine; None: one is started here,
+            for this sweep alone.
+        resources: what a worker takes, by Ray's names in lower case (`cpu`, `gpu`, or others).
+        most: the largest number of workers; None: as many as there is room for.
     """
 
-    slots: int
+    address: str | None
+    resources: Mapping[str, float]
+    most: int | None = None
+
+    @property
+    def device(self) -> str:
+        """The torch device of the workers."""
+        return "cuda" if self.resources.get("gpu", 0) > 0 else "cpu"
+
+    @property
+    def sharing(self) -> int:
+        """How many workers share a device."""
+        share = self.resources.get("gpu", 1.0)
+        return max(1, int(1 / share)) if 0 < share < 1 else 1
+
+
+class Executor(Protocol):
+    """Runs assignments, each in a worker of its own."""
+
+    @property
+    def slots(self) -> int:
+        """How many assignments may run at once; it may change."""
 
     def submit(self, number: int, assignment: Assignment) -> None:
         """Starts an assignment, which the number identifies from now on."""

@@ -6,7 +6,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from rdkit_vae.sweeps.messages import Assignment, Message, WorkerSettings
+from rdkit_vae.sweeps.messages import Assignment, Broken, Message, WorkerSettings
 from rdkit_vae.sweeps.worker import carry_out
 
 
@@ -29,8 +29,11 @@ class Inline:
         self._thread.start()
 
     def _carry_out(self, assignment: Assignment) -> None:
-        send = self._there.send
-        send(carry_out(assignment, self._settings, send, self._stopped.is_set))
+        last: Message = Broken("its thread ended")
+        try:
+            last = carry_out(assignment, self._settings, self._there.send, self._stopped.is_set)
+        finally:
+            self._there.send(last)
 
     def receive(
         self, interrupt: "Connection[Any, Any]", timeout: float | None

@@ -1,5 +1,6 @@
 """Whole sweeps, run as a user runs them."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -13,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import rdkit_vae as rdv
+from rdkit_vae.errors import BadInput
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.store.evaluations import read_statistics
 from rdkit_vae.store.paths import Sweep
@@ -102,6 +106,39 @@ def test_shards_are_together_what_the_whole_is(rdvae: Run, main: Run, tmp_path: 
     nothing = rdvae(*small, "--shard", "7/7", "--out", str(parts))
     assert nothing.returncode == 0, nothing.stderr
     assert "for 0 of 6 trials (this shard)" in nothing.stdout
+
+
+def test_in_this_process_it_is_the_same(tmp_path: Path) -> None:
+    small = {
+        **{"betas": [0.1, 1], "architecture": "linear", "latents": 4, "epochs": 2},
+        **{"draws": 2, "pack": 1, "jobs": 1},
+    }
+    threads = torch.get_num_threads()
+    here = rdv.sweep(**small, engine="inline", out=tmp_path / "here")
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    there = rdv.sweep(**small, out=tmp_path / "there")
+    made = ["created_at"]
+    pd.testing.assert_frame_equal(here.drop(columns=made), there.drop(columns=made))
+
+
+def test_a_cluster_that_cannot_be_had_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = {"betas": [1], "architecture": "linear", "out": tmp_path / "x"}
+    with pytest.raises(BadInput, match="--ray-address and --resources are for --engine ray"):
+        rdv.sweep(**small, resources="gpu=1")
+    with pytest.raises(BadInput, match="unknown engine 'slurm'"):
+        rdv.sweep(**small, engine="slurm")
+    with pytest.raises(BadInput, match=r"resources 'gpu': must be NAME=AMOUNT"):
+        rdv.sweep(**small, engine="ray", resources="gpu")
+    with pytest.raises(BadInput, match="with these resources, the workers have cpu"):
+        rdv.sweep(**small, engine="ray", device="cuda", resources="cpu=1")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "ray" else found(n))
+    with pytest.raises(BadInput, match=r"needs ray: pip install 'rdkit-vae\[ray\]'"):
+        rdv.sweep(**small, engine="ray")
+    assert not (tmp_path / "x").exists()
 
 
 def test_what_was_asked_is_recorded(sweep_folder: Path) -> None:
