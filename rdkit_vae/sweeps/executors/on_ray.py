@@ -166,12 +166,13 @@ def connected(cluster: Cluster) -> Iterator[int]:
     import ray
 
     try:
-        ray.init(**options)
+        try:
+            ray.init(**options)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise BadInput(f"Ray: {cluster.address or 'local'}: {in_line(error)}") from error
         if (room := _room(cluster)) == 0:
             raise BadInput(_too_much(cluster.resources))
         yield room
-    except (RuntimeError, ValueError, ConnectionError, OSError) as error:
-        raise BadInput(f"Ray: {cluster.address or 'local'}: {in_line(error)}") from error
     finally:
         ray.shutdown()
         for name, value in before.items():
