@@ -80,8 +80,10 @@ class OnRay:
         """As `Executor.receive`."""
         import ray
 
-        while self._given_up:
-            yield self._given_up.pop(), Free()
+        if self._given_up:
+            given_up, self._given_up = self._given_up, []
+            yield from ((number, Free()) for number in given_up)
+            return
         while self._idle:  # nothing waits for them, but a new actor may wait for their place
             self._idle.pop().__ray_terminate__.remote()
         numbers = {messages: number for number, (_, messages) in self._busy.items()}
