@@ -182,6 +182,22 @@ def test_a_driver_that_dies_or_is_interrupted_is_followed_by_another(
     _ends_as(expected, start(), tmp_path)
 
 
+@pytest.mark.faults
+def test_an_interrupt_does_not_wait_for_workers_without_a_place(
+    cluster: Cluster, start: Start, expected: pd.DataFrame, tmp_path: Path
+) -> None:
+    """The trial of a lost node waits for the other node, which is busy."""
+    driver = start()
+    _wait_for(lambda: _checkpoints(tmp_path), driver)
+    cluster.lose_a_node()
+    (log,) = (tmp_path / "cache0").rglob("log.jsonl")
+    _wait_for(lambda: '"retried"' in log.read_text(), driver)
+    os.killpg(driver.pid, signal.SIGINT)
+    driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    _ends_as(expected, start(), tmp_path)
+
+
 def test_what_the_cluster_does_not_have_is_said_before_training(
     cluster: Cluster, rdvae: Run, tmp_path: Path
 ) -> None:
