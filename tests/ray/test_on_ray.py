@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -26,7 +27,8 @@ SWEEP = (
     *("--draws", "2", "--epochs", "150", "--checkpoints", "50", "--batch-size", "256"),
     *("--pack", "1"),
 )
-ENV = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-these-tests", "RAY_USAGE_STATS_ENABLED": "0"}
+TOKEN = secrets.token_hex(16)  # which only the processes of these tests have
+ENV = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass
@@ -153,14 +155,14 @@ def test_a_lost_worker_and_a_lost_node_change_nothing(
 
 
 def _workers() -> list[int]:
-    """The processes of the cluster's actors."""
+    """The processes of the cluster's actors, and of no other cluster on this machine."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            command = (place / "cmdline").read_bytes()
+            command, env = ((place / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if command.startswith(b"ray::_Worker"):
+        if command.startswith(b"ray::_Worker") and TOKEN.encode() in env:
             found.append(int(place.name))
     return found
 
