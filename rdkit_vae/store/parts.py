@@ -67,15 +67,16 @@ def merge(mirror: Mirror, trials: int = TRIALS) -> None:
     ended = [path for path in single if _has_ended_well(path)]  # others may be run again
     for at in range(0, len(ended) - trials + 1, trials):
         _write_part(mirror.store, ended[at : at + trials])
-    mirror.pull()
+    if len(ended) >= trials:
+        mirror.pull()
     merged = merged_runs(sweep)
-    mirror.store.remove(
-        f"results/{run_id}.parquet" for run_id in merged if sweep.results(run_id).exists()
-    )
+    repeated = [run_id for run_id in merged if sweep.results(run_id).exists()]
+    mirror.store.remove(f"results/{run_id}.parquet" for run_id in repeated)
     done = merged | {path.stem for path in ended}
     unfinished = mirror.store.marks("unfinished")  # left by processes that died or came too late
     mirror.store.remove(name for name in unfinished if name.split("/")[1] in done)
-    mirror.pull()
+    if repeated:
+        mirror.pull()
 
 
 def _write_part(store: ObjectStore, paths: Sequence[Path]) -> None:
