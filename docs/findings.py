@@ -86,10 +86,8 @@ def page(*folders: Path) -> str:
 def _experiment(rows: pd.DataFrame) -> Iterator[str]:
     test = rows[rows["split"] == "test"]
     first = test.iloc[0]
-    epochs, images = (
-        counted(int(first["epochs"]), "epoch"),
-        counted(int(first["trained_on"]), "image"),
-    )
+    epochs = counted(int(first["epochs"]), "epoch")
+    images = counted(int(first["trained_on"]), "image")
     samples = counted(int(first["n_draws"]), "posterior sample")
     yield f"## {_title(first)}\n"
     yield (

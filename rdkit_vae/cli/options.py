@@ -27,9 +27,10 @@ class Runs(click.Path):
 
     def convert(self, value: Any, *about: Any) -> Any:
         """Returns the path, or that of the copy."""
-        if isinstance(value, str) and "://" in value:
-            from rdkit_vae.store.mirror import local
+        from rdkit_vae.store.mirror import local
+        from rdkit_vae.store.objects import is_url
 
+        if is_url(value):
             return local(value, self._kinds)
         return super().convert(value, *about)
 

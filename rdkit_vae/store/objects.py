@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from rdkit_vae.errors import BadData, BadInput, StoreFails, in_line
 from rdkit_vae.store.tables import MAX_BYTES
+from rdkit_vae.system.files import SCHEMES
 from rdkit_vae.text import is_plain_name, shown
 
-SCHEMES = ("s3", "gs", "az", "file")
 _AT_ONCE = 16  # requests
 _PATIENCE = timedelta(seconds=60)  # with a store that fails
 _SILENCE = timedelta(seconds=30)  # until a connection counts as lost

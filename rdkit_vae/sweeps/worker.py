@@ -2,9 +2,9 @@
 
 import contextlib
 import os
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rdkit_vae.config.trial import Trial, import_code
@@ -66,6 +66,23 @@ def carry_out(
         return Broken(_keep_traceback(settings.sweep, [*before], error))
 
 
+def carry_out_in_thread(
+    assignment: Assignment, settings: WorkerSettings, send: Send, stopped: Stopped
+) -> threading.Thread:
+    """Starts a thread that carries out an assignment and sends every message, also the last."""
+
+    def work() -> None:
+        last: Message = Broken("its thread ended")
+        try:
+            last = carry_out(assignment, settings, send, stopped)
+        finally:
+            send(last)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
 def _run(
     before: Mapping[Trial, Status],
     measure: bool,
@@ -76,7 +93,8 @@ def _run(
     """Runs trials, except those that another process is running or has run since `before`."""
     names = [trial.run_id for trial in before]
     alone = settings.store is not None  # then no other process uses the folder
-    with nullcontext(names) if alone else claimed(settings.sweep.claims, names) as mine:
+    claims = contextlib.nullcontext(names) if alone else claimed(settings.sweep.claims, names)
+    with claims as mine:
         trials = []
         for trial, status in before.items():
             if trial.run_id not in mine:

@@ -23,7 +23,7 @@ _BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # have one su
 
 Write = Callable[[Path, bytes], None]  # `write_atomic` or `write_output`
 
-_SCHEMES = ("s3:", "gs:", "az:", "file:")  # with which a URL begins, as the first part of a path
+SCHEMES = ("s3", "gs", "az", "file")  # of URLs of object stores
 _NOT_FOLLOWED = "a link, and links are not followed here"
 _MAX_JSON_BYTES = 2**24
 _MAX_JSON_VALUES = 500_000
@@ -156,7 +156,7 @@ def make_folder(folder: Path) -> None:
     """Makes a folder and its parents so that they survive a crash."""
     if folder.is_dir():
         return
-    if folder.parts[0] in _SCHEMES:
+    if folder.parts[0] in [f"{scheme}:" for scheme in SCHEMES]:  # a URL taken for a path
         raise OSError(errno.EINVAL, "only sweeps are written to a store; name a folder")
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)

@@ -6,8 +6,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from rdkit_vae.sweeps.messages import Assignment, Broken, Message, WorkerSettings
-from rdkit_vae.sweeps.worker import carry_out
+from rdkit_vae.sweeps.messages import Assignment, Message, WorkerSettings
+from rdkit_vae.sweeps.worker import carry_out_in_thread
 
 
 class Inline:
@@ -25,15 +25,9 @@ class Inline:
         """Starts a thread for the assignment."""
         self._join()
         self._number = number
-        self._thread = threading.Thread(target=self._carry_out, args=(assignment,), daemon=True)
-        self._thread.start()
-
-    def _carry_out(self, assignment: Assignment) -> None:
-        last: Message = Broken("its thread ended")
-        try:
-            last = carry_out(assignment, self._settings, self._there.send, self._stopped.is_set)
-        finally:
-            self._there.send(last)
+        self._thread = carry_out_in_thread(
+            assignment, self._settings, self._there.send, self._stopped.is_set
+        )
 
     def receive(
         self, interrupt: "Connection[Any, Any]", timeout: float | None

@@ -27,7 +27,7 @@ from rdkit_vae.sweeps.messages import (
     Refused,
     WorkerSettings,
 )
-from rdkit_vae.sweeps.worker import carry_out
+from rdkit_vae.sweeps.worker import carry_out_in_thread
 from rdkit_vae.system.processes import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 _ANSWER_WITHIN = 10.0  # seconds, of a cluster
 _LOOK_EVERY = 0.2  # seconds, for an interrupt
 _COUNT_EVERY = 10.0  # seconds, the nodes of the cluster
-_LOCAL = {"RAY_AUTH_MODE": "token"}  # of a cluster that is started here
 _RAY_NAMES = {"cpu": "num_cpus", "gpu": "num_gpus"}
 
 
@@ -159,7 +158,7 @@ def connected(cluster: Cluster) -> Iterator[int]:
         options["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     given: dict[str, str] = {}
     if cluster.address is None:
-        given = {**_LOCAL, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         options["address"] = _answering(cluster.address)
@@ -274,15 +273,7 @@ class _Worker:
     def carry_out(self, assignment: Assignment) -> Iterator[Message]:
         """Yields the messages about an assignment; the last one ends it."""
         messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-
-        def work() -> None:
-            last: Message = Broken("its thread ended")
-            try:
-                last = carry_out(assignment, self._settings, messages.put, self._stopped.is_set)
-            finally:
-                messages.put(last)
-
-        threading.Thread(target=work, daemon=True).start()
+        carry_out_in_thread(assignment, self._settings, messages.put, self._stopped.is_set)
         while not isinstance(message := messages.get(), Free | Broken | Refused):
             yield message
         yield message
