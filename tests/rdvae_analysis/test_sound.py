@@ -326,7 +326,7 @@ GOOD = (4, 1, 8, 8)
         ([(4, 2, 8, 8)] * 3, "pictures must have 1 or 3 channels, the shape of these is 2x8x8"),
         ([(4, 5, 8, 8)] * 3, "pictures must have 1 or 3 channels"),
         ([(4, 1, 8)] * 3, "pictures must have 1 or 3 channels"),
-        ([(0, 1, 8, 8)] * 3, "not a readable Parquet file"),
+        ([(0, 1, 8, 8)] * 3, "a column lies outside the file"),
         ([GOOD, GOOD, (0, 1, 8, 8)], "no pictures of kind prior"),
         ([GOOD, (0, 1, 8, 8), GOOD], "no pictures of kind reconstruction"),
         ([GOOD, (2, 1, 8, 8), GOOD], ""),
