@@ -6,6 +6,8 @@
     <sweep>/checkpoints/<run_id>/epoch=00050.pt       weights and configuration
     <sweep>/checkpoints/<run_id>/resume.pt            state of an unfinished trial
     <sweep>/samples/<run_id>/epoch=00050.parquet      pictures of a checkpoint, if requested
+    <sweep>/generation/<run_id>/epoch=00050.parquet   distances of its samples, if requested
+    <sweep>/priors/<run_id>/epoch=00050.parquet       its rate under fitted priors, if requested
     <sweep>/log.jsonl                                 log, one event per line
     <sweep>/crashes/<run_id>.txt                      tracebacks
     <sweep>/lock, claims, partial/                    files of running processes
@@ -90,6 +92,10 @@ class Sweep:
     def checkpoint(self, run_id: str, epoch: int) -> Path:
         """One checkpoint."""
         return self.root / "checkpoints" / run_id / f"epoch={epoch:05d}.pt"
+
+    def measured(self, kind: str, run_id: str, epoch: int) -> Path:
+        """The file of one checkpoint in the folder `generation` or `priors`."""
+        return self.root / kind / run_id / f"epoch={epoch:05d}.parquet"
 
     def bytes_of(self, run_id: str) -> int:
         """Returns the size of the checkpoints and statistics of a trial."""

@@ -24,12 +24,12 @@ def write_results(
     write: Write = write_atomic,
 ) -> None:
     """Writes the results of one trial, with `about` (JSON) as metadata."""
-    write(path, _encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
+    write(path, encoded_rows(rows, COLUMNS, RESULTS_KIND, about))
 
 
 def encode_table(table: Any, about: Mapping[str, Any]) -> bytes:
     """Returns the bytes of a results file with the rows of a table that `read_results` returned."""
-    schema = _schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
+    schema = schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
     return encoded(table.cast(schema))
 
 
@@ -37,7 +37,7 @@ def encode_results(frame: Any, about: Mapping[str, Any]) -> bytes:
     """Returns the bytes of a results file with the rows of a DataFrame of all columns."""
     import pyarrow as pa
 
-    schema = _schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
+    schema = schema_of(COLUMNS).with_metadata(file_metadata(RESULTS_KIND, about))
     return encoded(pa.Table.from_pandas(frame, schema, preserve_index=False).cast(schema))
 
 
@@ -49,21 +49,21 @@ def write_bounds(
     write: Write = write_atomic,
 ) -> None:
     """Writes bounds, with the columns `BOUNDS`."""
-    write(path, _encoded_rows(rows, BOUNDS, BOUNDS_KIND, about))
+    write(path, encoded_rows(rows, BOUNDS, BOUNDS_KIND, about))
 
 
 def results_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Returns rows of results as a DataFrame, with all columns and their types."""
-    return _table_of(rows, _schema_of(COLUMNS)).to_pandas()
+    return _table_of(rows, schema_of(COLUMNS)).to_pandas()
 
 
-def _encoded_rows(
+def encoded_rows(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Column],
     kind: bytes,
     about: Mapping[str, Any],
 ) -> bytes:
-    schema = _schema_of(columns).with_metadata(file_metadata(kind, about))
+    schema = schema_of(columns).with_metadata(file_metadata(kind, about))
     # Optimised for reading thousands of files with a few hundred rows each.
     texts = [name for name, column in columns.items() if column.type == "string"]
     return encoded(
@@ -81,7 +81,7 @@ def _table_of(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _schema_of(columns: Mapping[str, Column]) -> Any:
+def schema_of(columns: Mapping[str, Column]) -> Any:
     import pyarrow as pa
 
     return pa.schema(
@@ -92,7 +92,7 @@ def _schema_of(columns: Mapping[str, Column]) -> Any:
 
 @functools.cache
 def _results_schema(columns: tuple[str, ...]) -> Any:
-    return _schema_of({name: COLUMNS[name] for name in columns})
+    return schema_of({name: COLUMNS[name] for name in columns})
 
 
 def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
@@ -110,7 +110,7 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     expected = _results_schema(tuple(columns))
     table = read_table(path, RESULTS_KIND, columns)
     if table.schema.equals(expected):
-        return _with_plain_names(table, path)
+        return with_plain_names(table, path)
     table = read_table(path, RESULTS_KIND)
     schema = int(table.schema.metadata[b"schema"])
     present = set(table.column_names)
@@ -129,10 +129,10 @@ def read_results(path: Path, columns: Sequence[str] = tuple(COLUMNS)) -> Any:
     other = [f.name for f, w in zip(table.schema, expected, strict=True) if f.type != w.type]
     if other:
         raise BadData(f"{path}: damaged (wrong type of column {', '.join(other)})")
-    return _with_plain_names(table, path)
+    return with_plain_names(table, path)
 
 
-def _with_plain_names(table: Any, path: Path) -> Any:
+def with_plain_names(table: Any, path: Path) -> Any:
     """Returns the table if all its run names are valid file names.
 
     Raises:

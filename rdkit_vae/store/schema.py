@@ -192,3 +192,77 @@ BOUNDS: Mapping[str, Column] = {
     "bits_per_dim": _column("double", "-value / (D ln 2)", "bits / value"),
     "levels": _column("int64", "grey levels of a pixel"),
 }
+
+# What tells models apart in the tables of generation and priors.
+_MODEL = (
+    *("run_id", "curve", "setup", "dataset", "model", "adapter", "architecture", "options"),
+    *("latents", "objective", "beta", "train_sigma2", "seed", "protocol", "epoch", "epochs"),
+    "step",
+)
+_PRIOR = _column("string", "prior: a rung of scoring.priors.PRIORS; empty: not of a prior")
+_NOTE = _column("string", "what to know about this row; empty: nothing")
+
+# Columns of files of generation: a row per source of pictures, prior, features and reference.
+GENERATION: Mapping[str, Column] = {
+    **{name: COLUMNS[name] for name in _MODEL},
+    "source": _column(
+        "string",
+        "what is compared with the reference: prior (decoded samples of a prior), reconstruction "
+        "(of the images of the reference), or images (of the other split: what a perfect model "
+        "could reach)",
+    ),
+    "prior": _PRIOR,
+    "features": _column("string", "what the distances are measured in"),
+    "features_sha256": _column("string", "hash of the network that makes the features"),
+    "feature_dims": _column("int64", "values of a feature vector"),
+    "split": _column("string", "split of the reference: train or test"),
+    "pixels": _column(
+        "string",
+        "clipped: to [0, 1]; stretched: then each picture to all of [0, 1], as the paper does",
+    ),
+    "sample_seed": _column("int64", "seed of the samples, and of fitting their prior"),
+    "n_samples": _column("int64", "pictures that are compared"),
+    "n_reference": _column("int64", "images of the reference"),
+    "frechet": _column("double", "Frechet distance of the features", "squared feature"),
+    "frechet_infinite": _column(
+        "double", "the same, extrapolated to infinitely many samples", "squared feature"
+    ),
+    "kid": _column("double", "kernel distance, squared, unbiased: near 0 it can be negative"),
+    "kid_se": _column("double", "standard error of kid over pictures (jackknife)"),
+    "precision": _column("double", "share of samples near a reference image"),
+    "recall": _column("double", "share of reference images near a sample"),
+    "density": _column("double", "how many reference images a sample is near, relative to k"),
+    "coverage": _column("double", "share of reference images with a sample nearby"),
+    "psnr": _column("double", "-10 log10 of the mean squared error; reconstructions only", "dB"),
+    "ssim": _column("double", "mean structural similarity; reconstructions only"),
+    "note": _NOTE,
+    **{name: COLUMNS[name] for name in ("checkpoint_sha256", "code_version", "created_at")},
+}
+GENERATION_KEY = (
+    *("run_id", "epoch", "source", "prior", "features", "features_sha256", "split", "pixels"),
+    *("sample_seed", "n_samples"),
+)
+
+# Columns of files of priors: a row per prior that was fitted to the posteriors of a model.
+PRIOR_RATES: Mapping[str, Column] = {
+    **{name: COLUMNS[name] for name in _MODEL},
+    "prior": _PRIOR,
+    "split": _column("string", "split of the posteriors that are scored; never fitted on"),
+    "rate": _column("double", "cross-entropy rate E_q[log q(z|x) - log r(z)]", _NATS),
+    "rate_se": _column("double", "standard error of rate over images", _NATS),
+    "is_bound": _column("bool", "log r(z) is only bounded, so the rate is at most this"),
+    "bits_per_dim": _column("double", "rate / (D ln 2)", "bits / value"),
+    "bits_per_latent": _column("double", "rate / (L ln 2)", "bits / latent"),
+    "rate_fitted": _column("double", "rate of the posteriors that the prior was fitted to", _NATS),
+    "rate_held_out": _column(
+        "double", "mean rate of the train posteriors left out in k-fold fits; null: no folds", _NATS
+    ),
+    "folds": _column("int64", "k of rate_held_out; 0: none"),
+    "components": _column("int64", "components of a mixture; 1: not a mixture"),
+    "fit_seed": _column("int64", "seed of the fit and of the draws"),
+    "n_fitted": _column("int64", "train posteriors that the prior was fitted to"),
+    **{name: COLUMNS[name] for name in ("n_images", "n_draws", "dims")},
+    "note": _NOTE,
+    **{name: COLUMNS[name] for name in ("checkpoint_sha256", "code_version", "created_at")},
+}
+PRIOR_RATES_KEY = ("run_id", "epoch", "prior", "split", "fit_seed", "folds")
