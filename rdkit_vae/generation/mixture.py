@@ -1,0 +1,83 @@
+"""The rung `mixture`: Gaussians with full covariances, fitted by scikit-learn."""
+
+import warnings
+from functools import cached_property
+
+import numpy as np
+
+from rdkit_vae.scoring.priors import Posteriors
+from rdkit_vae.scoring.statistics import Array
+
+_MOST_COMPONENTS = 32
+_POSTERIORS_PER_LATENT = 10  # that a component needs at least, or its covariance fits noise
+_ITERATIONS = 100
+_LEAST_VARIANCE = 1e-6  # relative to the variance of all latents; added to every component
+
+
+class GaussianMixture:
+    """A mixture of Gaussians, as `scoring.priors.Prior` asks for."""
+
+    is_bound = False
+
+    def __init__(self, weights: Array, means: Array, covariances: Array, note: str = "") -> None:
+        self.weights = weights  # (K,)
+        self.means = means  # (K, L)
+        self.covariances = covariances  # (K, L, L)
+        self.note = note
+
+    @property
+    def components(self) -> int:
+        """K."""
+        return len(self.weights)
+
+    @cached_property
+    def _factors(self) -> Array:
+        return np.asarray(np.linalg.cholesky(self.covariances), np.float64)
+
+    def log_density(self, z: Array, rng: np.random.Generator | None = None) -> Array:
+        """(n,) log densities of (n, L) latents, nats."""
+        from scipy.linalg import solve_triangular
+        from scipy.special import logsumexp
+
+        logs = np.empty((len(z), self.components))
+        for k, (mean, factor) in enumerate(zip(self.means, self._factors, strict=True)):
+            white = solve_triangular(factor, (z - mean).T, lower=True)
+            peak = np.log(self.weights[k]) - np.log(np.diagonal(factor)).sum()
+            logs[:, k] = peak - np.square(white).sum(axis=0) / 2
+        density: Array = logsumexp(logs, axis=1) - z.shape[1] * np.log(2 * np.pi) / 2
+        return density
+
+    def sample(self, count: int, rng: np.random.Generator) -> Array:
+        """Draws (count, L) latents."""
+        chosen = rng.choice(self.components, count, p=self.weights)
+        noise = rng.standard_normal((count, self.means.shape[1]))
+        z = self.means[chosen]
+        for k in range(self.components):
+            z[chosen == k] += noise[chosen == k] @ self._factors[k].T
+        return z
+
+
+def fit_mixture(posteriors: Posteriors, rng: np.random.Generator) -> GaussianMixture:
+    """Fits a mixture to one draw from each posterior, by expectation maximisation.
+
+    It has up to 32 components, fewer where there are not ten posteriors per latent for each.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture as Fit
+
+    n, latents = posteriors.mean.shape
+    components = max(1, min(_MOST_COMPONENTS, n // (_POSTERIORS_PER_LATENT * latents)))
+    z = posteriors.draw(rng)
+    fit = Fit(
+        components,
+        covariance_type="full",
+        reg_covar=_LEAST_VARIANCE * float(z.var()),
+        max_iter=_ITERATIONS,
+        init_params="k-means++",
+        random_state=int(rng.integers(2**31)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the note says so
+        fit.fit(z)
+    note = "" if fit.converged_ else f"not converged after {_ITERATIONS} iterations"
+    return GaussianMixture(fit.weights_, fit.means_, fit.covariances_, note)
