@@ -9,6 +9,7 @@ The packages, each of which uses only those before it:
     training                        from a configuration and images to weights
     store                           every file that is written or read, and what runs/ holds
     evaluation                      the passes over images that measure a model
+    generation                      how good its samples are; priors fitted to its posteriors
     sweeps                          many trainings into one folder; verification and repair
     cli                             one file a command
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from rdkit_vae.evaluation.evaluate import evaluate as evaluate
     from rdkit_vae.evaluation.foreign import add_model as add_model
     from rdkit_vae.evaluation.implied import implied_weight as implied_weight
+    from rdkit_vae.generation.checkpoints import score_generation as score_generation
+    from rdkit_vae.generation.checkpoints import score_priors as score_priors
     from rdkit_vae.models.adapted import adapt as adapt
     from rdkit_vae.objectives.conventions import decode_loss as decode_loss
     from rdkit_vae.scoring.scores import score as score
@@ -57,6 +60,8 @@ _HOMES = {
     "make_trial": "rdkit_vae.config.grid",
     "rescore": "rdkit_vae.evaluation.checkpoints",
     "score": "rdkit_vae.scoring.scores",
+    "score_generation": "rdkit_vae.generation.checkpoints",
+    "score_priors": "rdkit_vae.generation.checkpoints",
     "sweep": "rdkit_vae.sweeps.run",
     "train": "rdkit_vae.training.steps",
 }

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write all results below a folder into one Parquet or CSV file",
     "rescore": "score checkpoints under any interpretation of the variance",
     "describe": "show one checkpoint in detail: interpretations, bounds, where the rate goes",
+    "generation": "measure how good samples and reconstructions are",
     "sample": "make pictures: reconstructions and samples from the prior",
     "plot": "draw any figure of the paper: rd, elbo-vs-beta, concept, samples, training, units",
     "plot-rd": "draw rate-distortion curves",

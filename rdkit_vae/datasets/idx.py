@@ -27,7 +27,7 @@ def load(request: Request) -> Images:
         BadData: a file is missing or damaged, or belongs to the other dataset.
     """
     folder = folder_of(request, f"{' and '.join(IDX_IMAGES.values())} (.gz)")
-    train, test = (read_idx(_plain_or_gz(folder, name)) for name in IDX_IMAGES.values())
+    train, test = (read_idx(plain_or_gz(folder, name)) for name in IDX_IMAGES.values())
     rule = "the published train and t10k files"
     images = Images(name=request.name, train=train, test=test, split_rule=rule)
     actual = _FINGERPRINTS.get(images.sha256, request.name)
@@ -36,7 +36,8 @@ def load(request: Request) -> Images:
     return images
 
 
-def _plain_or_gz(folder: Path, name: str) -> Path:
+def plain_or_gz(folder: Path, name: str) -> Path:
+    """The file of a name in a folder, or the gzipped one."""
     plain = folder / name
     return plain if plain.exists() else folder / f"{name}.gz"
 

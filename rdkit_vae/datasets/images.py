@@ -154,10 +154,16 @@ def shape_text(pixels: Pixels) -> str:
 
 def split_by_rule(name: str, pixels: Pixels, **facts: Any) -> Images:
     """Splits an array that has no official split, by the rule `EVERY_FIFTH`."""
-    is_test = np.arange(len(pixels)) % 5 == 4
+    is_test = is_of_test(len(pixels))
     return Images(
         name=name, train=pixels[~is_test], test=pixels[is_test], split_rule=EVERY_FIFTH, **facts
     )
+
+
+def is_of_test(count: int) -> "npt.NDArray[np.bool_]":
+    """Which of `count` images are test by the rule `EVERY_FIFTH`."""
+    rule: npt.NDArray[np.bool_] = np.arange(count) % 5 == 4
+    return rule
 
 
 def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:

@@ -16,10 +16,7 @@ from rdkit_vae.evaluation.forward import encode, evaluating
 from rdkit_vae.generation.mixture import fit_mixture
 from rdkit_vae.generation.two_stage import fit_two_stage
 from rdkit_vae.generation.vamp import fit_vamp
-from rdkit_vae.scoring.fidelity import spaced
-from rdkit_vae.scoring.priors import (
-    PRIORS,
-    STANDARD,
+from rdkit_vae.scoring.cross_entropy import (
     Gaussian,
     Posteriors,
     Prior,
@@ -29,6 +26,8 @@ from rdkit_vae.scoring.priors import (
     rate_under,
     standard,
 )
+from rdkit_vae.scoring.fidelity import spaced
+from rdkit_vae.scoring.priors import PRIORS, STANDARD
 from rdkit_vae.scoring.statistics import Array, standard_error
 
 MOST_FITTED = 20_000  # train posteriors that priors are fitted to, evenly spaced
@@ -36,7 +35,11 @@ DRAWS = 4  # per image, for rates that have no closed form
 _BATCH = 512  # images in a pass of the encoder
 COLLAPSED = "all latents have collapsed: there is nothing to fit"
 Fits = Mapping[str, Prior]
-Told = Callable[[str], None]
+Report = Callable[[str], None]
+
+
+def silent(what: str) -> None:
+    """Reports to nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,24 +76,17 @@ class Ladder:
     seed: int = 0
     device: str = "cpu"
 
-    def fit(self, names: Sequence[str], told: Told = lambda name: None) -> dict[str, Prior]:
+    def fit(self, names: Sequence[str]) -> dict[str, Prior]:
         """Fits priors.
 
         Args:
             names: of `PRIORS`.
-            told: called with the name of each prior before it is fitted.
 
         Raises:
             NotFinite: the encoder gives a number that is not finite.
         """
-        return self._fit(names, self.train, told)
-
-    def _fit(self, names: Sequence[str], train: Encoded, told: Told) -> dict[str, Prior]:
-        gaussian, fits = fit_gaussian(train.posteriors), {}
-        for name in names:
-            told(name)
-            fits[name] = self._fit_one(name, train, gaussian)
-        return fits
+        gaussian = fit_gaussian(self.train.posteriors)
+        return {name: self._fit_one(name, self.train, gaussian) for name in names}
 
     def _fit_one(self, name: str, train: Encoded, gaussian: Gaussian) -> Prior:
         posteriors = train.posteriors
@@ -110,27 +106,26 @@ class Ladder:
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return encode(self.model, x, self.subject.latents)
 
-    def held_out(self, names: Sequence[str], folds: int, told: Told) -> dict[str, float]:
+    def held_out(
+        self, names: Sequence[str], folds: int, report: Report = silent
+    ) -> dict[str, float]:
         """Mean rate of train posteriors that a prior was not fitted to: k-fold cross-validation.
 
         Args:
             names: of `PRIORS`.
             folds: k, at least 2.
-            told: as for `fit`.
+            report: called with what is done now.
         """
         place = np.arange(len(self.train.posteriors)) % folds
         rates: dict[str, list[Array]] = {name: [] for name in names}
         for fold in range(folds):
-            train, held = self.train[np.flatnonzero(place != fold)], place == fold
-            control = fit_gaussian(train.posteriors)
-
-            def report(name: str, fold: int = fold) -> None:
-                told(f"{name}, fold {fold + 1} of {folds}")
-
-            for name, prior in self._fit(names, train, report).items():
-                rates[name].append(
-                    self._rate(prior, self.train.posteriors[held], control, fold + 2)
-                )
+            train = self.train[np.flatnonzero(place != fold)]
+            left_out = self.train.posteriors[place == fold]
+            gaussian = fit_gaussian(train.posteriors)
+            for name in names:
+                report(f"fitting prior {name}, fold {fold + 1} of {folds}")
+                prior = self._fit_one(name, train, gaussian)
+                rates[name].append(self._rate(prior, left_out, gaussian, fold + 2))
         return {name: float(np.concatenate(parts).mean()) for name, parts in rates.items()}
 
     def _rate(self, prior: Prior, posteriors: Posteriors, control: Gaussian, part: int) -> Array:
@@ -162,7 +157,7 @@ class Ladder:
                     "components": prior.components,
                     "n_fitted": 0 if name == STANDARD else len(train),
                     "n_images": len(test),
-                    "n_draws": 0 if isinstance(prior, Gaussian) else DRAWS,
+                    "n_draws": None if isinstance(prior, Gaussian) else DRAWS,
                     "note": "; ".join([*notes, *([prior.note] if prior.note else [])]),
                 },
             )

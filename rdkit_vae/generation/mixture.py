@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rdkit_vae.scoring.priors import Posteriors
+from rdkit_vae.scoring.cross_entropy import Posteriors
 from rdkit_vae.scoring.statistics import Array
 
 _MOST_COMPONENTS = 32

@@ -1,12 +1,15 @@
 """The rung `two-stage`: a second VAE, whose data are the latents of the first."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rdkit_vae.scoring.priors import Gaussian, Posteriors
+from rdkit_vae.scoring.cross_entropy import Gaussian, Posteriors
 from rdkit_vae.scoring.statistics import Array
 
 _WIDTH, _STEPS, _BATCH, _RATE = 128, 2000, 256, 2e-3
@@ -80,17 +83,37 @@ def fit_two_stage(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         vae = SecondStage(len(whitening.mean))
+    with _one_thread():
+        _train(vae, lambda: whitening.whitened(posteriors[_rows(rng, posteriors)].draw(rng)), rng)
+    return TwoStagePrior(whitening, vae.requires_grad_(False))
+
+
+def _train(vae: SecondStage, draw: Callable[[], Array], rng: np.random.Generator) -> None:
+    """Maximises the ELBO of vectors that are drawn anew for each step."""
     optimiser = torch.optim.Adam(vae.parameters(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     for _ in range(_STEPS):
-        rows = rng.integers(len(posteriors), size=_BATCH)
-        w = whitening.whitened(posteriors[rows].draw(rng))
+        w = draw()
         loss = -vae.elbo(_tensor(w), _normal(w.shape, rng)).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-    return TwoStagePrior(whitening, vae.requires_grad_(False))
+
+
+def _rows(rng: np.random.Generator, posteriors: Posteriors) -> "np.ndarray[Any, Any]":
+    return rng.integers(len(posteriors), size=_BATCH)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread meanwhile: the products are so small that several only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdkit_vae.scoring.priors import Posteriors
+from rdkit_vae.scoring.cross_entropy import Posteriors
 from rdkit_vae.scoring.statistics import Array
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]

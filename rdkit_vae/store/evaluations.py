@@ -94,7 +94,7 @@ class Evaluation:
         return [base | asdict(bound) for bound in score_bounds(interpreted, ks, masses)]
 
     def _identity(self) -> Row:
-        identity = _identity(self.trial, self.epoch, self.step, Status.OK)
+        identity = identity_of(self.trial, self.epoch, self.step, Status.OK)
         return identity | {"checkpoint_sha256": self.checkpoint_sha256}
 
     def _implied_columns(self) -> Row:
@@ -112,11 +112,11 @@ class Evaluation:
 
 def failed_rows(trial: Trial, *, epoch: int, step: int, status: Status, reason: str) -> list[Row]:
     """Returns the rows of a trial that diverged or crashed: the reason, but no numbers."""
-    base = _identity(trial, epoch, step, status) | {"reason": reason}
+    base = identity_of(trial, epoch, step, status) | {"reason": reason}
     return [base | {"split": split, "sigma": s} for split in ("train", "test") for s in SIGMAS]
 
 
-def _identity(trial: Subject, epoch: int, step: int, status: Status) -> Row:
+def identity_of(trial: Subject, epoch: int, step: int, status: Status) -> Row:
     """Returns the columns that describe the trial and checkpoint."""
     return {
         "run_id": trial.run_id,
