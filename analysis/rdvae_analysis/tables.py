@@ -90,7 +90,11 @@ def _number(value: float, column: str) -> str:
         return f"{value:.0f}"
     if column in _SIGNIFICANT:
         return f"{value:.4g}"
-    return f"{value:.4f}" if column.endswith(("bits_per_dim", "_bits")) else f"{value:.2f}"
+    return (
+        f"{value:.4f}"
+        if column.endswith(("bits_per_dim", "_bits", "bits_per_latent"))
+        else f"{value:.2f}"
+    )
 
 
 @dataclass(frozen=True)

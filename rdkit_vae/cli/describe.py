@@ -1,6 +1,7 @@
 """`rdvae describe`."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,25 @@ _SATURATED = 0.9  # share of the upper limit log n above which information is ca
     help="Also read the weight of the KL back from the weights; needs the images.",
 )
 @reconstruction_option("sse", "Loss for --implied-weight")
-def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any) -> None:
+@click.option(
+    "--priors",
+    is_flag=True,
+    help="Also fit priors to the posteriors and show the rate under each; needs the images.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 100),
+    help="With --priors: also score train posteriors that the priors were not fitted to, by "
+    "cross-validation with so many folds.",
+)
+def command(
+    checkpoint: Path,
+    implied: bool,
+    reconstruction: str,
+    priors: bool,
+    folds: int | None,
+    **options: Any,
+) -> None:
     """Show one CHECKPOINT in detail.
 
     Shows its likelihood under every interpretation of the decoder variance, its tightest bounds,
@@ -46,8 +65,11 @@ def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any
     rdvae describe runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae describe --draws 64 model.pt
     rdvae describe --implied-weight model.pt
+    rdvae describe --priors --folds 5 runs/NAME/checkpoints/RUN/epoch=00025.pt
     rdvae describe runs/mine  (a folder with one model from elsewhere)
     """
+    if folds and not priors:
+        raise click.UsageError("--folds needs --priors")
     from rdkit_vae.evaluation.checkpoints import evaluation_of
     from rdkit_vae.store.models import models_below
 
@@ -68,6 +90,42 @@ def command(checkpoint: Path, implied: bool, reconstruction: str, **options: Any
         with terminal.busy(f"reading the weight of the KL from {checkpoint}"):
             text = _implied(checkpoint, trial, measuring, reconstruction)
         click.echo(text + "\n")
+    if priors:
+        if isinstance(evaluation.trial, ForeignModel):
+            raise BadInput(
+                "the model is not in the folder: rdvae generation --adapter --prior all --out "
+                "FOLDER fits priors to it"
+            )
+        click.echo(_priors(checkpoint, measuring, folds or 0) + "\n")
+
+
+def _priors(checkpoint: Path, measuring: "Measuring", folds: int) -> str:
+    """The rate under each prior, whose rows are stored in the sweep."""
+    import pandas as pd
+
+    from rdkit_vae.generation.checkpoints import Asked, Measurer, model_of
+    from rdkit_vae.scoring.priors import PRIORS
+    from rdkit_vae.store.paths import sweep_around
+    from rdkit_vae.system.devices import choose_device
+    from rdvae_analysis.tables import to_text
+
+    measuring = replace(measuring, device=choose_device(measuring.device))
+    with terminal.reporting() as report:
+        measurer = Measurer(asked=Asked(), report=report)
+        model = model_of(checkpoint, measuring)
+        rows = measurer.prior_rates(model, sweep_around(checkpoint), list(PRIORS), folds)
+    first, frame = rows[0], pd.DataFrame(rows)
+    frame["at most"] = frame["is_bound"].map({True: "yes", False: "no"})
+    held_out = ["rate_held_out"] if folds else []
+    shown = ["prior", "rate", "rate_se", "at most", "rate_fitted", *held_out]
+    lines = [
+        f"What z costs under other priors: E_q[log q(z|x) - log r(z)] of {first['n_images']:,} "
+        "test images, nats",
+        to_text(frame[[*shown, "bits_per_dim", "bits_per_latent"]]),
+        f"  fitted to {rows[-1]['n_fitted']:,} train posteriors, whose rate is rate_fitted",
+        *(f"  {row['prior']}: {row['note']}" for row in rows if row["note"]),
+    ]
+    return "\n".join(lines)
 
 
 def _only(path: Path, models: list[Path]) -> Path:

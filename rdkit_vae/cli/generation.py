@@ -1,7 +1,6 @@
 """`rdvae generation`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +134,7 @@ def command(
     from rdkit_vae.system.devices import choose_device
 
     options["device"] = choose_device(options["device"])
-    with _reporting() as report:
+    with terminal.reporting() as report:
         measurer = Measurer(
             asked=Asked(**asked),
             data_dir=options["data_dir"],
@@ -227,18 +226,6 @@ def _foreign(
         rows, _ = measurer.generation(model, None if out is None else Sweep(out))
         click.echo(_line(rows))
         yield rows
-
-
-@contextmanager
-def _reporting() -> "Iterator[Callable[[str], None]]":
-    """Shows what is done now, if standard error is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield lambda what: None
-        return
-    with terminal.console(stderr=True).status("") as status:
-        yield status.update
 
 
 def _line(rows: "list[Row]") -> str:

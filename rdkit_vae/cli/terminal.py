@@ -96,6 +96,16 @@ def busy(what: str) -> contextlib.AbstractContextManager[object]:
 
 
 @contextlib.contextmanager
+def reporting() -> Iterator[Callable[[str], None]]:
+    """Yields a function that shows what is done now, if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    with console(stderr=True).status("") as status:
+        yield status.update
+
+
+@contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Shows a bar meanwhile, if standard error is a terminal; yields `progress(done, total)`."""
     if not sys.stderr.isatty():

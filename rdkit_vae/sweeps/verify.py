@@ -14,6 +14,7 @@ from typing import Any
 from rdkit_vae.config.foreign import subject_of
 from rdkit_vae.errors import BadData, BadInput, Newer, RdvaeError
 from rdkit_vae.store.evaluations import Row, read_evaluation
+from rdkit_vae.store.generation import KINDS, read_rows
 from rdkit_vae.store.mirror import is_copy
 from rdkit_vae.store.parts import RUNS, is_part, results_in
 from rdkit_vae.store.paths import Sweep
@@ -98,7 +99,7 @@ def verify(sweep: Sweep, progress: Progress | None = None, *, alone: bool = Fals
             ended.add(run_id)
         if progress:
             progress(done, len(runs))
-    report.findings += _pictures(sweep)
+    report.findings += [*_pictures(sweep), *_measured(sweep)]
     if not report.at_work:
         report.findings += _unnamed(sweep, accounted, named - ended)
     return report
@@ -261,6 +262,21 @@ def _pictures(sweep: Sweep) -> Iterator[Finding]:
         except BadData as error:
             what = _reason(error, path)
         yield Finding(path, what, path.parent.name, PUT_ASIDE)
+
+
+def _measured(sweep: Sweep) -> Iterator[Finding]:
+    """Rows of generation and priors that are damaged, or of another version of the checkpoint."""
+    for kind in KINDS:
+        for path in sorted((sweep.root / kind.folder).glob("*/*.parquet")):
+            checkpoint = sweep.root / "checkpoints" / path.parent.name / f"{path.stem}.pt"
+            try:
+                hashes = set(read_rows(path, kind)["checkpoint_sha256"].to_pylist())
+                if not checkpoint.exists() or hashes <= {sha256_of(checkpoint)}:
+                    continue
+                what = "some of its rows are of another checkpoint"
+            except BadData as error:
+                what = _reason(error, path)
+            yield Finding(path, what, path.parent.name, PUT_ASIDE)
 
 
 def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:

@@ -19,7 +19,8 @@ SWEEP_FILE = "sweep.json"  # marks its folder as a sweep
 PARTIAL = "partial"  # folder of a sweep that holds files while they are being written
 DAMAGED = "damaged"  # holds damaged files that a repair has set aside
 CRASHES = "crashes"  # holds tracebacks
-_BY_RUN = ("checkpoints", "statistics", "samples", "tensorboard")  # have one subfolder per trial
+# Folders with a subfolder for each trial.
+_BY_RUN = ("checkpoints", "statistics", "samples", "generation", "priors", "tensorboard")
 
 Write = Callable[[Path, bytes], None]  # `write_atomic` or `write_output`
 
