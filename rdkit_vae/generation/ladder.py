@@ -184,8 +184,9 @@ def encode_split(
     """
     with evaluating(model, device):
         parts = list(encoded(model, images, split, subject, device, _BATCH))
-    x, mean, log_var = (torch.cat(part) for part in zip(*parts, strict=True))
-    posteriors = Posteriors(mean.double().cpu().numpy(), log_var.double().exp().cpu().numpy())
+        x, mean, log_var = (torch.cat(part).detach() for part in zip(*parts, strict=True))
+        variance = log_var.double().exp()
+    posteriors = Posteriors(mean.double().cpu().numpy(), variance.cpu().numpy())
     return Encoded(posteriors=posteriors, x=x.clone())
 
 

@@ -2,10 +2,11 @@
 
 import warnings
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from rdkit_vae.scoring.cross_entropy import Posteriors
+from rdkit_vae.scoring.cross_entropy import Posteriors, fit_gaussian, has_collapsed
 from rdkit_vae.scoring.statistics import Array
 
 _MOST_COMPONENTS = 32
@@ -60,24 +61,40 @@ class GaussianMixture:
 def fit_mixture(posteriors: Posteriors, rng: np.random.Generator) -> GaussianMixture:
     """Fits a mixture to one draw from each posterior, by expectation maximisation.
 
-    It has up to 32 components, fewer where there are not ten posteriors per latent for each.
+    The number of components is 1, 2, 4, ... up to 32: the last that makes the draws of every fifth
+    posterior, left out for that, likelier. There are at most so many that each has ten posteriors
+    per latent. A single one is the Gaussian of all posteriors, in closed form.
     """
+    n, latents = posteriors.mean.shape
+    most = max(1, min(_MOST_COMPONENTS, n // (_POSTERIORS_PER_LATENT * latents)))
+    z, seed = posteriors.draw(rng), int(rng.integers(2**31))
+    left_out = np.arange(n) % 5 == 4
+    components, best = 1, -np.inf
+    while components <= most and n > 5 and not has_collapsed(posteriors):
+        likelihood = float(_fit(z[~left_out], components, seed).score(z[left_out]))
+        if likelihood <= best:
+            break
+        components, best = 2 * components, likelihood
+    if components <= 2:
+        one = fit_gaussian(posteriors)
+        return GaussianMixture(np.ones(1), one.mean[None], one.covariance[None], one.note)
+    fit = _fit(z, components // 2, seed)
+    note = "" if fit.converged_ else f"not converged after {_ITERATIONS} iterations"
+    return GaussianMixture(fit.weights_, fit.means_, fit.covariances_, note)
+
+
+def _fit(z: Array, components: int, seed: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Fit
 
-    n, latents = posteriors.mean.shape
-    components = max(1, min(_MOST_COMPONENTS, n // (_POSTERIORS_PER_LATENT * latents)))
-    z = posteriors.draw(rng)
     fit = Fit(
         components,
         covariance_type="full",
         reg_covar=_LEAST_VARIANCE * float(z.var()),
         max_iter=_ITERATIONS,
         init_params="k-means++",
-        random_state=int(rng.integers(2**31)),
+        random_state=seed,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the note says so
-        fit.fit(z)
-    note = "" if fit.converged_ else f"not converged after {_ITERATIONS} iterations"
-    return GaussianMixture(fit.weights_, fit.means_, fit.covariances_, note)
+        return fit.fit(z)
