@@ -1,0 +1,146 @@
+"""The two causes of blur: distance of reconstructions against distance of samples."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rdkit_vae.errors import BadInput
+from rdvae_analysis.figures.beta_labels import label_betas
+from rdvae_analysis.figures.series import Series, key_of, series_of, whiskers
+from rdvae_analysis.figures.style import (
+    dataset_title,
+    finish,
+    log_ticks,
+    new_figure,
+    paper_style,
+    seeds_in_words,
+)
+from rdvae_analysis.measurements import pictures_name
+from rdvae_analysis.theory import Floats
+
+_DECADE = 10.0
+_BEST = {"linestyle": "", "markerfacecolor": "white", "markeredgewidth": 0.9, "zorder": 2.5}
+_DIAGONAL = {"color": "0.4", "linewidth": 0.8, "linestyle": (0, (5, 3))}
+_FLOOR = {"color": "0.15", "linewidth": 0.6, "linestyle": "-"}
+
+
+def blur(table: pd.DataFrame, *, columns: int = 2) -> Figure:
+    """Draws every model by the distances of its reconstructions and of its samples.
+
+    The height above the diagonal is what samples lose against reconstructions. A hollow marker is
+    the best-fitting prior; the line to it is the share of the prior. Axes are logarithmic if the
+    distances span more than a decade.
+
+    Args:
+        table: as `prior_shares` returns it, of one setup.
+        columns: width of the figure in columns of a paper, 1 or 2.
+
+    Raises:
+        BadInput: no model has both distances.
+    """
+    points = _points(table)
+    series = series_of(points)
+    with paper_style():
+        axes = new_figure(columns, 2.9 if columns == 1 else 3.8).subplots()
+        best, lines = _draw(axes, points, series)
+        _scale(axes, points)
+        further = _references(axes, points)
+        _describe(axes, points)
+        groups = key_of(points, series) | {"samples of": _priors_key(points), "levels": further}
+        figure = finish(axes, groups, rows=4, ax=None)
+        figure.set_layout_engine(None)  # the labels depend on where the panel is
+        label_betas(axes, points, series, markers=best, lines=lines)
+    return figure
+
+
+def _points(table: pd.DataFrame) -> pd.DataFrame:
+    """The models as points of a rate-distortion figure: `rate` across and `value` up."""
+    known = table[table["frechet"].notna() & table["frechet_reconstruction"].notna()]
+    if known.empty:
+        raise BadInput(
+            "nothing to draw: no model has distances both of samples from N(0, I) and of "
+            "reconstructions; rdvae generation measures them"
+        )
+    names = {"": "", "_low": "_low", "_high": "_high"}
+    across = {f"rate{end}": known[f"frechet_reconstruction{end}"] for end in names}
+    up = {f"value{end}": known[f"frechet{end}"] for end in names}
+    return known.assign(**across, **up, sigma="", runs=known["seeds"])
+
+
+def _draw(axes: Axes, points: pd.DataFrame, series: Series) -> tuple[Floats, list[Floats]]:
+    """Draws the models; the places of the hollow markers, and the lines to them."""
+    best, lines = [np.empty((0, 2))], []
+    for (curve, _), look in series.items():
+        line = points[points["curve"] == curve].sort_values("beta")
+        xerr, yerr = whiskers(line, "rate"), whiskers(line, "value")
+        axes.errorbar(
+            *(line["rate"], line["value"]),
+            **{"xerr": xerr, "yerr": yerr, "elinewidth": 0.7, "capsize": 1.5},
+            **look,
+        )
+        known = line[line["frechet_best"].notna()]
+        axes.vlines(
+            *(known["rate"], known["frechet_best"], known["value"]),
+            **{"color": look["color"], "linewidth": 0.6, "zorder": 1.2},
+        )
+        axes.plot(known["rate"], known["frechet_best"], **look | _BEST | {"label": "_"})
+        best.append(known[["rate", "frechet_best"]].to_numpy(dtype=np.float64))
+        ends = known[["rate", "frechet_best", "rate", "value"]].to_numpy(dtype=np.float64)
+        lines += list(ends.reshape(-1, 2, 2))
+    return np.concatenate(best), lines
+
+
+def _scale(axes: Axes, points: pd.DataFrame) -> None:
+    """Makes both axes logarithmic if either spans more than a decade."""
+    axes.margins(0.07)
+    across, up = points["rate"], points[["value", "frechet_best"]]
+    positive = across.min() > 0 and up.min(axis=None) > 0
+    spans = (across.max() / across.min(), up.max(axis=None) / up.min(axis=None)) if positive else ()
+    if any(span > _DECADE for span in spans):
+        axes.set(xscale="log", yscale="log")
+        log_ticks(axes.xaxis, most=7)
+        log_ticks(axes.yaxis)
+    # Where samples are far worse than reconstructions the diagonal lies below all models.
+    axes.update_datalim([(across.max(), across.max())])
+    axes.autoscale_view()
+
+
+def _references(axes: Axes, points: pd.DataFrame) -> list[Line2D]:
+    """Draws the diagonal and the level of real images; their entries of the legend."""
+    logarithmic = axes.get_yscale() == "log"
+    floor = float(points["floor"].iloc[0])
+    entries = [Line2D([], [], **_DIAGONAL, label="samples as good as reconstructions")]
+    if floor > 0 or (np.isfinite(floor) and not logarithmic):
+        axes.axhline(floor, **_FLOOR, zorder=0.5)
+        entries.append(Line2D([], [], **_FLOOR, label="real images: a perfect model"))
+    limits = axes.get_xlim(), axes.get_ylim()
+    ends = [min(low for low, _ in limits), max(high for _, high in limits)]
+    # Not `plot`, so that the limits of the axes follow the models alone.
+    axes.add_artist(Line2D(ends, ends, **_DIAGONAL, zorder=0.5))
+    axes.set(xlim=limits[0], ylim=limits[1])
+    return entries
+
+
+def _describe(axes: Axes, points: pd.DataFrame) -> None:
+    first = points.iloc[0]
+    features = pictures_name(first["features"], first["features_sha256"], first["pixels"])
+    features = features.replace("$", r"\$")
+    axes.set_xlabel(f"Fréchet distance of reconstructions ({features})")
+    axes.set_ylabel(f"Fréchet distance of samples ({features})")
+    where = f"{dataset_title(first['dataset'])}, {first['split']} split"
+    counts = f"{first['n_samples']:,.0f} samples"
+    if first["n_reconstructions"] != first["n_samples"]:
+        counts += f" and {first['n_reconstructions']:,.0f} reconstructions"
+    axes.set_title(rf"{where}, {counts}, {seeds_in_words(points)}; numbers are $\beta$")
+
+
+def _priors_key(points: pd.DataFrame) -> list[Line2D]:
+    look = {"color": "0.25", "marker": "o", "linestyle": ""}
+    entries = [Line2D([], [], **look, label="N(0, I), the prior of training")]
+    names = list(dict.fromkeys(points["best_prior"].dropna()))
+    if names:
+        label = f"the prior that fits best ({', '.join(names)})"
+        entries.append(Line2D([], [], **look | _BEST | {"color": "0.25"}, label=label))
+    return entries
