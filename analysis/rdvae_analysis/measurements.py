@@ -51,7 +51,11 @@ def compared(
     rows = rows.fillna(dict.fromkeys(("features_sha256", "prior"), ""))
     chosen = rows[_named(rows, features) & ((rows["split"] == split) | (not split))]
     if len(rows) and chosen.empty:
-        there = few(sorted({" against ".join(pair) for pair in zip(_names(rows), rows["split"])}))
+        there = few(
+            sorted(
+                {" against ".join(pair) for pair in zip(_names(rows), rows["split"], strict=True)}
+            )
+        )
         asked = " against ".join(filter(None, [features or "any features", split]))
         raise BadInput(f"no distances in {asked}; there are distances in {there}")
     parts = []

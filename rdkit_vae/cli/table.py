@@ -17,7 +17,7 @@ _NOT_A_DENSITY = (
 
 
 @click.command("table")
-@click.argument("folder", type=Runs())
+@click.argument("folder", type=Runs("results", "generation", "priors"))
 @click.option(
     "--format",
     "kind",

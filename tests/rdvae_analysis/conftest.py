@@ -85,7 +85,9 @@ def made_generation(frame: pd.DataFrame, **facts: object) -> list[dict[str, Any]
     for run in _runs(frame):
         place = math.log10(run["beta"]) - (run["objective"] == "optimal")
         noise = 1 + 0.05 * run["seed"]
-        best = noise * (8 + 4 * place**2) * (0.6 if run["objective"] == "optimal" else 1)
+        best = (
+            noise * (8 + 4 * place**2) * {"optimal": 0.6, "student": 0.5}.get(run["objective"], 1)
+        )
         rebuilt = noise * (1 + 12 * 10 ** (0.4 * place))
         shared = run | {
             **{"features": "classifier", "features_sha256": "3f2a9c1b" * 8, "feature_dims": 64},

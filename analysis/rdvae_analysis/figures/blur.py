@@ -1,5 +1,7 @@
 """The two causes of blur: distance of reconstructions against distance of samples."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.scoring.priors import STANDARD
 from rdvae_analysis.figures.beta_labels import label_betas
 from rdvae_analysis.figures.series import Series, key_of, series_of, whiskers
 from rdvae_analysis.figures.style import (
@@ -18,12 +21,18 @@ from rdvae_analysis.figures.style import (
     seeds_in_words,
 )
 from rdvae_analysis.measurements import pictures_name
+from rdvae_analysis.names import plain
 from rdvae_analysis.theory import Floats
 
 _DECADE = 10.0
-_BEST = {"linestyle": "", "markerfacecolor": "white", "markeredgewidth": 0.9, "zorder": 2.5}
-_DIAGONAL = {"color": "0.4", "linewidth": 0.8, "linestyle": (0, (5, 3))}
-_FLOOR = {"color": "0.15", "linewidth": 0.6, "linestyle": "-"}
+_BEST: dict[str, Any] = {
+    "linestyle": "",
+    "markerfacecolor": "white",
+    "markeredgewidth": 0.9,
+    "zorder": 2.5,
+}
+_DIAGONAL: dict[str, Any] = {"color": "0.4", "linewidth": 0.8, "linestyle": (0, (5, 3))}
+_FLOOR: dict[str, Any] = {"color": "0.15", "linewidth": 0.6, "linestyle": "-"}
 
 
 def blur(table: pd.DataFrame, *, columns: int = 2) -> Figure:
@@ -48,10 +57,10 @@ def blur(table: pd.DataFrame, *, columns: int = 2) -> Figure:
         _scale(axes, points)
         further = _references(axes, points)
         _describe(axes, points)
-        groups = key_of(points, series) | {"samples of": _priors_key(points), "levels": further}
+        groups = key_of(points, series) | {"samples of": _priors_key(points), "samples": further}
         figure = finish(axes, groups, rows=4, ax=None)
         figure.set_layout_engine(None)  # the labels depend on where the panel is
-        label_betas(axes, points, series, markers=best, lines=lines)
+        label_betas(axes, points, series, markers=best, lines=[*lines, *_diagonal(axes)])
     return figure
 
 
@@ -74,22 +83,28 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series) -> tuple[Floats, lis
     best, lines = [np.empty((0, 2))], []
     for (curve, _), look in series.items():
         line = points[points["curve"] == curve].sort_values("beta")
-        xerr, yerr = whiskers(line, "rate"), whiskers(line, "value")
         axes.errorbar(
-            *(line["rate"], line["value"]),
-            **{"xerr": xerr, "yerr": yerr, "elinewidth": 0.7, "capsize": 1.5},
+            line["rate"],
+            line["value"],
+            xerr=whiskers(line, "rate"),
+            yerr=whiskers(line, "value"),
+            elinewidth=0.7,
+            capsize=1.5,
             **look,
         )
-        known = line[line["frechet_best"].notna()]
-        axes.vlines(
-            *(known["rate"], known["frechet_best"], known["value"]),
-            **{"color": look["color"], "linewidth": 0.6, "zorder": 1.2},
-        )
+        known = line[_has_other(line)]
+        ends = known["rate"], known["frechet_best"], known["value"]
+        axes.vlines(*ends, color=look["color"], linewidth=0.6, zorder=1.2)
         axes.plot(known["rate"], known["frechet_best"], **look | _BEST | {"label": "_"})
         best.append(known[["rate", "frechet_best"]].to_numpy(dtype=np.float64))
-        ends = known[["rate", "frechet_best", "rate", "value"]].to_numpy(dtype=np.float64)
-        lines += list(ends.reshape(-1, 2, 2))
+        both = known[["rate", "frechet_best", "rate", "value"]].to_numpy(dtype=np.float64)
+        lines += list(both.reshape(-1, 2, 2))
     return np.concatenate(best), lines
+
+
+def _has_other(points: pd.DataFrame) -> "pd.Series[bool]":
+    """Which models are fitted best by another prior than that of training."""
+    return points["frechet_best"].notna() & (points["best_prior"] != STANDARD)
 
 
 def _scale(axes: Axes, points: pd.DataFrame) -> None:
@@ -111,16 +126,21 @@ def _references(axes: Axes, points: pd.DataFrame) -> list[Line2D]:
     """Draws the diagonal and the level of real images; their entries of the legend."""
     logarithmic = axes.get_yscale() == "log"
     floor = float(points["floor"].iloc[0])
-    entries = [Line2D([], [], **_DIAGONAL, label="samples as good as reconstructions")]
+    entries = [Line2D([], [], **_DIAGONAL, label="as good as reconstructions")]
     if floor > 0 or (np.isfinite(floor) and not logarithmic):
         axes.axhline(floor, **_FLOOR, zorder=0.5)
-        entries.append(Line2D([], [], **_FLOOR, label="real images: a perfect model"))
-    limits = axes.get_xlim(), axes.get_ylim()
-    ends = [min(low for low, _ in limits), max(high for _, high in limits)]
-    # Not `plot`, so that the limits of the axes follow the models alone.
-    axes.add_artist(Line2D(ends, ends, **_DIAGONAL, zorder=0.5))
-    axes.set(xlim=limits[0], ylim=limits[1])
+        entries.append(Line2D([], [], **_FLOOR, label="as good as real images"))
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # they follow the models alone
+    for diagonal in _diagonal(axes):
+        axes.add_artist(Line2D(*diagonal.T, **_DIAGONAL, zorder=0.5))
     return entries
+
+
+def _diagonal(axes: Axes) -> list[Floats]:
+    """The part of the diagonal within the limits of axes, (2, 2); none if it lies outside."""
+    limits = axes.get_xlim(), axes.get_ylim()
+    low, high = max(low for low, _ in limits), min(high for _, high in limits)
+    return [np.array([[low, low], [high, high]])] if low < high else []
 
 
 def _describe(axes: Axes, points: pd.DataFrame) -> None:
@@ -137,10 +157,11 @@ def _describe(axes: Axes, points: pd.DataFrame) -> None:
 
 
 def _priors_key(points: pd.DataFrame) -> list[Line2D]:
-    look = {"color": "0.25", "marker": "o", "linestyle": ""}
-    entries = [Line2D([], [], **look, label="N(0, I), the prior of training")]
-    names = list(dict.fromkeys(points["best_prior"].dropna()))
+    look: dict[str, Any] = {"color": "0.25", "marker": "o", "linestyle": ""}
+    entries = [Line2D([], [], **look, label="N(0, I)")]
+    known = points.loc[_has_other(points), "best_prior"]
+    names = [plain(name) for name in dict.fromkeys(known)]
     if names:
-        label = f"the prior that fits best ({', '.join(names)})"
+        label = f"the best-fitting prior ({', '.join(names)})"
         entries.append(Line2D([], [], **look | _BEST | {"color": "0.25"}, label=label))
     return entries
