@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def made_priors(frame: pd.DataFrame, **facts: object) -> list[dict[str, Any]]:
 def _runs(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The columns that say which model it is, of each run's last checkpoint."""
     last = frame[frame["epoch"] == frame["epochs"]].drop_duplicates("run_id")
-    last = last.fillna({"checkpoint_sha256": "ab" * 32, "step": 10}).astype(object)
+    last = last.astype(object).fillna({"checkpoint_sha256": "ab" * 32, "step": 10})
     rows = last.where(last.notna(), None).to_dict("records")
     kept = [*_MODEL_COLUMNS, "checkpoint_sha256"]
     return [{str(name): value for name, value in row.items() if name in kept} for row in rows]
@@ -141,6 +142,18 @@ def write_measured(sweep: Path, rows: list[dict[str, Any]], kind: Kind = GENERAT
         rows, key=lambda row: (row["run_id"], row["epoch"])
     ):
         add_rows(Sweep(sweep).measured(kind.folder, run, epoch), kind, list(part))
+
+
+@pytest.fixture
+def distances_of() -> Callable[..., pd.DataFrame]:
+    """Makes distances of the samples of models, from their results."""
+    return lambda frame, **facts: rows_frame(made_generation(frame, **facts), GENERATION_FILES)
+
+
+@pytest.fixture
+def rates_of() -> Callable[..., pd.DataFrame]:
+    """Makes rates of models under the ladder of priors, from their results."""
+    return lambda frame, **facts: rows_frame(made_priors(frame, **facts), PRIOR_FILES)
 
 
 @pytest.fixture
