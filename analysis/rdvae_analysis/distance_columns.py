@@ -5,7 +5,7 @@ import pandas as pd
 from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.intervals import over_seeds
-from rdvae_analysis.measurements import STRETCHED, compared, pictures_name
+from rdvae_analysis.measurements import STRETCHED, compared, of_checkpoints, pictures_name
 from rdvae_analysis.names import dataset_name, plain
 from rdvae_analysis.shares import MODEL, by_run
 
@@ -47,7 +47,7 @@ def with_distances(
         over seeds), each with `_sd`, `_low` and `_high`, and `best_prior`, `n_samples`, `reference`
         (a split) and `pixels`; and notes on what was left out.
     """
-    here, notes = _of_these(rows, generation)
+    here, notes = of_checkpoints(rows, generation)
     measured, left_out = compared(here, features=features)
     runs, unknown = by_run(measured, priors)
     notes += [*left_out, *unknown]
@@ -65,20 +65,6 @@ def with_distances(
                 notes += _fewer(table, means, column)
                 table = table.merge(means.drop(columns="seeds"), on=MODEL, how="left")
     return table, notes
-
-
-def _of_these(rows: pd.DataFrame, generation: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The distances of exactly these checkpoints, and a note on those of other ones."""
-    scored = rows.drop_duplicates("run_id").set_index("run_id")["checkpoint_sha256"]
-    here = generation[generation["run_id"].isin(scored.index)]
-    here = here[here["epoch"] == here["epochs"]]
-    expected = here["run_id"].map(scored)  # null in results of old versions
-    stale = expected.notna() & (here["checkpoint_sha256"] != expected)
-    if not stale.any():
-        return here, []
-    count = counted(here.loc[stale, "run_id"].nunique(), "model")
-    why = "they are of other checkpoints; run rdvae generation again"
-    return here[~stale], [f"left out the distances of {count}: {why}"]
 
 
 def _fewer(table: pd.DataFrame, means: pd.DataFrame, column: str) -> list[str]:

@@ -69,6 +69,26 @@ def compared(
     return (pd.concat(parts) if parts else chosen), notes
 
 
+def of_checkpoints(rows: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The measurements of exactly the checkpoints that were scored, and a note on other ones.
+
+    Args:
+        rows: results of last checkpoints.
+        measured: distances or rates of priors.
+    """
+    scored = rows.drop_duplicates("run_id").set_index("run_id")["checkpoint_sha256"]
+    here = measured[measured["run_id"].isin(scored.index)]
+    here = here[here["epoch"] == here["epochs"]]
+    expected = here["run_id"].map(scored)  # null in results of old versions
+    stale = expected.notna() & (here["checkpoint_sha256"] != expected)
+    if not stale.any():
+        return here, []
+    count = counted(here.loc[stale, "run_id"].nunique(), "model")
+    what = "distances" if "features" in measured else "rates under priors"
+    why = "they are of other checkpoints; measure them again"
+    return here[~stale], [f"left out the {what} of {count}: {why}"]
+
+
 def last_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of last checkpoints, for rows of models that have a file only if they are ok."""
     rows, loose = comparable(rows)

@@ -144,13 +144,13 @@ def write_measured(sweep: Path, rows: list[dict[str, Any]], kind: Kind = GENERAT
         add_rows(Sweep(sweep).measured(kind.folder, run, epoch), kind, list(part))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def distances_of() -> Callable[..., pd.DataFrame]:
     """Makes distances of the samples of models, from their results."""
     return lambda frame, **facts: rows_frame(made_generation(frame, **facts), GENERATION_FILES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rates_of() -> Callable[..., pd.DataFrame]:
     """Makes rates of models under the ladder of priors, from their results."""
     return lambda frame, **facts: rows_frame(made_priors(frame, **facts), PRIOR_FILES)
@@ -168,10 +168,22 @@ def priors(frame: pd.DataFrame) -> pd.DataFrame:
     return rows_frame(made_priors(frame), PRIOR_FILES)
 
 
+@pytest.fixture(scope="session")
+def measured_into() -> Callable[[Path, pd.DataFrame], None]:
+    """Writes files of distances and of priors for the models of these results into a sweep."""
+
+    def write(sweep: Path, frame: pd.DataFrame) -> None:
+        write_measured(sweep, made_generation(frame))
+        write_measured(sweep, made_priors(frame), PRIOR_FILES)
+
+    return write
+
+
 @pytest.fixture
-def measured(frame: pd.DataFrame, tmp_path: Path) -> Path:
+def measured(
+    frame: pd.DataFrame, tmp_path: Path, measured_into: Callable[[Path, pd.DataFrame], None]
+) -> Path:
     """A sweep with the files of both, and no results."""
     sweep = tmp_path / "runs" / "made"
-    write_measured(sweep, made_generation(frame))
-    write_measured(sweep, made_priors(frame), PRIOR_FILES)
+    measured_into(sweep, frame)
     return sweep

@@ -198,7 +198,7 @@ def test_distances_of_other_checkpoints_are_named_and_not_shown(
 ) -> None:
     one = made["run_id"] == made["run_id"].iloc[0]
     other = made.assign(checkpoint_sha256=made["checkpoint_sha256"].mask(one, "cd" * 32))
-    table, notes = table1(as_paper, generation=other)
+    _, notes = table1(as_paper, generation=other)
     assert any("distances of 1 model: they are of other checkpoints" in note for note in notes)
     assert "FD classifier 3f2a9c1b: of fewer seeds for 1 model" in notes
     none, notes = table1(as_paper, generation=made.assign(checkpoint_sha256="cd" * 32))

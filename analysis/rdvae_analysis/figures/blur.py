@@ -25,6 +25,8 @@ from rdvae_analysis.names import plain
 from rdvae_analysis.theory import Floats
 
 _DECADE = 10.0
+# Names of features longer than so many letters make the figure higher, to leave room for the axes.
+_LETTERS, _PER_LETTER = 25, 0.03  # inches
 _BEST: dict[str, Any] = {
     "linestyle": "",
     "markerfacecolor": "white",
@@ -52,12 +54,14 @@ def blur(table: pd.DataFrame, *, columns: int = 2) -> Figure:
     points = _points(table)
     series = series_of(points)
     with paper_style():
-        axes = new_figure(columns, 2.9 if columns == 1 else 3.8).subplots()
+        features = _features(points)
+        longer = max(len(features) - _LETTERS, 0) * _PER_LETTER
+        axes = new_figure(columns, (2.9 if columns == 1 else 3.8) + longer).subplots()
         best, lines = _draw(axes, points, series)
         _scale(axes, points)
         further = _references(axes, points)
-        _describe(axes, points)
-        groups = key_of(points, series) | {"samples of": _priors_key(points), "samples": further}
+        _describe(axes, points, features)
+        groups = key_of(points, series) | {"samples": [*_priors_key(points), *further]}
         figure = finish(axes, groups, rows=4, ax=None)
         figure.set_layout_engine(None)  # the labels depend on where the panel is
         label_betas(axes, points, series, markers=best, lines=[*lines, *_diagonal(axes)])
@@ -143,10 +147,13 @@ def _diagonal(axes: Axes) -> list[Floats]:
     return [np.array([[low, low], [high, high]])] if low < high else []
 
 
-def _describe(axes: Axes, points: pd.DataFrame) -> None:
+def _features(points: pd.DataFrame) -> str:
     first = points.iloc[0]
-    features = pictures_name(first["features"], first["features_sha256"], first["pixels"])
-    features = features.replace("$", r"\$")
+    return pictures_name(first["features"], first["features_sha256"], first["pixels"])
+
+
+def _describe(axes: Axes, points: pd.DataFrame, features: str) -> None:
+    first = points.iloc[0]
     axes.set_xlabel(f"Fréchet distance of reconstructions ({features})")
     axes.set_ylabel(f"Fréchet distance of samples ({features})")
     where = f"{dataset_title(first['dataset'])}, {first['split']} split"
@@ -158,10 +165,10 @@ def _describe(axes: Axes, points: pd.DataFrame) -> None:
 
 def _priors_key(points: pd.DataFrame) -> list[Line2D]:
     look: dict[str, Any] = {"color": "0.25", "marker": "o", "linestyle": ""}
-    entries = [Line2D([], [], **look, label="N(0, I)")]
+    entries = [Line2D([], [], **look, label="of N(0, I)")]
     known = points.loc[_has_other(points), "best_prior"]
     names = [plain(name) for name in dict.fromkeys(known)]
     if names:
-        label = f"the best-fitting prior ({', '.join(names)})"
+        label = f"of the best-fitting prior ({', '.join(names)})"
         entries.append(Line2D([], [], **look | _BEST | {"color": "0.25"}, label=label))
     return entries
