@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from rdkit_vae.store.checkpoints import load_checkpoint as load_checkpoint
     from rdkit_vae.sweeps.run import sweep as sweep
     from rdkit_vae.training.steps import train as train
+    from rdvae_analysis.generation import load_generation as load_generation
+    from rdvae_analysis.generation import load_priors as load_priors
     from rdvae_analysis.load import load_results as load_results
 
 __version__ = "0.1.0"
@@ -55,7 +57,9 @@ _HOMES = {
     "implied_weight": "rdkit_vae.evaluation.implied",
     "load_checkpoint": "rdkit_vae.store.checkpoints",
     "load_dataset": "rdkit_vae.datasets",
+    "load_generation": "rdvae_analysis.generation",
     "load_model": "rdkit_vae.adapters",
+    "load_priors": "rdvae_analysis.generation",
     "load_results": "rdvae_analysis.load",
     "make_trial": "rdkit_vae.config.grid",
     "rescore": "rdkit_vae.evaluation.checkpoints",

@@ -1,6 +1,7 @@
 """From results to curves, tables and figures, without torch.
 
-- Read results: `load_results`. Select rows: `final_rows`, `rd_points`.
+- Read results: `load_results`; distances of samples, rates under fitted priors:
+  `load_generation`, `load_priors`. Select rows: `final_rows`, `rd_points`.
 - Curves, tables with a row per model: `frontier`, `hull`, `at_rate`, `at_distortion`, `slopes`,
   `areas`, `over_seeds`, `bjontegaard`.
 - Tables: `elbo_table`, `table1`, and `render` to write them as text.
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rdvae_analysis.curves import slopes as slopes
     from rdvae_analysis.deltas import bjontegaard as bjontegaard
     from rdvae_analysis.figures.rd import plot_rd as plot_rd
+    from rdvae_analysis.generation import load_generation as load_generation
+    from rdvae_analysis.generation import load_priors as load_priors
     from rdvae_analysis.intervals import over_seeds as over_seeds
     from rdvae_analysis.load import load_results as load_results
     from rdvae_analysis.paper_table import table1 as table1
@@ -38,6 +41,8 @@ _HOMES = {
     "final_rows": "points",
     "frontier": "curves",
     "hull": "curves",
+    "load_generation": "generation",
+    "load_priors": "generation",
     "load_results": "load",
     "over_seeds": "intervals",
     "plot_rd": "figures.rd",

@@ -30,6 +30,10 @@ COMPARE = (
     "compare the paper's values with minus the loss, -(distortion + beta x rate), which its "
     "reference code reports; the ELBO is -(distortion + rate)"
 )
+COMPARE_FID = (
+    "the paper's FID is a Fréchet distance of other features (Inception), of 25,600 samples that "
+    "were each stretched to [0, 1]: compare the order of the models, not the numbers"
+)
 COMPARE_CONSTANT = (
     "the reference code does not score models of constant variance under optimal, so whether the "
     "paper printed minus the loss or the ELBO for them is not known"

@@ -14,7 +14,10 @@ from rdkit_vae.store.samples import KINDS, Samples, read_samples
 from rdkit_vae.text import counted
 from rdvae_analysis.load import parquet_files
 
-_OTHER_FOLDERS = {"results", "statistics", "checkpoints", "partial", "damaged", "tensorboard"}
+_OTHER_FOLDERS = {
+    *("results", "statistics", "checkpoints", "generation", "priors"),
+    *("partial", "damaged", "tensorboard"),
+}
 
 
 def load_pictures(path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -4,6 +4,7 @@ Their contents may come from untrusted files, so text is escaped wherever a form
 markup or a formula.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from rdkit_vae.scoring.interpretations import SIGMAS
-from rdvae_analysis.names import dataset_name
+from rdvae_analysis.distance_columns import FID, about_distances, distances
+from rdvae_analysis.names import dataset_name, plain
 from rdvae_analysis.paper_table import BOUNDS, about_paper, quantities
 from rdvae_analysis.points import RUN_COLUMNS, last_checkpoints
 from rdvae_analysis.sound import sound_rows
@@ -116,6 +118,7 @@ _LATEX = {c: f"\\{c}" for c in "&%#_{}$"} | {
     "*": "{*}",
 }
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")  # a cell that starts with one of these
+_TEXTS = ("dataset", "setup", "model", "best prior")  # columns, of a rendered table
 _OPTIMAL = "optimal"
 _NO_DENSITY = (
     "The optimal variance depends on the image that it scores: this is no density, and these "
@@ -143,7 +146,7 @@ def render(table: pd.DataFrame, kind: str) -> str:
     if kind == "csv":
         return to_csv(table)
     cells = _cells(table, _MARKUPS[kind])
-    notes = about_paper(table)
+    notes = [*about_distances(table), *about_paper(table)]
     if kind == "text":
         footer = [
             "*: best of its column; ±: sd over seeds (divides by the number of seeds)",
@@ -152,10 +155,10 @@ def render(table: pd.DataFrame, kind: str) -> str:
         return f"{cells.to_string(index=False)}\n" + "".join(f"{line}\n" for line in footer)
     header, rows = list(cells), cells.to_numpy().tolist()
     if kind == "markdown":
-        rule = ["---" if name in ("dataset", "setup", "model") else "---:" for name in header]
+        rule = ["---" if name in _TEXTS else "---:" for name in header]
         lines = [f"| {' | '.join(line)} |\n" for line in [header, rule, *rows]]
         return "".join([*lines, *(f"\n{_sentence(note)}\n" for note in notes)])
-    columns = "".join("l" if name in ("dataset", "setup", "model") else "r" for name in header)
+    columns = "".join("l" if name in _TEXTS else "r" for name in header)
     lines = [" & ".join(line) + r" \\" for line in [header, *rows]]
     head = [r"\begin{table}", r"\centering", f"\\caption{{{_caption(table)}}}"]
     head += [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
@@ -195,7 +198,7 @@ def _caption(table: pd.DataFrame) -> str:
         f"\\texttt{{{_text(sigma, latex)}}} of the decoder variance: "
         f"{means if several else 'one seed'}, the best of each column in bold.",
         *([_NO_DENSITY] if sigma == _OPTIMAL else []),
-        *(_text(_sentence(note), latex) for note in about_paper(table)),
+        *(_text(_sentence(note), latex) for note in [*about_distances(table), *about_paper(table)]),
     ]
     return " ".join(words)
 
@@ -213,8 +216,9 @@ def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
     ]
     cells["seeds"] = [f"{seeds:.0f}" for seeds in table["seeds"]]
     for name in quantities(table):
-        cells[name] = [
-            _mean(mean, sd, best, markup)
+        digits = _digits(table[name]) if name in distances(table) else 1
+        cells[_text(name, markup)] = [
+            _mean(mean, sd, best, markup, digits)
             for mean, sd, best in zip(
                 table[name], table[f"{name}_sd"], table[f"{name}_best"], strict=True
             )
@@ -228,17 +232,31 @@ def _cells(table: pd.DataFrame, markup: _Markup) -> pd.DataFrame:
         if f"{name}_paper" in table:
             printed = (f"{v:g}" if pd.notna(v) else markup.missing for v in table[f"{name}_paper"])
             cells[f"{name} (paper)"] = list(printed)
+    if FID in table:
+        printed = (f"{v:g}" if pd.notna(v) else markup.missing for v in table[FID])
+        cells[FID] = list(printed)
+    if "best_prior" in table and table["best_prior"].notna().any():
+        cells["best prior"] = [
+            markup.missing if pd.isna(name) else _text(plain(name), markup)
+            for name in table["best_prior"]
+        ]
     return pd.DataFrame(cells)
 
 
-def _mean(mean: float, sd: float, best: bool, markup: _Markup) -> str:
+def _digits(values: "pd.Series[float]") -> int:
+    """Digits after the point that give the smallest of positive values two digits, at least 1."""
+    least = values[values > 0].min()
+    return 1 if pd.isna(least) else int(min(max(1 - math.floor(math.log10(least)), 1), 6))
+
+
+def _mean(mean: float, sd: float, best: bool, markup: _Markup, digits: int = 1) -> str:
     if pd.isna(mean):
         return markup.missing
-    number = f"{mean:.1f}"
+    number = f"{mean:.{digits}f}"
     if markup.is_latex:
         number = number.replace("-", "$-$")
     marked = markup.best.format(number) if best else number
-    return marked if pd.isna(sd) else f"{marked} {markup.plus_minus} {sd:.1f}"
+    return marked if pd.isna(sd) else f"{marked} {markup.plus_minus} {sd:.{digits}f}"
 
 
 def _sentence(note: str) -> str:

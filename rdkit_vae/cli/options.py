@@ -55,6 +55,14 @@ split_option = click.option(
     help="Which data split to use.",
 )
 
+features_option = click.option(
+    "--features",
+    metavar="NAME",
+    default="",
+    help="Features of the distances, such as classifier or 'classifier 3f2a9c1b'.  [default: those "
+    "of most rows]",
+)
+
 
 def sigma_option(default: str) -> Callable[[Function], Function]:
     """Adds --sigma, which names one interpretation."""
@@ -70,10 +78,15 @@ def sigma_option(default: str) -> Callable[[Function], Function]:
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
-def figure_options(name: str) -> Callable[[Function], Function]:
-    """Adds FOLDER, --columns and --out, which every figure takes."""
+def figure_options(name: str, *kinds: str) -> Callable[[Function], Function]:
+    """Adds FOLDER, --columns and --out, which every figure takes.
+
+    Args:
+        name: of the figure.
+        *kinds: folders of a sweep that it is drawn from; by default the results.
+    """
     options = (
-        click.argument("folder", type=Runs()),
+        click.argument("folder", type=Runs(*kinds)),
         click.option(
             "--columns",
             type=click.Choice(["1", "2"]),

@@ -11,6 +11,7 @@ from rdkit_vae.cli import plot_rd
 from rdkit_vae.cli.options import (
     FIGURE_SUFFIXES,
     check_suffixes,
+    features_option,
     figure_options,
     sigma_option,
     split_option,
@@ -162,6 +163,73 @@ def samples(folder: Path, columns: str, out: tuple[str, ...]) -> None:
         shown, left_out = alike(part)
         print_notes(left_out)
         _save(figure_of(shown, columns=int(columns)), out, end, len(shown))
+
+
+@command.command("blur")
+@figure_options("blur", "generation", "priors")
+@features_option
+@click.option(
+    "--split",
+    type=click.Choice(["test", "train"]),
+    help="Split that the pictures are compared with.  [default: the one of most rows]",
+)
+def blur(
+    folder: Path, columns: str, out: tuple[str, ...], features: str, split: str | None
+) -> None:
+    """Draw the distance of samples against that of reconstructions.
+
+    Blur has two causes: a decoder that reconstructs badly, and a prior that differs from the
+    aggregate posterior. The line below a model is the share of the prior: what samples of the
+    best-fitting prior gain. FOLDER contains sweeps that `rdvae generation` has measured.
+
+    \b
+    rdvae generation runs/mnist
+    rdvae plot blur runs/mnist --features classifier --out blur.pdf
+    """
+    check_suffixes(out, FIGURE_SUFFIXES)
+    from rdvae_analysis.figures.blur import blur as figure_of
+    from rdvae_analysis.generation import scan_generation, scan_priors
+    from rdvae_analysis.shares import prior_shares
+
+    (generation, notes), (priors, more) = scan_generation(folder), scan_priors(folder)
+    if generation.empty:
+        print_notes([*notes, *more])
+        raise BadData(f"{folder}: no distances; measure them with 'rdvae generation {folder}'")
+    table, left_out = prior_shares(generation, priors, features=features, split=split or "")
+    print_notes([*notes, *more, *left_out])
+    if table.empty:
+        raise BadData(f"{folder}: no finished run to draw")
+    for end, part in _setups(table):
+        _save(figure_of(part, columns=int(columns)), out, end, int(part["seeds"].sum()))
+
+
+@command.command("priors")
+@figure_options("priors", "priors")
+@split_option
+def rates(folder: Path, columns: str, out: tuple[str, ...], split: str) -> None:
+    """Draw the rate of the same models under better and better priors, against beta.
+
+    The rate under N(0, I) is not what the latents cost: a prior that is fitted to the posteriors of
+    the train split needs less. FOLDER contains sweeps in which such priors were fitted.
+
+    \b
+    rdvae describe runs/mnist --priors
+    rdvae plot priors runs/mnist --out priors.pdf
+    """
+    check_suffixes(out, FIGURE_SUFFIXES)
+    from rdvae_analysis.figures.priors import priors as figure_of
+    from rdvae_analysis.generation import remarks, scan_priors
+    from rdvae_analysis.shares import MODEL, prior_rates
+
+    priors, notes = scan_priors(folder)
+    table, left_out = prior_rates(priors, split=split)
+    print_notes([*notes, *left_out, *remarks(priors)])
+    if table.empty:
+        fit = f"measure them with 'rdvae describe {folder} --priors'"
+        raise BadData(f"{folder}: no rates of priors on the {split} split; {fit}")
+    for end, part in _setups(table):
+        models = int(part.groupby(MODEL, dropna=False)["seeds"].max().sum())
+        _save(figure_of(part, split=split, columns=int(columns)), out, end, models)
 
 
 def _of_last_checkpoints(

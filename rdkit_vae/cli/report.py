@@ -12,7 +12,7 @@ _NEEDED = ("altair", "vl_convert", "jinja2")
 
 
 @click.command("report")
-@click.argument("folder", type=Runs("results", "samples"))
+@click.argument("folder", type=Runs("results", "samples", "generation", "priors"))
 @split_option
 @click.option(
     "--out", metavar="FILE", default="report.html", show_default=True, help="The .html to write."
@@ -21,7 +21,8 @@ def command(folder: Path, split: str, out: str) -> None:
     """Write one self-contained page about the sweeps below FOLDER, to share with others.
 
     The page contains a summary, interactive rate-distortion and ELBO curves, Table 1, every model
-    with its pictures (if `rdvae sample` has made some), and the commands and versions used. It
+    with its pictures (if `rdvae sample` has made some), distances of samples and rates under priors
+    (if they were measured), and the commands and versions used. It
     loads nothing from the network. Needs the extra `report`: pip install 'rdkit-vae[report]'.
 
     \b

@@ -15,7 +15,7 @@ from rdkit_vae.system.files import SWEEP_FILE, make_folder, write_atomic
 
 _MARKS = "marks.json"  # of the objects that were copied, by name
 RESULTS = ("results",)
-EVERYTHING = ("results", "statistics", "checkpoints", "samples")
+EVERYTHING = ("results", "statistics", "checkpoints", "samples", "generation", "priors")
 # Folders of a sweep, below which there is no other sweep.
 _OF_SWEEP = {*EVERYTHING, "unfinished", "tensorboard", "damaged", "partial", "crashes"}
 _CHECKPOINT = re.compile(r"(.+)/checkpoints/([^/]+)/(epoch=\d{1,9})\.pt", re.ASCII)

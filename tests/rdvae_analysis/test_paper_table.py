@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
@@ -27,6 +28,7 @@ def both(frame: pd.DataFrame) -> pd.DataFrame:
 def as_paper(both: pd.DataFrame) -> pd.DataFrame:
     """The same, as if from the paper's own set-up on MNIST."""
     setup = {**paper.SETUP, "epochs": 50, "latents": 32, "dataset": "mnist"}
+    setup["checkpoint_sha256"] = "ab" * 32
     return both.assign(**setup, epoch=both["epoch"] * 10)
 
 
@@ -158,11 +160,98 @@ def test_another_constant_is_another_model(as_paper: pd.DataFrame) -> None:
     assert table.loc[table["train_sigma2"] == 0.01, "test_paper"].isna().all()
 
 
-def test_generation_metrics_where_they_are_there(as_paper: pd.DataFrame) -> None:
-    table, _ = table1(as_paper.assign(fid=as_paper["beta"] * 3))
-    assert table["fid"].tolist() == pytest.approx((table["beta"] * 3).tolist())
-    assert table.loc[table["fid_best"], "beta"].unique() == [0.1]
-    assert table.loc[0, "fid_paper"] == 163.6
+@pytest.fixture
+def made(as_paper: pd.DataFrame, distances_of: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return distances_of(as_paper)
+
+
+def test_distances_stand_under_the_names_of_their_features(
+    as_paper: pd.DataFrame, made: pd.DataFrame
+) -> None:
+    table, _ = table1(as_paper, generation=made)
+    standard = made[(made["source"] == "prior") & (made["prior"] == "standard")]
+    expected = standard.groupby(["objective", "beta"])["frechet"].agg(["mean", "min", "max"])
+    name = "FD classifier 3f2a9c1b"
+    for row in table.to_dict("records"):
+        mean, low, high = expected.loc[(row["objective"], row["beta"])]
+        assert row[name] == pytest.approx(mean, rel=1e-12)
+        assert row[f"{name}_sd"] == pytest.approx((high - low) / 2, rel=1e-9)
+        printed = paper.TABLE_1["mnist", row["objective"], row["beta"]]["fid"]
+        assert row["FID (paper)"] == printed
+    assert table.loc[table[f"{name}_best"], name].tolist() == [table[name].min()]
+    assert f"{name}, best prior" not in table  # without rates nobody knows which that is
+
+
+def test_the_papers_fid_stands_beside_distances_only(
+    as_paper: pd.DataFrame, made: pd.DataFrame
+) -> None:
+    assert "FID (paper)" not in table1(as_paper)[0]
+    clean = as_paper.assign(protocol="clean")
+    table, _ = table1(clean, generation=made)
+    assert "FD classifier 3f2a9c1b" in table
+    assert "FID (paper)" not in table
+    assert "Inception" not in render(table, "text")
+
+
+def test_distances_of_other_checkpoints_are_named_and_not_shown(
+    as_paper: pd.DataFrame, made: pd.DataFrame
+) -> None:
+    one = made["run_id"] == made["run_id"].iloc[0]
+    other = made.assign(checkpoint_sha256=made["checkpoint_sha256"].mask(one, "cd" * 32))
+    _, notes = table1(as_paper, generation=other)
+    assert any("distances of 1 model: they are of other checkpoints" in note for note in notes)
+    assert "FD classifier 3f2a9c1b: of fewer seeds for 1 model" in notes
+    none, notes = table1(as_paper, generation=made.assign(checkpoint_sha256="cd" * 32))
+    assert not any(name.startswith("FD") for name in none)
+    assert any("distances of 12 models" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("pixels", ["clipped", "stretched"])
+def test_every_distance_is_printed_with_its_features(
+    as_paper: pd.DataFrame,
+    distances_of: Callable[..., pd.DataFrame],
+    rates_of: Callable[..., pd.DataFrame],
+    kind: str,
+    pixels: str,
+) -> None:
+    some = as_paper[as_paper["beta"] < 10]
+    made = distances_of(some, pixels=pixels, features="my_code:net")
+    table, _ = table1(as_paper, generation=made, priors=rates_of(some))
+    text = render(table, kind)
+    lines = [line for line in text.splitlines() if not line.startswith("\\caption")]
+    (header,) = (line for line in lines if "seeds" in line and "FD" in line)
+    features = "my_code:net 3f2a9c1b" + (", stretched pictures" if pixels == "stretched" else "")
+    header = header.replace(r"\_", "_")
+    of_each = 5 if kind == "csv" else 1  # mean, deviation, interval, best
+    assert header.count("FD ") == header.count(f"FD {features}") == 2 * of_each
+    assert header.count(f"FD {features}, best prior") == of_each
+    others = re.sub(r"FD my_code:net|FID \(paper\)", "", header)
+    assert not re.search(r"(?i)\bFI?D\b|fr.chet|kid", others)
+    for name in (f"FD {features}", f"FD {features}, best prior"):
+        assert table[name].notna().sum() == 4
+        for value in table[name].dropna():
+            assert f"{value:.1f}" in text or kind == "csv"
+    if kind == "text":
+        (unmeasured, *_) = (line for line in text.splitlines() if " 10 " in line)
+        assert unmeasured.split()[-4:] == ["-", "-", "351.7", "-"]
+    if kind != "csv":  # the command prints these notes
+        assert "distance of other features (Inception)" in text
+        made_how = "stretched" if pixels == "stretched" else "clipped"
+        assert f"1,000 samples, {made_how} to" in text
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_features_of_any_name_are_no_code(
+    as_paper: pd.DataFrame, distances_of: Callable[..., pd.DataFrame], kind: str
+) -> None:
+    made = distances_of(as_paper, features=r"=a|b\input{x}&$y$\n#")
+    text = render(table1(as_paper, generation=made)[0], kind)
+    plain = render(table1(as_paper, generation=distances_of(as_paper))[0], kind)
+    assert text.count("\n") == plain.count("\n")
+    assert "input{" not in text
+    assert text.count("|") == plain.count("|")
+    assert text.count("&") == plain.count("&")
 
 
 @pytest.mark.parametrize("kind", FORMATS)

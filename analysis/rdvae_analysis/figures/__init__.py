@@ -16,6 +16,12 @@ FIGURES: Mapping[str, str] = {
     "units": "where the rate goes: information, marginal KL, active units",
 }
 
+# Figures of the tables of `shares`, not of results.
+MEASURED_FIGURES: Mapping[str, str] = {
+    "blur": "distance of samples against distance of reconstructions, and the share of the prior",
+    "priors": "the rate of the same models under better and better priors",
+}
+
 
 def draw(name: str, rows: "pd.DataFrame", *, split: str, columns: int, **options: Any) -> "Figure":
     """Draws a figure of `FIGURES` from results of one setup and split.

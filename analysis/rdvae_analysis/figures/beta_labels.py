@@ -1,7 +1,7 @@
 """The beta of each model, written beside its points on a rate-distortion curve."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,14 @@ from rdvae_analysis.theory import Floats
 _CLUSTER = 14  # points (1/72 inch); models closer than this share a label
 
 
-def label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
+def label_betas(
+    axes: Axes,
+    points: pd.DataFrame,
+    series: Series,
+    *,
+    markers: Floats | None = None,
+    lines: Sequence[Floats] = (),
+) -> None:
     """Writes beta along each curve where there is room; models close together share a label.
 
     The labels of every other curve stand below its lowest interpretation. Those of the curves
@@ -26,13 +33,17 @@ def label_betas(axes: Axes, points: pd.DataFrame, series: Series) -> None:
         axes: drawn, with their final limits and position.
         points: what was drawn, with `rate` and `value` in the units of the axes.
         series: look by curve and interpretation, as `series_of` returns it.
+        markers: (n, 2), further points that no label may cover.
+        lines: further lines, each (n, 2).
     """
     if not axes.axison:
         return
     labels: list[Label] = []
     for index, (_, curve) in enumerate(points.groupby("curve", sort=False)):
         labels += _labels_of(axes, curve, series, above=index % 2 == 1)
-    place_labels(axes, labels, *drawn_places(points))
+    places, curves = drawn_places(points)
+    places = places if markers is None else np.concatenate([places, markers])
+    place_labels(axes, labels, places, [*curves, *lines])
 
 
 def drawn_places(points: pd.DataFrame) -> tuple[Floats, list[Floats]]:

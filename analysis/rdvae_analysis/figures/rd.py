@@ -11,16 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from rdkit_vae.errors import BadInput
-from rdkit_vae.text import counted, few
+from rdkit_vae.text import few
 from rdvae_analysis.figures.bend import bend_above
 from rdvae_analysis.figures.beta_labels import drawn_places, label_betas
 from rdvae_analysis.figures.labels import settle
-from rdvae_analysis.figures.series import Series, key_of, series_of
+from rdvae_analysis.figures.series import Series, key_of, series_of, whiskers
 from rdvae_analysis.figures.style import (
     dataset_title,
     finish,
     new_figure,
     paper_style,
+    seeds_in_words,
 )
 from rdvae_analysis.points import rd_points
 from rdvae_analysis.sound import warn
@@ -127,7 +128,7 @@ def rd(
         notes = []
         for row, (dataset, part) in zip(panels, groups.items(), strict=True):
             _draw(row[0], part, series, distortion)
-            where = f"{dataset_title(dataset)}, {split} split, {_seeds(part)}"
+            where = f"{dataset_title(dataset)}, {split} split, {seeds_in_words(part)}"
             row[0].set_title(rf"{where}; numbers are $\beta$")
             row[0].set_ylabel(_DISTORTIONS[distortion])
             notes.append(_bound(row[0], part, xlim, ylim))
@@ -143,12 +144,6 @@ def rd(
             for axes in row:
                 label_betas(axes, part, series)
     return figure
-
-
-def _seeds(points: pd.DataFrame) -> str:
-    """`1 seed`, `3 seeds` or `1 to 3 seeds`: how many runs each point is a mean of."""
-    fewest, most = int(points["runs"].min()), int(points["runs"].max())
-    return f"{fewest} to {most} seeds" if fewest < most else counted(most, "seed")
 
 
 def _panels(datasets: Sequence[str], two: bool, columns: int, ax: Axes | None) -> list[list[Axes]]:
@@ -192,8 +187,8 @@ def _draw(axes: Axes, points: pd.DataFrame, series: Series, distortion: str) -> 
         axes.errorbar(
             line["rate"],
             line["value"],
-            xerr=_whiskers(line, "rate"),
-            yerr=_whiskers(line, "value"),
+            xerr=whiskers(line, "rate"),
+            yerr=whiskers(line, "value"),
             elinewidth=0.7,
             capsize=1.5,
             **properties,
@@ -225,14 +220,6 @@ def _bound_key(distortion: str) -> Line2D:
     """The legend entry of the theory; no bound holds for `optimal`, which is no density."""
     sigmas = r" ($\sigma^2=1/2$, shared)" if distortion == "nll" else ""
     return Line2D([], [], color="k", linewidth=0.8, label=f"bound for Gaussian data{sigmas}")
-
-
-def _whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
-    if (line["runs"] < 2).all():
-        return None
-    # By rounding, the mean of equal values can lie beyond them.
-    low, high = line[name] - line[f"{name}_low"], line[f"{name}_high"] - line[name]
-    return [low.clip(lower=0), high.clip(lower=0)]
 
 
 def _bound(

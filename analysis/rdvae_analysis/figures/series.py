@@ -130,3 +130,17 @@ def _settings(points: pd.DataFrame) -> dict[str, str]:
 def _model(point: Any, settings: dict[str, str]) -> str:
     name, details = objective_name(point.objective), settings[point.curve]
     return f"{name} ({details})" if details else name
+
+
+def whiskers(line: pd.DataFrame, name: str) -> list["pd.Series[float]"] | None:
+    """How far the range of the seeds reaches below and above each mean; None for one seed.
+
+    Args:
+        line: with the columns `name`, its `_low` and `_high`, and `runs`, how many a mean is of.
+        name: of a column.
+    """
+    if (line["runs"] < 2).all():
+        return None
+    # By rounding, the mean of equal values can lie beyond them.
+    low, high = line[name] - line[f"{name}_low"], line[f"{name}_high"] - line[name]
+    return [low.clip(lower=0), high.clip(lower=0)]

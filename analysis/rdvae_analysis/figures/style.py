@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +18,7 @@ from matplotlib.ticker import Formatter, Locator, MaxNLocator, NullLocator
 
 from rdkit_vae.scoring.interpretations import SIGMAS
 from rdkit_vae.system.files import write_output
+from rdkit_vae.text import counted
 from rdvae_analysis.figures.fit import fit_texts, fit_texts_of, wrapped
 from rdvae_analysis.figures.key import Groups, add_key, add_key_inside
 from rdvae_analysis.names import dataset_name
@@ -193,6 +195,12 @@ def interpretation_look(sigma: str, present: Iterable[str] = ()) -> dict[str, An
 def dataset_title(dataset: str) -> str:
     """The name of a dataset for a title, escaped so that it is not taken for a formula."""
     return dataset_name(dataset).replace("$", r"\$")
+
+
+def seeds_in_words(points: pd.DataFrame) -> str:
+    """`1 seed`, `3 seeds` or `1 to 3 seeds`: how many `runs` each point is a mean of."""
+    fewest, most = int(points["runs"].min()), int(points["runs"].max())
+    return f"{fewest} to {most} seeds" if fewest < most else counted(most, "seed")
 
 
 def log_ticks(axis: Axis, *, most: int = 6) -> None:

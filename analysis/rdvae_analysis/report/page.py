@@ -20,6 +20,7 @@ from rdvae_analysis.names import ELSEWHERE, dataset_name, model_name, models_in_
 from rdvae_analysis.paper_table import about_paper, quantities, table1
 from rdvae_analysis.pictures import alike, load_pictures
 from rdvae_analysis.points import comparable, final_rows
+from rdvae_analysis.report import measured
 from rdvae_analysis.report.charts import specification
 from rdvae_analysis.report.provenance import made, provenance
 from rdvae_analysis.report.strips import Strips, strips
@@ -52,6 +53,8 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
     pictures, unread = _pictures_of(folder, rows)
     noted = {note.partition(": ")[0] for note in notes}
     notes += [note for note in unread if note.partition(": ")[0] not in noted]
+    generation, priors, not_read = measured.read(folder)
+    notes += not_read
     sections = []
     rows = rows[rows["setup"].isin(rows.loc[rows["split"] == split, "setup"])]
     setups = list(rows.groupby(["dataset", "setup"], sort=False))
@@ -64,6 +67,8 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
         drawn = pd.concat([part[part["split"] == split], others])
         section = _section(part, split, shown, budget, name, ids, notes)
         section["remarks"] += others_drawn(drawn)
+        section["measured"], left_out = measured.tables(part, generation, priors)
+        notes += [note for note in left_out if note not in notes]
         sections.append(section | {"chart": specification(drawn, ids)})
     failed = frame[frame["status"] != "ok"].drop_duplicates("run_id")
     page = _template().render(

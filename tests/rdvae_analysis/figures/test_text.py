@@ -16,14 +16,18 @@ from matplotlib.transforms import Bbox
 from rdvae_analysis import consistency as comparisons
 from rdvae_analysis import load_results
 from rdvae_analysis.figures import FIGURES, draw
+from rdvae_analysis.figures.blur import blur
 from rdvae_analysis.figures.matched import matched
 from rdvae_analysis.figures.overlay import overlay
 from rdvae_analysis.figures.pairs import pairs
+from rdvae_analysis.figures.priors import priors
 from rdvae_analysis.figures.rd import plot_rd
 from rdvae_analysis.figures.samples import samples
+from rdvae_analysis.figures.style import WIDTHS
 from rdvae_analysis.matched import constant_curve, matched_rate
 from rdvae_analysis.matched import overlay as overlaid
 from rdvae_analysis.points import final_rows
+from rdvae_analysis.shares import prior_rates, prior_shares
 
 EXAMPLE = Path(__file__).parents[3] / "runs" / "example" / "results"
 COLUMNS = (1, 2)  # of a paper
@@ -215,6 +219,34 @@ def test_no_text_of_the_comparisons_is_cut_off_or_covers_another(
     assert len(figures) == (4 if data == "several" else 2)
     for figure in figures.values():
         _check(figure, written(figure))
+
+
+@pytest.mark.parametrize("data", ["one", "several", "one beta"])
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("name", ["blur", "blur without fitted priors", "priors"])
+def test_no_text_of_distances_and_rates_is_cut_off_or_covers_another(
+    name: str,
+    columns: int,
+    data: str,
+    sweeps: dict[str, pd.DataFrame],
+    distances_of: Callable[..., pd.DataFrame],
+    rates_of: Callable[..., pd.DataFrame],
+    written: Callable[[Figure], list[Text]],
+) -> None:
+    rows = _setup(sweeps[data])
+    rates = rates_of(rows)
+    if name == "priors":
+        figure = priors(prior_rates(rates)[0], columns=columns)
+    else:
+        features = "package.of_my_own:a_network_of_a_long_name"
+        made = distances_of(rows, features=features, pixels="stretched")
+        table, _ = prior_shares(made, rates if name == "blur" else rates[:0])
+        figure = blur(table, columns=columns)
+        for label in (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()):
+            assert features in label.replace("\n", "")
+            assert "3f2a9c1b" in label.replace("\n", "")
+    assert figure.get_figwidth() == WIDTHS[columns]
+    _check(figure, written(figure))
 
 
 def _labels(axes: Axes) -> Iterator[Annotation]:
