@@ -15,12 +15,15 @@ from rdkit_vae.models.variance import variance_of
 
 
 @contextmanager
-def evaluating(model: nn.Module, device: str) -> Iterator[None]:
-    """Evaluation mode, float32 and no gradients; restores the mode of every module afterwards."""
+def evaluating(model: nn.Module, device: str, *, gradients: bool = False) -> Iterator[None]:
+    """Evaluation mode and float32; restores the mode of every module afterwards.
+
+    There are no gradients, unless they are asked for.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode(), products("float32", torch.device(device)):
+        with torch.inference_mode(not gradients), products("float32", torch.device(device)):
             yield
     finally:
         for module, training in modes:

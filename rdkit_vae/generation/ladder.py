@@ -63,7 +63,7 @@ class Ladder:
     """A model, and what its priors are fitted to.
 
     Attributes:
-        model: on `device`, in evaluation mode.
+        model: on `device`.
         subject: its trial, or the record of a model from elsewhere.
         train: up to `MOST_FITTED` evenly spaced train images.
         seed: of the fits.
@@ -100,7 +100,8 @@ class Ladder:
         if name == "mixture":
             return fit_mixture(posteriors, rng)
         if name == "vamp":
-            return fit_vamp(posteriors, rng, encode=self._encode, x=train.x)
+            with evaluating(self.model, self.device, gradients=True):
+                return fit_vamp(posteriors, rng, encode=self._encode, x=train.x)
         return fit_two_stage(posteriors, rng, whitening=gaussian)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

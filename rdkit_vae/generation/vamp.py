@@ -74,7 +74,7 @@ def fit_vamp(
         schedule.step()
     with torch.no_grad():
         mean, log_var = encode(inputs.clamp(0, 1))
-    return VampPrior(mean.double().cpu(), log_var.double().cpu())
+    return VampPrior(mean.detach().double().cpu(), log_var.detach().double().cpu())
 
 
 def _log_density(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:

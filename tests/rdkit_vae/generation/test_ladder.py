@@ -26,7 +26,12 @@ def gaussian() -> Images:
 def linear(gaussian: Images) -> Ladder:
     """A trained linear VAE of Gaussian data, whose aggregate posterior is Gaussian."""
     trial = make_trial(
-        "gaussian", architecture="linear", objective="constant", beta=0.05, epochs=12
+        "gaussian",
+        architecture="linear",
+        objective="constant",
+        beta=2e-3,
+        learning_rate=0.01,
+        epochs=12,
     )
     return ladder_of(train(trial, gaussian), gaussian, trial)
 

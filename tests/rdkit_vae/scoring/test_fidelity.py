@@ -127,7 +127,7 @@ def test_neighbours_are_those_of_the_definitions():
 
     expected = {
         "precision": (across <= radius(y, 3)).any(axis=1).mean(),
-        "recall": (across.T <= radius(x, 3)).any(axis=1).mean(),
+        "recall": (radius(x, 3) >= across.T).any(axis=1).mean(),
         "density": (across <= radius(y, 5)).sum() / (5 * 60),
         "coverage": (across.min(axis=0) <= radius(y, 5)).mean(),
     }
