@@ -1,0 +1,1 @@
+"""What pictures are compared in: networks that turn them into features."""
