@@ -7,7 +7,16 @@ one, and trials with the same seed share initial weights, data order and noise, 
 import numpy as np
 
 # Results depend on the position of a stream in this list: only append.
-STREAMS = ("weights", "order", "noise", "augment", "draws", "augment-split", "pictures")
+STREAMS = (
+    "weights",
+    "order",
+    "noise",
+    "augment",
+    "draws",
+    "augment-split",
+    "pictures",
+    "classifier",
+)
 
 
 def generator(seed: int, stream: str, index: int = 0) -> np.random.Generator:
