@@ -155,7 +155,8 @@ def shape_text(pixels: Pixels) -> str:
 
 def every_fifth(count: int) -> npt.NDArray[np.bool_]:
     """Which of so many images are test, by the rule `EVERY_FIFTH`."""
-    return np.arange(count) % 5 == 4
+    is_test: npt.NDArray[np.bool_] = np.arange(count) % 5 == 4
+    return is_test
 
 
 def split_by_rule(name: str, pixels: Pixels, **facts: Any) -> Images:
