@@ -199,4 +199,4 @@ def _shifted(x: Tensor, shift: tuple[int, int]) -> Tensor:
 
 
 def _scaled(pixels: Pixels, levels: int) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float() / (levels - 1)
+    return torch.from_numpy(pixels.astype(np.float32)) / (levels - 1)
