@@ -53,8 +53,7 @@ def priors_of(names: Sequence[str]) -> tuple[str, ...]:
 
 @click.command(
     "generation",
-    epilog=f"Features: {_listed(FEATURES)}; or package.module:factory, a function of your own that "
-    f"makes them from the shape of the images.\n\nPriors: {_listed(PRIORS)}.",
+    epilog=f"Features: {_listed(FEATURES)}.\n\nPriors: {_listed(PRIORS)}.",
 )
 @click.argument("paths", nargs=-1, required=True, type=Runs("results", "checkpoints"))
 @click.option(

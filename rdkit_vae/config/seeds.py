@@ -15,9 +15,9 @@ STREAMS = (
     "draws",
     "augment-split",
     "pictures",
+    "classifier",
     "priors",
     "generation",
-    "classifier",
 )
 
 

@@ -15,7 +15,7 @@ from rdkit_vae.errors import BadData, BadInput
 from rdkit_vae.text import shown, unknown
 
 if TYPE_CHECKING:
-    from rdkit_vae.datasets.images import Images
+    from rdkit_vae.datasets.images import Images, Labels
 
 Progress = Callable[[int, int], None]  # (images decoded, images in total)
 
@@ -50,6 +50,7 @@ class Source:
         find: returns where the data is; None if it is not there.
         takes_path: the name ends in `:PATH`.
         resizes: `image_size` applies.
+        has_labels: `load_labels` of the module reads the class of each image.
         extra_roots: folders to look in after those that the user names.
     """
 
@@ -62,6 +63,7 @@ class Source:
     batch_size: int = 512
     takes_path: bool = False
     resizes: bool = False
+    has_labels: bool = False
     extra_roots: tuple[Path, ...] = ()
 
     def load(self, request: Request) -> "Images":
@@ -71,6 +73,7 @@ class Source:
 
 
 IDX_IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+IDX_LABELS = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
 
 
 def _find_below(*names: str, zipped: bool = False) -> Callable[[Request], Path | None]:
@@ -100,6 +103,7 @@ DATASETS: Mapping[str, Source] = {
         latents=16,
         epochs=25,
         batch_size=64,
+        has_labels=True,
     ),
     "gaussian": Source(
         about="5,120 Gaussian images, 4x4, with a known rate-distortion function",
@@ -115,12 +119,14 @@ DATASETS: Mapping[str, Source] = {
         get="put the IDX files (gzipped or not) in a folder; pass it by --data-dir or RDVAE_DATA",
         module="idx",
         find=_find_below(*IDX_IMAGES.values(), zipped=True),
+        has_labels=True,
     ),
     "fashion-mnist": Source(
         about="70,000 pictures of clothing, 28x28",
         get="apt install dataset-fashion-mnist, or use the IDX files as for mnist",
         module="idx",
         find=_find_below(*IDX_IMAGES.values(), zipped=True),
+        has_labels=True,
         extra_roots=(Path("/usr/share/datasets"),),
     ),
     "celeba": Source(
@@ -237,3 +243,26 @@ def load_dataset(
     """
     request = request_for(name, data_dir=data_dir, image_size=image_size, progress=progress)
     return source_of(name).load(request)
+
+
+def load_labels(name: str, *, data_dir: str | Path | None = None) -> "tuple[Labels, Labels]":
+    """Loads the class of each image of a dataset, in the order of its images.
+
+    Args:
+        name: `digits`, `mnist` or `fashion-mnist`; other datasets have no labels.
+        data_dir: folder that holds the files; searched before RDVAE_DATA.
+
+    Returns:
+        uint8 arrays from 0 to 9 of the train and of the test split.
+
+    Raises:
+        BadInput: the dataset is unknown, or has no labels.
+        BadData: files are missing or damaged, or hold another number of labels than of images.
+    """
+    source, request = source_of(name), request_for(name, data_dir=data_dir)
+    if not source.has_labels:
+        known = ", ".join(each for each, other in DATASETS.items() if other.has_labels)
+        raise BadInput(f"{name} has no labels; the datasets with labels are {known}")
+    module = importlib.import_module(f"{__name__}.{source.module}")
+    labels: tuple[Labels, Labels] = module.load_labels(request)
+    return labels

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from rdkit_vae.errors import BadData, BadInput, CannotWrite, cause_of
 
 Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]  # (N,)
 _SHARED_PREFIX = "rdvae-images-"
 _SHARED_NAME = re.compile(rf"{_SHARED_PREFIX}[a-z0-9_]{{8}}")  # as made by mkdtemp
 _SHARED_FILES = ("train.npy", "test.npy")
@@ -152,18 +153,18 @@ def shape_text(pixels: Pixels) -> str:
     return "x".join(str(side) for side in pixels.shape[1:])
 
 
+def every_fifth(count: int) -> npt.NDArray[np.bool_]:
+    """Which of so many images are test, by the rule `EVERY_FIFTH`."""
+    is_test: npt.NDArray[np.bool_] = np.arange(count) % 5 == 4
+    return is_test
+
+
 def split_by_rule(name: str, pixels: Pixels, **facts: Any) -> Images:
     """Splits an array that has no official split, by the rule `EVERY_FIFTH`."""
-    is_test = is_of_test(len(pixels))
+    is_test = every_fifth(len(pixels))
     return Images(
         name=name, train=pixels[~is_test], test=pixels[is_test], split_rule=EVERY_FIFTH, **facts
     )
-
-
-def is_of_test(count: int) -> "npt.NDArray[np.bool_]":
-    """Which of `count` images are test by the rule `EVERY_FIFTH`."""
-    rule: npt.NDArray[np.bool_] = np.arange(count) % 5 == 4
-    return rule
 
 
 def fingerprint(train: Pixels, test: Pixels, levels: int) -> str:

@@ -29,7 +29,7 @@ def load(request: Request) -> Images:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            pixels = [as_pixels(_array(archive, f"{name}.npy")) for name in _chosen(names)]
+            pixels = [as_pixels(read_array(archive, f"{name}.npy")) for name in _chosen(names)]
     except BadData as error:
         raise BadData(f"{path}: {error}") from None
     except Exception as error:  # NumPy and zipfile raise all kinds of errors on damaged files
@@ -54,8 +54,13 @@ def _chosen(names: list[str]) -> tuple[str, ...]:
     )
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    """Reads an array whose header matches its size, since NumPy allocates what the header says."""
+def read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    """Reads an array whose header matches its size, since NumPy allocates what the header says.
+
+    Raises:
+        BadData: its header claims another size.
+        Exception: of any type; it is damaged, or holds objects.
+    """
     record = archive.getinfo(name)
     with archive.open(record) as file:
         version = npy.read_magic(file)

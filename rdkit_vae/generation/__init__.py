@@ -1,1 +1,1 @@
-"""How good a model's samples are, under its own prior and under priors fitted to its posteriors."""
+"""How good a model's samples are, and priors fitted to its posteriors to sample from instead."""

@@ -178,8 +178,8 @@ class Measurer:
     @property
     def note(self) -> str:
         """What to know about the features."""
-        notes = dict.fromkeys(each.features.note for each in self._comparisons.values())
-        return "; ".join(filter(None, notes))
+        notes = [note for each in self._comparisons.values() for note in each.features.notes]
+        return "; ".join(dict.fromkeys(notes))
 
     def tell(self, what: str) -> None:
         """Reports what is done now, after the name of the model."""

@@ -1,15 +1,9 @@
-"""The features `classifier`: a small network trained on the labels of a dataset.
+"""A small classifier of a dataset's own labels, whose last hidden layer is the features."""
 
-Those of digits and mnist come with rdvae, so that distances can be compared between machines. One
-for another dataset with labels is trained when it is needed first, and kept in the cache folder.
-"""
-
-import io
-import zipfile
-from collections.abc import Callable
+import hashlib
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,178 +11,192 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdkit_vae.config import seeds
-from rdkit_vae.datasets.images import Images, Pixels
-from rdkit_vae.datasets.labels import CLASSES, load_labels
+from rdkit_vae.datasets.images import Images, Labels, Pixels
 from rdkit_vae.errors import BadData
+from rdkit_vae.evaluation.foreign import hash_of_weights
+from rdkit_vae.evaluation.forward import evaluating
 from rdkit_vae.models import Shape
-from rdkit_vae.store.mirror import cache_folder
-from rdkit_vae.system.files import make_folder, write_atomic
-from rdkit_vae.training.augmentation import to_unit
+from rdkit_vae.text import counted
 
-FEATURES = 64
-_SHIPPED = Path(__file__).parent / "weights"
-_STEPS, _BATCH, _RATE = 4000, 128, 3e-3
-_RECIPE = 1  # a change of the network or of its training takes a new number
-_MOST_BYTES = 2**23  # of a file of weights, unpacked
-Progress = Callable[[int, int], None]  # (epochs done, in all)
+Progress = Callable[[int, int], None]  # (steps done, steps in total)
+
+DIMS = 64  # of the features
+CLASSES = 10
+_RECIPE = 1  # a new number for each change of this module that changes the weights
+_WIDTHS = (32, 64, 64)
+_LARGE = 16  # pixels of a side, from which the first convolution has stride 2
+_BATCH, _STEPS, _EPOCHS = 128, 1400, 40  # training ends with the first of the last two
+_RATE, _DECAY, _SMOOTHING, _SHIFT = 1e-2, 5e-2, 0.05, 1
+_LEAST_ACCURACY = 0.5
+_PART = 1000  # images that are classified at once
+
+
+def recipe() -> str:
+    """A short hash of how a classifier is made, so that another version makes its own."""
+    network = (DIMS, CLASSES, _WIDTHS, _LARGE)
+    training = (_BATCH, _STEPS, _EPOCHS, _RATE, _DECAY, _SMOOTHING, _SHIFT)
+    facts = (_RECIPE, network, training)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
 class Network(nn.Module):
-    """Two convolutions and a hidden layer, whose activations are the features, (B, 64)."""
+    """Three convolutions and a hidden layer of `DIMS`; its rectified output is the features.
+
+    Args:
+        shape: C, H, W of the images.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        channels, height, width = shape
-        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1)
-        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
-        self.hidden = nn.Linear(32 * (height // 4) * (width // 4), FEATURES)
-        self.output = nn.Linear(FEATURES, CLASSES)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) images in [0, 1] to (B, 64)."""
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        return F.relu(self.hidden(x.flatten(1)))
+        layers: list[nn.Module] = []
+        channels, *sides = shape
+        for n, width in enumerate(_WIDTHS):
+            stride = 1 if n == 0 and min(shape[1:]) < _LARGE else 2
+            layers += [nn.Conv2d(channels, width, 3, stride, 1, bias=False)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            channels, sides = width, [math.ceil(side / stride) for side in sides]
+        hidden = nn.Linear(channels * math.prod(sides), DIMS, bias=False)
+        self.body = nn.Sequential(*layers, nn.Flatten(), hidden, nn.BatchNorm1d(DIMS), nn.ReLU())
+        self.head = nn.Linear(DIMS, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) images in [0, 1] to (B, 10) logits."""
-        logits: Tensor = self.output(F.dropout(self.features(x), 0.3, self.training))
-        return logits
+        """Maps (B, C, H, W) pictures in [0, 1] to (B, DIMS) features."""
+        features: Tensor = self.body(x)
+        return features
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A trained network.
+    """A trained classifier.
 
     Attributes:
-        network: in evaluation mode, on the CPU.
-        accuracy: share of the test images that it labels correctly.
+        network: makes the features, in evaluation mode; its weights have 16 bits.
+        accuracy: share of the test images that it classifies as their labels say.
+        data_sha256: of the images that it was trained on.
     """
 
     network: Network
     accuracy: float
+    data_sha256: str
 
-
-def classifier_of(
-    images: Images, *, data_dir: str | Path | None = None, progress: Progress | None = None
-) -> Classifier:
-    """The classifier of a dataset: one that comes with rdvae, a cached one, or one trained now.
-
-    Args:
-        images: the dataset; its hash must be that of the images it was trained on.
-        data_dir: folder with the labels, if it has to be trained.
-        progress: called as `progress(done, total)` with epochs while it is trained.
-
-    Raises:
-        BadInput: the dataset has no labels.
-        BadData: its labels are missing, or the cache cannot be written.
-    """
-    name = f"classifier-{_RECIPE}-{images.sha256[:16]}.npz"
-    cached = cache_folder() / name
-    for path in (_SHIPPED / name, cached):
-        if path.exists():
-            try:
-                return read_classifier(path, images)
-            except BadData:
-                continue  # a damaged one is made again
-    labels = load_labels(images.name, data_dir=data_dir)
-    trained = train_classifier(images, labels, progress=progress)
-    make_folder(cached.parent)
-    write_atomic(cached, classifier_bytes(trained, images))
-    return trained
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights, which identifies the features."""
+        return hash_of_weights(self.network)
 
 
 def train_classifier(
-    images: Images, labels: tuple[Pixels, Pixels], *, progress: Progress | None = None
+    images: Images, labels: tuple[Labels, Labels], progress: Progress | None = None
 ) -> Classifier:
-    """Trains the network on the train images, with AdamW and one cycle of the learning rate.
+    """Trains a classifier, always with the same seed and on the CPU.
 
     Args:
         images: the dataset.
-        labels: of its train and test images.
-        progress: called as `progress(done, total)` with epochs.
+        labels: classes from 0 to 9 of its train and test images.
+        progress: called as `progress(done, total)` after each step.
 
     Raises:
-        BadData: there are not as many labels as images.
+        BadData: the labels are not those of the images.
     """
-    for split, values in zip(("train", "test"), labels, strict=True):
-        if len(values) != len(images.split(split)):
-            raise BadData(
-                f"{images.name}: {len(values):,} labels for {len(images.split(split)):,} {split} "
-                "images"
-            )
+    for split, classes in zip(("train", "test"), labels, strict=True):
+        check_labels(images, split, classes)
+    network = _initial(images.shape)
+    _fit(network, images, labels[0], progress)
+    put_into(network, weights_of(network))
+    share = accuracy(network, images, labels[1])
+    if share < _LEAST_ACCURACY:
+        raise BadData(
+            f"{images.name}: a classifier learned only {share:.0%} of the labels: are they those "
+            "of these images?"
+        )
+    return Classifier(network=network, accuracy=share, data_sha256=images.sha256)
+
+
+def check_labels(images: Images, split: str, labels: Labels) -> None:
+    """Checks that there is a class for each image of a split.
+
+    Raises:
+        BadData: there is not.
+    """
+    count = len(images.split(split))
+    if labels.shape != (count,):
+        raise BadData(
+            f"{images.name}: {counted(labels.size, 'label')} of {counted(count, f'{split} image')}"
+        )
+    if labels.max() >= CLASSES:
+        raise BadData(f"{images.name}: a label must be from 0 to {CLASSES - 1}")
+
+
+def accuracy(network: Network, images: Images, labels: Labels) -> float:
+    """Share of the test images that a network classifies as their labels say."""
+    right = 0
+    with evaluating(network, "cpu"):
+        for start in range(0, len(labels), _PART):
+            part = slice(start, start + _PART)
+            logits = network.head(network(_scaled(images.test[part], images.levels)))  # (B, 10)
+            right += int((logits.argmax(dim=1).numpy() == labels[part]).sum())
+    return right / len(labels)
+
+
+def weights_of(network: Network) -> dict[str, np.ndarray]:
+    """The weights by name, as float16 arrays."""
+    return {
+        name: tensor.detach().numpy().astype(np.float16)
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point()
+    }
+
+
+def put_into(network: Network, weights: dict[str, np.ndarray]) -> None:
+    """Puts the arrays of `weights_of` into a network, and ends its training."""
+    counters = {n: t.zero_() for n, t in network.state_dict().items() if not t.is_floating_point()}
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    network.load_state_dict({**tensors, **counters})
+    network.eval().requires_grad_(False)
+
+
+def _initial(shape: Shape) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer(0, "classifier"))
-        network = Network(images.shape)
-        _train(network, images, labels[0], progress or (lambda done, total: None))
-    predicted = np.concatenate(
-        [network(x).argmax(1).numpy() for x in _batches(images.test, images)]
-    )
-    return Classifier(network=network, accuracy=float((predicted == labels[1]).mean()))
+        return Network(shape)
 
 
-def _train(network: Network, images: Images, labels: Pixels, progress: Progress) -> None:
-    n = len(images.train)
-    steps = -(-n // _BATCH)
-    epochs = -(-_STEPS // steps)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=epochs * steps)
-    targets = torch.from_numpy(labels.astype(np.int64))
-    for epoch in range(epochs):
-        order = seeds.generator(0, "classifier", epoch + 1).permutation(n)
-        for rows in np.array_split(order, steps):
-            x = to_unit(torch.from_numpy(np.ascontiguousarray(images.train[rows])), images.levels)
-            loss = F.cross_entropy(network(x), targets[rows])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-        progress(epoch + 1, epochs)
-    network.half().float().eval().requires_grad_(False)  # rounded as in the file
+def _fit(network: Network, images: Images, labels: Labels, progress: Progress | None) -> None:
+    """Minimises the cross-entropy by AdamW, at a rate that rises and then falls."""
+    batch = min(_BATCH, len(labels))
+    steps = min(_STEPS, _EPOCHS * (len(labels) // batch))
+    optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_DECAY)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, steps, pct_start=0.2)
+    classes = torch.from_numpy(labels.astype(np.int64))
+    network.train()
+    for step, (chosen, shift) in enumerate(_batches(len(labels), batch, steps), 1):
+        x = _shifted(_scaled(images.train[chosen], images.levels), shift)
+        logits = network.head(network(x))  # (B, 10)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(logits, classes[chosen], label_smoothing=_SMOOTHING)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        rates.step()
+        if progress is not None:
+            progress(step, steps)
 
 
-def _batches(pixels: Pixels, images: Images) -> list[Tensor]:
-    parts = np.array_split(np.arange(len(pixels)), -(-len(pixels) // 1000))
-    return [
-        to_unit(torch.from_numpy(np.ascontiguousarray(pixels[part])), images.levels)
-        for part in parts
-    ]
+def _batches(count: int, batch: int, steps: int) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Yields the images of each step, and by how many pixels they are shifted."""
+    per_epoch = count // batch
+    for epoch in range(math.ceil(steps / per_epoch)):
+        rng = seeds.generator(0, "classifier", 1 + epoch)
+        order = rng.permutation(count)
+        for n in range(min(per_epoch, steps - epoch * per_epoch)):
+            down, right = rng.integers(-_SHIFT, _SHIFT + 1, 2)
+            yield order[n * batch : (n + 1) * batch], (int(down), int(right))
 
 
-def classifier_bytes(classifier: Classifier, images: Images) -> bytes:
-    """The content of a file of weights, in float16."""
-    arrays: dict[str, Any] = {
-        name: tensor.numpy().astype(np.float16)
-        for name, tensor in classifier.network.state_dict().items()
-    }
-    facts = {"accuracy": np.float64(classifier.accuracy), "data_sha256": np.array(images.sha256)}
-    file = io.BytesIO()
-    np.savez(file, **(arrays | facts))
-    return file.getvalue()
+def _shifted(x: Tensor, shift: tuple[int, int]) -> Tensor:
+    """Moves pictures down and to the right; what they leave behind is 0."""
+    down, right = shift
+    return F.pad(x, (right, -right, down, -down))
 
 
-def read_classifier(path: Path, images: Images) -> Classifier:
-    """Reads what `classifier_bytes` made.
-
-    Raises:
-        BadData: the file is damaged, or its network is that of other images.
-    """
-    network = Network(images.shape)
-    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
-                raise ValueError("it is too large")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in expected}
-            accuracy, data_sha256 = float(file["accuracy"]), str(file["data_sha256"])
-        if data_sha256 != images.sha256:
-            raise ValueError("it is of other images")
-        if {name: array.shape for name, array in arrays.items()} != expected:
-            raise ValueError("it is another network")
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise ValueError("a weight is not finite")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise BadData(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
-    network.load_state_dict({n: torch.from_numpy(a.astype(np.float32)) for n, a in arrays.items()})
-    return Classifier(network=network.eval().requires_grad_(False), accuracy=accuracy)
+def _scaled(pixels: Pixels, levels: int) -> Tensor:
+    return torch.from_numpy(pixels.astype(np.float32)) / (levels - 1)

@@ -1,22 +1,26 @@
-"""What distances between pictures are measured in: features of a network, or plain pixels."""
+"""Features of pictures, in which distances between sets of them are measured."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from rdkit_vae.datasets.images import Images
-from rdkit_vae.errors import BadInput, NotFinite, in_line
-from rdkit_vae.generation.names import INCEPTION, check_features
-from rdkit_vae.models.adapted import device_of
-from rdkit_vae.scoring.statistics import Array
-from rdkit_vae.system.imports import import_name, is_import_name
+from rdkit_vae.errors import BadInput, NotFinite
+from rdkit_vae.evaluation.forward import evaluating
+from rdkit_vae.generation import inception
+from rdkit_vae.generation.classifier import DIMS, Progress
+from rdkit_vae.generation.factory import checked, made_by
+from rdkit_vae.generation.names import MODULE, check_features
+from rdkit_vae.generation.stored import classifier_of
+from rdkit_vae.models import Shape
 
-_MOST_DIMS = 4096  # a covariance of them, and its eigenvalues, are computed many times
-Progress = Callable[[int, int], None]  # (done, total)
+_MOST_PIXELS = 4096  # a covariance of so many dimensions takes 134 MB
+_BATCH, _LARGE_BATCH = 500, 32  # pictures at once; of a network that takes much memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,42 +28,55 @@ class Features:
     """A function from pictures to vectors.
 
     Attributes:
-        name: `classifier`, `inception`, `pixels` or the user's `package.module:factory`.
-        sha256: hash of the network; of nothing for a function without weights.
-        dims: d, the length of a vector.
-        function: maps (n, C, H, W) pictures in [0, 1] to (n, d).
-        device: where the function runs.
-        note: what to know about it, for the user.
+        name: `classifier`, `inception`, `pixels` or `package.module:factory`.
+        sha256: identity: of the weights, of their file, or of the name; empty for `pixels`.
+        dims: values of a vector.
+        notes: what the user should know, in words.
+        shape: C, H, W of the pictures.
+        compute: maps a batch of pictures to a tensor of their vectors.
+        batch: pictures that are computed at once.
     """
 
     name: str
     sha256: str
     dims: int
-    function: Callable[[Tensor], Tensor]
-    device: str = "cpu"
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    shape: Shape
+    compute: Callable[[Tensor], Tensor] = field(repr=False)
+    batch: int = _BATCH
 
-    def __call__(self, pictures: Tensor) -> Array:
-        """Maps (n, C, H, W) pictures in [0, 1] to (n, d) float64.
+    def __call__(self, pictures: Tensor) -> npt.NDArray[np.float64]:
+        """Maps float32 (n, C, H, W) pictures in [0, 1] to (n, dims) features, in small batches.
 
         Raises:
-            BadInput: the function fails, or gives another shape.
-            NotFinite: it gives a number that is not finite.
+            BadInput: the pictures or their features have another shape.
+            NotFinite: a feature is not finite.
         """
-        try:
-            with torch.inference_mode():
-                values = self.function(pictures.to(self.device)).double().cpu()
-        except Exception as error:  # the user's own code can raise anything
-            raise BadInput(f"features {self.name} fail: {in_line(error)}") from error
-        if values.shape != (len(pictures), self.dims):
+        if pictures.shape[1:] != self.shape:
             raise BadInput(
-                f"features {self.name} have the shape {tuple(values.shape)}, not "
-                f"{(len(pictures), self.dims)}"
+                f"features {self.name}: made for pictures of {_text(self.shape)}, "
+                f"got {_text(pictures.shape)}"
             )
-        if not values.isfinite().all():
-            raise NotFinite(f"features {self.name} are not finite")
-        array: Array = values.numpy()
-        return array
+        features = np.empty((len(pictures), self.dims))
+        for start in range(0, len(pictures), self.batch):
+            part = pictures[start : start + self.batch]
+            with torch.inference_mode():
+                features[start : start + len(part)] = self._checked(self.compute(part), len(part))
+        return features
+
+    def _checked(self, values: Tensor, count: int) -> npt.NDArray[np.float64]:
+        if values.shape != (count, self.dims):
+            raise BadInput(
+                f"features {self.name}: {count} pictures must have {count} x {self.dims} features, "
+                f"got {_text(values.shape)}"
+            )
+        numbers: npt.NDArray[np.float64] = values.double().cpu().numpy()
+        if not np.isfinite(numbers).all():
+            bad = int((~np.isfinite(numbers)).sum())
+            raise NotFinite(
+                f"features {self.name}: {bad:,} of {numbers.size:,} numbers are not finite"
+            )
+        return numbers
 
 
 def features_of(
@@ -70,103 +87,100 @@ def features_of(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Features:
-    """Makes the features that a user asks for.
+    """Makes the features that the user asks for, for pictures like these images.
 
     Args:
-        asked: `classifier`, `inception:FILE`, `pixels` or `package.module:factory`, which is called
-            with the shape (C, H, W) of the images and returns a module or function from
-            (n, C, H, W) pictures in [0, 1] to (n, d).
-        images: the dataset that is compared with.
-        data_dir: folder with its labels, if the classifier has to be trained.
-        device: where networks run.
-        progress: called as `progress(done, total)` with epochs, if one is trained.
+        asked: see `names.FEATURES`.
+        images: the dataset of the pictures.
+        data_dir: folder with its files, for the labels; searched before RDVAE_DATA.
+        device: where the features are computed, `cpu` or `cuda`.
+        progress: called as `progress(done, total)` while a classifier is trained.
 
     Raises:
-        BadInput: they are unknown, or cannot be made for these images.
-        BadData: a file is missing or damaged.
+        BadInput: there are no such features, or they do not fit the images.
+        BadData: a file of weights or labels is missing, damaged or another one.
     """
-    check_features(asked)
-    if asked == "pixels":
-        return _pixels(images)
-    if asked == "classifier":
+    kind, argument = check_features(asked)
+    if kind == "classifier":
         return _classifier(images, data_dir, device, progress)
-    if asked.startswith(INCEPTION):
-        from rdkit_vae.generation.inception import load_inception
-
-        loaded = load_inception(Path(asked.removeprefix(INCEPTION)))
-        return Features(
-            name="inception",
-            sha256=loaded.sha256,
-            dims=loaded.dims,
-            function=loaded.network.to(device),
-            device=device,
-            note=loaded.note,
-        )
-    return _own(asked, images, device)
-
-
-def _pixels(images: Images) -> Features:
-    if images.dims > _MOST_DIMS:
-        raise BadInput(
-            f"features pixels: {images.dims:,} values of an image are more than {_MOST_DIMS:,}; "
-            "use other features"
-        )
-    return Features(name="pixels", sha256="", dims=images.dims, function=lambda x: x.flatten(1))
+    if kind == "inception:FILE":
+        return _inception(argument, images, device)
+    return _own(argument, images, device) if kind == MODULE else _pixels(images)
 
 
 def _classifier(
     images: Images, data_dir: str | Path | None, device: str, progress: Progress | None
 ) -> Features:
-    from rdkit_vae.evaluation.foreign import hash_of_weights
-    from rdkit_vae.generation.classifier import FEATURES, classifier_of
-
-    classifier = classifier_of(images, data_dir=data_dir, progress=progress)
-    network = classifier.network.to(device)
+    classifier, notes = classifier_of(images, data_dir=data_dir, progress=progress)
+    about = f"classifier of {images.name}, test accuracy {classifier.accuracy:.2%}"
     return Features(
         name="classifier",
-        sha256=hash_of_weights(network),
-        dims=FEATURES,
-        function=network.features,
-        device=device,
-        note=f"a classifier of {images.name} that labels {classifier.accuracy:.2%} of its test "
-        "images correctly",
+        sha256=classifier.sha256,
+        dims=DIMS,
+        notes=(about, *notes),
+        shape=images.shape,
+        compute=_on(device, classifier.network),
     )
 
 
-def _own(name: str, images: Images, device: str) -> Features:
-    """Features of the user's own, whose code is imported because the user names it."""
-    from rdkit_vae.evaluation.foreign import hash_of_weights
-
-    assert is_import_name(name)
-    factory: Any = import_name(name, "features")
-    try:
-        function = factory(images.shape)
-    except Exception as error:
-        raise BadInput(f"features {name}: {in_line(error)}") from error
-    if not callable(function):
-        raise BadInput(f"features {name}: factory(shape) must return a module or a function")
-    sha256 = ""
-    if isinstance(function, nn.Module):
-        function = function.eval().to(device)
-        sha256 = hash_of_weights(function)
-        device = str(device_of(function))
-    probe = Features(name=name, sha256="", dims=0, function=function, device=device)
-    dims = _dims_of(probe, torch.zeros(2, *images.shape))
-    return Features(name=name, sha256=sha256, dims=dims, function=function, device=device)
-
-
-def _dims_of(features: Features, pictures: Tensor) -> int:
-    """The length of the vectors of a function, from a trial run."""
-    try:
-        with torch.inference_mode():
-            values = features.function(pictures.to(features.device))
-    except Exception as error:
-        raise BadInput(f"features {features.name} fail: {in_line(error)}") from error
-    if not isinstance(values, Tensor) or values.dim() != 2 or len(values) != len(pictures):
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise BadInput(f"features {features.name}: must be (n, d) for n pictures, got {shape}")
-    if not 0 < values.shape[1] <= _MOST_DIMS:
+def _inception(file: str, images: Images, device: str) -> Features:
+    channels = images.shape[0]
+    if channels not in (1, 3):
         raise BadInput(
-            f"features {features.name}: {values.shape[1]:,} values are more than {_MOST_DIMS:,}"
+            f"features inception: takes pictures of 1 or 3 channels, {images.name} has {channels}"
         )
-    return int(values.shape[1])
+    network, sha256, notes = inception.load_inception(Path(file))
+    if channels == 1:
+        notes = (*notes, "grey pictures are repeated in the three channels of Inception")
+    return Features(
+        name="inception",
+        sha256=sha256,
+        dims=inception.DIMS,
+        notes=notes,
+        shape=images.shape,
+        compute=_on(device, network),
+        batch=_LARGE_BATCH,
+    )
+
+
+def _pixels(images: Images) -> Features:
+    dims = images.dims
+    if dims > _MOST_PIXELS:
+        raise BadInput(
+            f"features pixels: {images.name} has {dims:,} values in an image, and their covariance "
+            f"is computed for at most {_MOST_PIXELS:,}; use other features"
+        )
+
+    def flat(pictures: Tensor) -> Tensor:
+        return pictures.flatten(1)
+
+    return Features(name="pixels", sha256="", dims=dims, shape=images.shape, compute=flat)
+
+
+def _own(name: str, images: Images, device: str) -> Features:
+    function, sha256, notes = made_by(name, images.shape)
+    if isinstance(function, nn.Module):
+        function = _on(device, function)
+    compute = checked(name, function)
+    probe = torch.from_numpy(images.train[:2].copy()).float() / (images.levels - 1)
+    with torch.inference_mode():
+        dims = compute(probe).shape[-1]
+    return Features(
+        name=name, sha256=sha256, dims=dims, notes=notes, shape=images.shape, compute=compute
+    )
+
+
+def _on(device: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A network on a device, in evaluation mode and float32."""
+    module = module.to(device)
+
+    def compute(pictures: Tensor) -> Tensor:
+        with evaluating(module, device):
+            features: Tensor = module(pictures.to(device))
+        return features
+
+    return compute
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

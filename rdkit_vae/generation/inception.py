@@ -1,363 +1,277 @@
-"""The Inception-v3 network of the Fréchet inception distance (FID), with weights from a file.
+"""The Inception network of the FID: TensorFlow's `inception-2015-12-05`, up to its last pooling.
 
-Source of the network: Szegedy et al. 2016, as TensorFlow released it on 2015-12-05. Heusel et al.
-2017 defined FID by its last average pool. The released graph differs from the paper's network: the
-average pools of the blocks leave out the padding, and the last block has a maximum pool. Weights
-have the names of torchvision's `inception_v3`, as in the files of pytorch-fid and torch-fidelity.
+Szegedy et al. 2016 (arXiv:1512.00567), with what the file of the FID (Heusel et al. 2017,
+arXiv:1706.08500) does differently: averages leave out the padding, and the last block takes a
+maximum. Weights have the names of pytorch-fid, torch-fidelity and torchvision.
 """
 
-import stat
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdkit_vae.errors import BadData, BadInput
-from rdkit_vae.models.precision import products
-from rdkit_vae.store.weights import load_weights, read_weights, what_it_is
+from rdkit_vae.adapters.reading import build_bounded, put_into
+from rdkit_vae.errors import BadData
+from rdkit_vae.store.weights import Weights, read_weights, what_it_is
 
-PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
-_PUBLISHED_SHA256 = "6726825d"  # its first digits; the names of PyTorch's hub end with them
-_INSTEAD = f"the weights to use are in {PUBLISHED}, published by pytorch-fid"
-_MOST_BYTES = 2**29  # of a file; the published one has 96 MB
-_DIMS, _SIDE, _CHUNK = 2048, 299, 32
-_EPSILON, _COUNTER = 0.001, ".num_batches_tracked"  # of batch normalisation
+DIMS = 2048
+SIDE = 299  # pixels of the pictures that the network takes
+PUBLISHED = "6726825d"  # how the SHA-256 of the published state dict begins
+_CLASSES = 1008  # of the layer `fc`, which the features do not need
+_FILE = f"pt_inception-2015-12-05-{PUBLISHED}.pth"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inception:
-    """The network with its weights.
+class _Conv:
+    """A convolution: its name, output channels, kernel, and stride.
 
-    Attributes:
-        network: maps (n, C, H, W) pictures in [0, 1], C = 1 or 3, to (n, dims) features.
-        sha256: hash of the file of weights.
-        dims: number of features.
-        note: for the user, if these are not the published weights; otherwise empty.
-    """
-
-    network: nn.Module
-    sha256: str
-    dims: int = _DIMS
-    note: str = ""
-
-
-def load_inception(path: Path) -> Inception:
-    """Reads the weights without running code from the file.
-
-    Args:
-        path: a state dict, in either format of `torch.save` or as safetensors. The classifier, the
-            auxiliary classifier and the counters of batch normalisation are not used.
-
-    Raises:
-        BadData: the file is missing or damaged, or holds other weights.
-    """
-    _check_size(path)
-    if what_it_is(path) == "a TorchScript archive":
-        raise BadData(
-            f"{path}: a TorchScript archive is code, which rdvae does not run; {_INSTEAD}"
-        )
-    try:
-        weights = read_weights(path)
-    except BadData as error:
-        raise BadData(f"{error}; {_INSTEAD}") from error
-    used = {name: w for name, w in weights.tensors.items() if not name.endswith(_COUNTER)}
-    with torch.device("meta"):  # no memory, and no initial values to draw
-        empty = FidInception()
-    network = empty.to_empty(device="cpu").requires_grad_(False).eval()
-    try:
-        load_weights(network, replace(weights, tensors=used))
-        _check_numbers(network)
-    except BadData as error:
-        raise BadData(
-            f"{path}: these are not weights of the Inception-v3 of FID ({error}); {_INSTEAD}"
-        ) from error
-    published = weights.sha256.startswith(_PUBLISHED_SHA256)
-    note = "" if published else f"not the published FID weights (SHA-256 {weights.sha256[:12]}...)"
-    return Inception(network=network, sha256=weights.sha256, note=note)
-
-
-def _check_size(path: Path) -> None:
-    """Refuses a file that is too large before memory is taken for it."""
-    try:
-        status = path.stat()
-    except OSError:
-        return  # the reader says why
-    if stat.S_ISREG(status.st_mode) and status.st_size > _MOST_BYTES:
-        raise BadData(
-            f"{path}: {status.st_size:,} bytes are too many for the Inception-v3 of FID; {_INSTEAD}"
-        )
-
-
-def _check_numbers(network: nn.Module) -> None:
-    """Checks what the weights became in float32."""
-    for name, tensor in network.state_dict().items():
-        if not tensor.isfinite().all():
-            raise BadData(f"{name} holds numbers that are too large for float32")
-        if name.endswith("running_var") and (tensor < 0).any():
-            raise BadData(f"{name} holds variances below 0")
-
-
-class _Conv(NamedTuple):
-    """One convolution of a block, with as many rows and columns of padding as keep the size.
-
-    Attributes:
-        name: in the state dict.
-        width: channels that it makes.
-        kernel: rows and columns.
-        stride: with 2, there is no padding.
+    With `same`, a picture keeps its size.
     """
 
     name: str
     width: int
-    kernel: tuple[int, int] = (1, 1)
+    kernel: tuple[int, int]
     stride: int = 1
-
-    def after(self, width: int) -> "ConvNorm":
-        """Makes the layer for an input of `width` channels."""
-        rows, columns = self.kernel
-        padding = (rows // 2, columns // 2) if self.stride == 1 else (0, 0)
-        return ConvNorm(width, self.width, self.kernel, stride=self.stride, padding=padding)
+    same: bool = True
 
 
-_Step = tuple[_Conv, ...]  # convolutions of the same input; their outputs are concatenated
-_Branch = tuple[_Step, ...]
-
-_SQUARE, _FIVE, _ROW, _COLUMN = (3, 3), (5, 5), (1, 7), (7, 1)
+_Stage = tuple[_Conv, ...]  # side by side; their outputs are concatenated
+_Branch = tuple[_Stage, ...]  # one after the other
 
 
-class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+def _conv(name: str, width: int, kernel: int | tuple[int, int] = 1) -> _Stage:
+    size = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    return (_Conv(name=name, width=width, kernel=size),)
 
-    def __init__(
-        self,
-        width: int,
-        out: int,
-        kernel: tuple[int, int],
-        *,
-        stride: int = 1,
-        padding: tuple[int, int] = (0, 0),
-    ) -> None:
+
+def _smaller(name: str, width: int, kernel: int = 3, stride: int = 2) -> _Stage:
+    """A convolution without padding."""
+    return tuple(replace(c, stride=stride, same=False) for c in _conv(name, width, kernel))
+
+
+def _fork(name: str, width: int) -> _Stage:
+    return _conv(f"{name}a", width, (1, 3)) + _conv(f"{name}b", width, (3, 1))
+
+
+def _chain(name: str, *parts: tuple[int, int | tuple[int, int]]) -> _Branch:
+    """Convolutions `name_1`, `name_2`, ... of these widths and kernels."""
+    return tuple(_conv(f"{name}_{n}", *part) for n, part in enumerate(parts, 1))
+
+
+class Convolution(nn.Module):
+    """A convolution, batch normalisation and rectifier."""
+
+    def __init__(self, channels: int, spec: _Conv) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, out, kernel, stride=stride, padding=padding, bias=False)
-        self.bn = nn.BatchNorm2d(out, eps=_EPSILON)
-        self.bn.num_batches_tracked = None  # only training needs it
+        height, width = spec.kernel
+        padding = (height // 2, width // 2) if spec.same else (0, 0)
+        self.conv = nn.Conv2d(
+            channels, spec.width, spec.kernel, spec.stride, padding=padding, bias=False
+        )
+        self.bn = nn.BatchNorm2d(spec.width, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, width, H, W) to (n, out, H', W')."""
-        y: Tensor = self.bn(self.conv(x)).relu_()
-        return y
+        """Maps (B, C, H, W) to (B, width, H', W')."""
+        return F.relu(self.bn(self.conv(x)))
 
 
-class Mixed(nn.Module):
-    """An Inception block: branches side by side, the last of them after a pool.
+class Block(nn.Module):
+    """Branches side by side, and one that pools.
 
-    Attributes:
-        width: channels that it makes.
-        pool: of the last branch.
+    Args:
+        channels: of the input.
+        branches: of convolutions.
+        pool: `average` or `maximum` of 3x3, each followed by a convolution; or `halve`, a maximum
+            with stride 2.
+        pooled: channels of that convolution.
     """
 
     def __init__(
-        self, width: int, branches: Sequence[_Branch], pool: nn.Module, pooled: _Branch = ()
+        self, channels: int, *branches: _Branch, pool: str = "average", pooled: int = 192
     ) -> None:
-        """Makes the layers.
-
-        Args:
-            width: channels of the input.
-            branches: each a chain of steps from the input.
-            pool: before the last branch.
-            pooled: the last branch.
-        """
         super().__init__()
-        self.pool = pool
-        self._branches, self._pooled = tuple(branches), pooled
-        ends = [self._add(branch, width) for branch in (*self._branches, pooled)]
-        self.width = sum(ends)
+        self.branches, self.pool = branches, pool
+        self.width = channels if pool == "halve" else pooled
+        for branch in branches:
+            self.width += self._add(branch, channels)
+        if pool != "halve":
+            self._add((_conv("branch_pool", pooled),), channels)
 
-    def _add(self, branch: _Branch, width: int) -> int:
-        """Makes the layers of a branch; returns the number of channels at its end."""
-        for step in branch:
-            for conv in step:
-                self.add_module(conv.name, conv.after(width))
-            width = sum(conv.width for conv in step)
-        return width
+    def _add(self, branch: _Branch, channels: int) -> int:
+        for stage in branch:
+            for spec in stage:
+                self.add_module(spec.name, Convolution(channels, spec))
+            channels = sum(spec.width for spec in stage)
+        return channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, C, H, W) to (n, width, H', W')."""
-        ends = [self._run(branch, x) for branch in self._branches]
-        return torch.cat([*ends, self._run(self._pooled, self.pool(x))], dim=1)
+        """Maps (B, C, H, W) to (B, width, H', W')."""
+        return torch.cat(
+            [*(self._along(branch, x) for branch in self.branches), self._pooled(x)], 1
+        )
 
-    def _run(self, branch: _Branch, x: Tensor) -> Tensor:
-        for step in branch:
-            x = torch.cat([self.get_submodule(conv.name)(x) for conv in step], dim=1)
+    def _along(self, branch: _Branch, x: Tensor) -> Tensor:
+        for stage in branch:
+            x = torch.cat([self.get_submodule(spec.name)(x) for spec in stage], 1)
         return x
 
+    def _pooled(self, x: Tensor) -> Tensor:
+        if self.pool == "halve":
+            return F.max_pool2d(x, 3, 2)
+        if self.pool == "average":
+            x = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        else:
+            x = F.max_pool2d(x, 3, 1, 1)
+        pooled: Tensor = self.get_submodule("branch_pool")(x)
+        return pooled
 
-def _average() -> nn.Module:
-    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
-
-def _chain(*convs: _Conv) -> _Branch:
-    return tuple((conv,) for conv in convs)
-
-
-def _block_a(width: int, pooled: int) -> Mixed:
-    """35x35: 1x1, 5x5 and twice 3x3."""
-    branches = (
-        _chain(_Conv("branch1x1", 64)),
-        _chain(_Conv("branch5x5_1", 48), _Conv("branch5x5_2", 64, _FIVE)),
-        _chain(
-            _Conv("branch3x3dbl_1", 64),
-            _Conv("branch3x3dbl_2", 96, _SQUARE),
-            _Conv("branch3x3dbl_3", 96, _SQUARE),
-        ),
+def _block_5(channels: int, pooled: int) -> Block:
+    return Block(
+        channels,
+        (_conv("branch1x1", 64),),
+        _chain("branch5x5", (48, 1), (64, 5)),
+        _chain("branch3x3dbl", (64, 1), (96, 3), (96, 3)),
+        pooled=pooled,
     )
-    return Mixed(width, branches, _average(), _chain(_Conv("branch_pool", pooled)))
 
 
-def _block_b(width: int) -> Mixed:
-    """From 35x35 to 17x17."""
-    branches = (
-        _chain(_Conv("branch3x3", 384, _SQUARE, 2)),
-        _chain(
-            _Conv("branch3x3dbl_1", 64),
-            _Conv("branch3x3dbl_2", 96, _SQUARE),
-            _Conv("branch3x3dbl_3", 96, _SQUARE, 2),
-        ),
+def _block_6a(channels: int) -> Block:
+    double = _chain("branch3x3dbl", (64, 1), (96, 3))
+    return Block(
+        channels,
+        (_smaller("branch3x3", 384),),
+        (*double, _smaller("branch3x3dbl_3", 96)),
+        pool="halve",
     )
-    return Mixed(width, branches, nn.MaxPool2d(3, stride=2))
 
 
-def _block_c(width: int, inner: int) -> Mixed:
-    """17x17: 1x1, 7x7 and twice 7x7, each 7x7 as a row and a column."""
-    branches = (
-        _chain(_Conv("branch1x1", 192)),
-        _chain(
-            _Conv("branch7x7_1", inner),
-            _Conv("branch7x7_2", inner, _ROW),
-            _Conv("branch7x7_3", 192, _COLUMN),
-        ),
-        _chain(
-            _Conv("branch7x7dbl_1", inner),
-            _Conv("branch7x7dbl_2", inner, _COLUMN),
-            _Conv("branch7x7dbl_3", inner, _ROW),
-            _Conv("branch7x7dbl_4", inner, _COLUMN),
-            _Conv("branch7x7dbl_5", 192, _ROW),
-        ),
+def _block_6(channels: int, width: int) -> Block:
+    row, column = (1, 7), (7, 1)
+    double = [(width, kernel) for kernel in (column, row, column)]
+    return Block(
+        channels,
+        (_conv("branch1x1", 192),),
+        _chain("branch7x7", (width, 1), (width, row), (192, column)),
+        _chain("branch7x7dbl", (width, 1), *double, (192, row)),
     )
-    return Mixed(width, branches, _average(), _chain(_Conv("branch_pool", 192)))
 
 
-def _block_d(width: int) -> Mixed:
-    """From 17x17 to 8x8."""
-    branches = (
-        _chain(_Conv("branch3x3_1", 192), _Conv("branch3x3_2", 320, _SQUARE, 2)),
-        _chain(
-            _Conv("branch7x7x3_1", 192),
-            _Conv("branch7x7x3_2", 192, _ROW),
-            _Conv("branch7x7x3_3", 192, _COLUMN),
-            _Conv("branch7x7x3_4", 192, _SQUARE, 2),
-        ),
+def _block_7a(channels: int) -> Block:
+    seven = _chain("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)))
+    return Block(
+        channels,
+        (_conv("branch3x3_1", 192), _smaller("branch3x3_2", 320)),
+        (*seven, _smaller("branch7x7x3_4", 192)),
+        pool="halve",
     )
-    return Mixed(width, branches, nn.MaxPool2d(3, stride=2))
 
 
-def _block_e(width: int, pool: nn.Module) -> Mixed:
-    """8x8: 1x1, 3x3 and twice 3x3, the last 3x3 of each as a row beside a column."""
-
-    def both(name: str) -> _Step:
-        return _Conv(f"{name}a", 384, (1, 3)), _Conv(f"{name}b", 384, (3, 1))
-
-    branches = (
-        _chain(_Conv("branch1x1", 320)),
-        (*_chain(_Conv("branch3x3_1", 384)), both("branch3x3_2")),
-        (
-            *_chain(_Conv("branch3x3dbl_1", 448), _Conv("branch3x3dbl_2", 384, _SQUARE)),
-            both("branch3x3dbl_3"),
-        ),
+def _block_7(channels: int, pool: str) -> Block:
+    double = _chain("branch3x3dbl", (448, 1), (384, 3))
+    return Block(
+        channels,
+        (_conv("branch1x1", 320),),
+        (_conv("branch3x3_1", 384), _fork("branch3x3_2", 384)),
+        (*double, _fork("branch3x3dbl_3", 384)),
+        pool=pool,
     )
-    return Mixed(width, branches, pool, _chain(_Conv("branch_pool", 192)))
 
 
-class FidInception(nn.Module):
-    """From pictures to the 2,048 features of FID; without the classifiers."""
+def _layers() -> Iterator[tuple[str, nn.Module]]:
+    """The layers in their order, with their names; two of the poolings have none in the files."""
+    stem = (
+        *_smaller("Conv2d_1a_3x3", 32),
+        *_smaller("Conv2d_2a_3x3", 32, stride=1),
+        *_conv("Conv2d_2b_3x3", 64, 3),
+        *_smaller("Conv2d_3b_1x1", 80, 1, stride=1),
+        *_smaller("Conv2d_4a_3x3", 192, stride=1),
+    )
+    channels = 3
+    for spec in stem:
+        yield spec.name, Convolution(channels, spec)
+        channels = spec.width
+        if spec.name in ("Conv2d_2b_3x3", "Conv2d_4a_3x3"):
+            yield f"pool_after_{spec.name}", nn.MaxPool2d(3, 2)
+    for name, pooled in (("5b", 32), ("5c", 64), ("5d", 64)):
+        yield f"Mixed_{name}", (block := _block_5(channels, pooled))
+        channels = block.width
+    yield "Mixed_6a", (block := _block_6a(channels))
+    for name, width in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
+        yield f"Mixed_{name}", (block := _block_6(block.width, width))
+    yield "Mixed_7a", (block := _block_7a(block.width))
+    yield "Mixed_7b", (block := _block_7(block.width, "average"))
+    yield "Mixed_7c", _block_7(block.width, "maximum")
+
+
+class Inception(nn.Module):
+    """The network from 8-bit pictures of any size to its 2,048 features."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = ConvNorm(3, 32, _SQUARE, stride=2)
-        self.Conv2d_2a_3x3 = ConvNorm(32, 32, _SQUARE)
-        self.Conv2d_2b_3x3 = ConvNorm(32, 64, _SQUARE, padding=(1, 1))
-        self.Conv2d_3b_1x1 = ConvNorm(64, 80, (1, 1))
-        self.Conv2d_4a_3x3 = ConvNorm(80, 192, _SQUARE)
-        self.Mixed_5b = _block_a(192, 32)
-        self.Mixed_5c = _block_a(256, 64)
-        self.Mixed_5d = _block_a(288, 64)
-        self.Mixed_6a = _block_b(288)
-        self.Mixed_6b = _block_c(768, 128)
-        self.Mixed_6c = _block_c(768, 160)
-        self.Mixed_6d = _block_c(768, 160)
-        self.Mixed_6e = _block_c(768, 192)
-        self.Mixed_7a = _block_d(768)
-        self.Mixed_7b = _block_e(1280, _average())
-        self.Mixed_7c = _block_e(_DIMS, nn.MaxPool2d(3, stride=1, padding=1))
-        self.pool = nn.MaxPool2d(3, stride=2)
+        for name, layer in _layers():
+            self.add_module(name, layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns (n, 2048) features of (n, C, H, W) pictures in [0, 1]; C is 1 or 3.
-
-        The pictures are rounded to 8 bits, as FID is defined on files of them. Those of one channel
-        count as grey. Memory does not grow with n, apart from the result.
-
-        Raises:
-            BadInput: the pictures have another number of channels.
-        """
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
-            shape = "x".join(map(str, x.shape))
-            raise BadInput(f"Inception-v3 needs pictures of 1 or 3 channels, (n, C, H, W): {shape}")
-        with torch.no_grad(), products("float32", x.device):
-            return torch.cat([self._features(prepared(part)) for part in torch.split(x, _CHUNK)])
-
-    def _features(self, x: Tensor) -> Tensor:
-        x = self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))  # (n, 32, 147, 147)
-        x = self.pool(self.Conv2d_2b_3x3(x))  # (n, 64, 73, 73)
-        x = self.pool(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))  # (n, 192, 35, 35)
-        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))  # (n, 288, 35, 35)
-        x = self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))  # (n, 768, 17, 17)
-        x = self.Mixed_6e(self.Mixed_6d(x))
-        x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))  # (n, 2048, 8, 8)
-        return x.mean(dim=(2, 3))
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Maps (B, 1 or 3, H, W) pictures in [0, 1] to (B, 2048) features."""
+        x = (pictures.clamp(0, 1) * 255).round()
+        x = (resized(x.expand(-1, 3, -1, -1)) - 128) / 128  # (B, 3, 299, 299)
+        for layer in self.children():
+            x = layer(x)
+        return x.mean(dim=(2, 3))  # (B, 2048, 8, 8) -> (B, 2048)
 
 
-def prepared(x: Tensor) -> Tensor:
-    """Returns what the first layer sees: (n, 3, 299, 299), about [-1, 1], of 8-bit pictures.
+def resized(x: Tensor) -> Tensor:
+    """Resizes (B, C, H, W) to 299x299 as TensorFlow 1 does: bilinear, from source = target * H/299.
 
-    Args:
-        x: (n, C, H, W) in [0, 1]; C is 1 or 3.
+    Torch takes pixels' centres instead, which moves the picture by up to half a pixel.
     """
-    pixels = (x.float() * 255).round().clamp(0, 255)
-    resized = resize(pixels, _SIDE)
-    return ((resized - 128) / 128).expand(-1, 3, -1, -1)
+    for dim in (3, 2):
+        side = x.shape[dim]
+        places = torch.arange(SIDE, device=x.device) * torch.tensor(side / SIDE)
+        low = places.long()
+        share = (places - low).reshape(-1, *(1,) * (3 - dim))
+        below, above = (x.index_select(dim, n) for n in (low, (low + 1).clamp(max=side - 1)))
+        x = below + (above - below) * share
+    return x
 
 
-def resize(x: Tensor, side: int) -> Tensor:
-    """Resizes (n, C, H, W) to (n, C, side, side), bilinearly, as TensorFlow 1 does.
+def load_inception(path: Path) -> tuple[Inception, str, tuple[str, ...]]:
+    """Reads the weights from a state dict.
 
-    Pixel i of the result is at i H / side in the input, not at (i + 1/2) H / side - 1/2, and a
-    smaller result is not smoothed: two pixels along each axis make one. Source: `resize_bilinear`
-    of TensorFlow 1 with `align_corners=False`.
+    Returns:
+        The network, the SHA-256 of its file, and notes for the user.
+
+    Raises:
+        BadData: the file cannot be read, or holds the weights of another network.
     """
-    return _resize_axis(_resize_axis(x, side, 3), side, 2)
+    if what_it_is(path) == "a TorchScript archive":
+        raise BadData(
+            f"{path}: a TorchScript archive, and reading it would run its code; give the state "
+            f"dict {_FILE} of pytorch-fid or torch-fidelity instead"
+        )
+    weights = read_weights(path)
+    _check_head(weights, path)
+    network = build_bounded(Inception, weights, path)
+    try:
+        put_into(network, weights, path)
+    except BadData as error:
+        raise BadData(f"{error}; give {_FILE}, the weights of the FID's Inception") from error
+    if weights.sha256.startswith(PUBLISHED):
+        return network, weights.sha256, ()
+    note = f"{path.name} is not the published file of FID weights, {_FILE}: compare its distances "
+    return network, weights.sha256, (f"{note}only with those from the same file",)
 
 
-def _resize_axis(x: Tensor, side: int, axis: int) -> Tensor:
-    length = x.shape[axis]
-    scale = torch.tensor(length / side, dtype=torch.float32)  # as TensorFlow rounds it
-    place = torch.arange(side, dtype=torch.float32) * scale
-    lower = place.long()
-    upper = (lower + 1).clamp_max(length - 1)
-    shape = [-1 if each == axis else 1 for each in range(x.ndim)]
-    share = (place - lower).reshape(shape).to(x)
-    below, above = (x.index_select(axis, index.to(x.device)) for index in (lower, upper))
-    return below + (above - below) * share
+def _check_head(weights: Weights, path: Path) -> None:
+    """Refuses torchvision's own weights, whose names and shapes are otherwise the same."""
+    for name, weight in weights.tensors.items():
+        classes = weight.shape[0] if name.endswith("fc.weight") and weight.dim() else _CLASSES
+        if classes != _CLASSES or "AuxLogits." in name:
+            raise BadData(
+                f"{path}: weights of another Inception, such as torchvision's, as {name[:80]} "
+                f"shows; give {_FILE}, those of the FID's"
+            )

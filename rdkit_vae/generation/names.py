@@ -1,29 +1,41 @@
-"""The names of features. Imports neither torch nor NumPy, so that options are checked quickly."""
+"""What a user can ask for as features. Imports nothing heavy."""
 
 from collections.abc import Mapping
 
 from rdkit_vae.errors import BadInput
 from rdkit_vae.system.imports import is_import_name
-from rdkit_vae.text import unknown
+from rdkit_vae.text import shown, unknown
 
-INCEPTION = "inception:"
+MODULE = "MODULE:FACTORY"
 FEATURES: Mapping[str, str] = {
-    "classifier": "a small network trained on the labels of digits, mnist or fashion-mnist",
-    "inception:FILE": "the Inception network of the usual FID; FILE holds its weights",
+    "classifier": "a small network trained on the dataset's own labels; needs no download",
+    "inception:FILE": "2,048 features of the FID Inception network, whose weights are in FILE",
     "pixels": "the pixels themselves",
+    MODULE: "features of your own: factory(shape) returns a torch.nn.Module or a function",
 }
 
 
-def check_features(asked: str) -> str:
-    """Returns a name of features if there can be such; imports nothing.
+def check_features(asked: str) -> tuple[str, str]:
+    """Reads what the user asked for.
+
+    Args:
+        asked: such as `classifier` or `inception:FILE`.
+
+    Returns:
+        The key of `FEATURES`, and the FILE or the name of the factory; otherwise an empty text.
 
     Raises:
-        BadInput: it is neither in `FEATURES` nor of the form `package.module:factory`.
+        BadInput: there are no such features; the message lists the known ones.
     """
-    if asked.startswith(INCEPTION) and asked != INCEPTION:
-        return asked
-    if asked not in ("classifier", "pixels") and (
-        asked.startswith("inception") or not is_import_name(asked)
-    ):
-        raise BadInput(unknown(asked, [*FEATURES, "package.module:factory"], "features"))
-    return asked
+    kind, colon, file = asked.partition(":")
+    if kind == "inception" and asked.isprintable():
+        if not file:
+            raise BadInput("features inception: name the file of its weights, as inception:FILE")
+        return "inception:FILE", file
+    if not colon and kind in FEATURES:
+        return kind, ""
+    if is_import_name(asked):
+        return MODULE, asked
+    if not asked.isprintable():
+        raise BadInput(f"features {shown(asked)}: a name must be printable")
+    raise BadInput(unknown(asked, FEATURES, "features"))
