@@ -22,7 +22,7 @@ class SecondStage(nn.Module):
         super().__init__()
         self.encoder = _perceptron(latents, 2 * latents)
         self.decoder = _perceptron(latents, latents)
-        self.log_sigma2 = nn.Parameter(torch.zeros(()))
+        self.log_sigma2 = nn.Parameter(torch.tensor(-3.0))  # so that it does not collapse early
 
     def elbo(self, w: Tensor, noise: Tensor) -> Tensor:
         """A lower bound of log p(w) by one draw, (n,) nats, of (n, L) vectors."""

@@ -29,7 +29,7 @@ def linear(gaussian: Images) -> Ladder:
         "gaussian",
         architecture="linear",
         objective="constant",
-        beta=2e-3,
+        beta=2e-4,
         learning_rate=0.01,
         epochs=12,
     )
@@ -54,7 +54,7 @@ def test_one_gaussian_is_exact_where_the_aggregate_posterior_is_gaussian(
     assert exact["rate"] == pytest.approx(information, abs=4 * exact["rate_se"])
     for name in ABOVE_GAUSSIAN:
         assert rates[name]["rate"] > exact["rate"] - 2 * exact["rate_se"], name
-    assert rates["standard"]["rate"] > exact["rate"] > 1
+    assert rates["standard"]["rate"] > exact["rate"] > 0.5
     assert rates["two-stage"]["is_bound"]
     assert rates["two-stage"]["rate"] < exact["rate"] + 0.2
 
