@@ -11,7 +11,7 @@ from rdkit_vae.scoring.statistics import Array
 
 _MOST_COMPONENTS = 32
 _POSTERIORS_PER_LATENT = 10  # that a component needs at least, or its covariance fits noise
-_ITERATIONS = 100
+_ITERATIONS, _LEAST_GAIN = 100, 0.01  # nats per latent vector; a fit ends below that
 _LEAST_VARIANCE = 1e-6  # relative to the variance of all latents; added to every component
 
 
@@ -92,6 +92,7 @@ def _fit(z: Array, components: int, seed: int) -> Any:
         covariance_type="full",
         reg_covar=_LEAST_VARIANCE * float(z.var()),
         max_iter=_ITERATIONS,
+        tol=_LEAST_GAIN,
         init_params="k-means++",
         random_state=seed,
     )
