@@ -19,7 +19,7 @@ from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn
 
 __all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]
 
-# Folders of a sweep that hold no results, or results that a repair has put aside.
+# Folders of a sweep that hold no results, or results that a repair has moved aside.
 _OTHER_KINDS = {"statistics", "checkpoints", "samples", "partial", "damaged", "tensorboard"}
 _READERS = 2  # threads; more wait for each other on files this small
 _NAMED = 10  # damaged or foreign files that are listed with the reason
