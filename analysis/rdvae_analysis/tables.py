@@ -114,8 +114,8 @@ _LATEX = {c: f"\\{c}" for c in "&%#_{}$"} | {
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")  # a cell that starts with one of these
 _OPTIMAL = "optimal"
 _NO_DENSITY = (
-    "The optimal variance depends on the image that it scores: this is no density, and these "
-    "numbers bound no likelihood."
+    "The optimal variance depends on the image that it scores: it is not a density, so these "
+    "numbers do not bound a likelihood."
 )
 _MARKUPS = {
     "text": _Markup("{}*", "±", missing="-"),

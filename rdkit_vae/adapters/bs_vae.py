@@ -24,8 +24,8 @@ _NETWORK = "the reference network of Beta-Sigma VAE"
 _SIZES = {3: 28, 4: 64}  # of the images, by the number of stages
 _FIRST = "encoder.0.0.conv1.0.weight"
 _OBJECTIVE = (
-    "The file tells neither beta nor the objective: name --reconstruction sse (constant variance) "
-    "or log-sse (optimal) to read the weight of the KL back."
+    "The file records neither beta nor the objective; pass --reconstruction sse (constant "
+    "variance) or log-sse (optimal) to read the weight of the KL back."
 )
 
 

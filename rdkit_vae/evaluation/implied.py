@@ -205,7 +205,7 @@ class _Measured:
 
 
 def _variance(loss: _Loss, trial: Subject, measured: _Measured) -> float:
-    """The variance of training, squared pixels; 1 for a loss without one, NaN if unknown."""
+    """The training variance, squared pixels; 1 for a loss without one, NaN if unknown."""
     if not loss.squared:
         return 1.0
     if trial.train_sigma2 is not None:
