@@ -53,7 +53,7 @@ agree.
 
 At equal rate, the ELBO under `shared` depends on the mean squared error alone (exactly so on the
 train split, where s2 is fitted): a gain of g nats there is a mean squared error times exp(-2 g/D).
-The column "mse" tells this change.
+The column "mse" shows this change.
 """
 
 

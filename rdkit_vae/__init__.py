@@ -8,6 +8,7 @@ The packages, each of which uses only those before it:
     scoring                         interpretations of the variance, scores, bounds: pure NumPy
     training                        from a configuration and images to weights
     store                           every file that is written or read, and what runs/ holds
+    adapters                        models from elsewhere: one file a kind of them
     evaluation                      the passes over images that measure a model
     generation                      how good its samples are; priors fitted to its posteriors
     sweeps                          many trainings into one folder; verification and repair

@@ -129,7 +129,7 @@ def test_the_sweep_that_is_shown_is_the_example(shown: Shown, rdvae: Run, clone:
     """The same command on the example's folder finds all of it done, and prints the same table."""
     done = rdvae(*shlex.split(shown.arguments), "--out", "runs/example", cwd=clone)
     assert done.returncode == 0, done.stderr
-    assert "16 of 16 done, 0 to go" in done.stdout
+    assert "16 of 16 done, 0 left" in done.stdout
     begin, end = "ELBO in nats", "\nDraw it"  # what comes before says how fast it was trained
     table = shown.output[shown.output.index(begin) : shown.output.index(end)]
     assert table.count("\n") > 5

@@ -134,7 +134,8 @@ def _no_bounds(
         "not-a-density",
         no_density,
         f"the variance of the interpretation {few(no_density['interpretation'].unique())} depends "
-        "on x, so the claim bounds no likelihood and compares with no density",
+        "on x: it is not a density, so the claim does not bound a likelihood, and "
+        "cannot be compared with one of a density",
     )
 
 
@@ -153,8 +154,8 @@ def _implied_weights(
     yield from _about(
         "not-converged",
         claims[scattered],
-        "the latents agree on no single beta, so the training had not converged or its loss was "
-        "another one",
+        "the latents agree on no single beta, so the training had not converged, or a different "
+        "loss was used",
         hinders=False,
     )
 
@@ -163,7 +164,7 @@ def _betas(claims: pd.DataFrame) -> str:
     """The claimed beta of each model, and the one that its weights imply."""
     models = claims.drop_duplicates(["model", "beta", "implied_beta"])
     texts = [
-        f"{model}: claims beta = {beta:g}, but its weights say {implied:.3g}"
+        f"{model}: claims beta = {beta:g}, but its weights imply {implied:.3g}"
         + ("" if np.isnan(error) else f" +- {error:.1g}")
         for model, beta, implied, error in zip(
             models["model"],

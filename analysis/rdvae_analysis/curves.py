@@ -110,7 +110,9 @@ def at_rate(
     if "beta" in curve:
         betas = curve["beta"].astype(float)
         known = curve[np.isfinite(betas) & (betas > 0)]
-        notes += omitted(len(curve) - len(known), "of no positive beta, in its interpolation")
+        notes += omitted(
+            len(curve) - len(known), "without a positive beta from the interpolation of beta"
+        )
         table["beta"] = _betas_at(known, at)
     return table, [*notes, *_beyond(table[value])]
 

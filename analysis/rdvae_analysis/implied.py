@@ -16,10 +16,12 @@ class Verdict(StrEnum):
     """What the weights of a model say about the beta that is claimed for it."""
 
     AGREES = "agrees"
-    OTHER_BETA = "the weights say another beta"
-    LATENTS_DISAGREE = "its latents disagree: training had not converged, or the loss was another"
+    OTHER_BETA = "the weights imply another beta"
+    LATENTS_DISAGREE = (
+        "its latents disagree: training had not converged, or a different loss was used"
+    )
     NOT_CLAIMED = "its beta is not known"
-    NO_VARIANCE = "its variance of training is not known, so beta is not either"
+    NO_VARIANCE = "its training variance is not known, so beta is not either"
 
 
 def verdict(*, beta: float, implied: float, error: float, scatter: float) -> Verdict:

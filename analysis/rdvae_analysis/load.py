@@ -19,7 +19,7 @@ from rdvae_analysis.sound import IDENTITY, LoadWarning, sound_rows, warn
 
 __all__ = ["LoadWarning", "load_results", "parquet_files", "scan"]
 
-# Folders of a sweep that hold no results, or results that a repair has put aside.
+# Folders of a sweep that hold no results, or results that a repair has moved aside.
 _OTHER_KINDS = {
     *("statistics", "checkpoints", "samples", "generation", "priors"),
     *("partial", "damaged", "tensorboard"),

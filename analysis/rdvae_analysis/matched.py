@@ -254,8 +254,8 @@ def _error_of_constant(dataset: str, base: pd.DataFrame) -> list[str]:
     if not len(errors):
         return []
     return [
-        f"{dataset}: a point of the constant curve, left out and interpolated from its neighbours, "
-        f"is missed by {np.median(errors):.2f} nats in the median ({errors.max():.2f} at most)"
+        f"{dataset}: interpolating a point of the constant-variance curve from its neighbours is "
+        f"off by {np.median(errors):.2f} nats (median; {errors.max():.2f} at most)"
     ]
 
 

@@ -101,11 +101,11 @@ def alike(frame: pd.DataFrame, *, every_seed: bool = False) -> tuple[pd.DataFram
     shown = last.assign(shows=[_shows(row) for row in last.to_dict("records")])
     if len(shown):
         usual = shown["shows"].mode().iloc[0]
-        notes += _note(int((shown["shows"] != usual).sum()), "of other images or latents")
+        notes += _note(int((shown["shows"] != usual).sum()), "made from other images or latents")
         shown = shown[shown["shows"] == usual]
     keys = ["objective", "train_sigma2", "beta", *(["seed"] if every_seed else [])]
     kept = shown.sort_values("seed").drop_duplicates(keys).drop(columns="shows")
-    return kept, [*notes, *_note(len(shown) - len(kept), "of further seeds")]
+    return kept, [*notes, *_note(len(shown) - len(kept), "with other seeds")]
 
 
 def _shows(row: "dict[str, object]") -> str:

@@ -121,8 +121,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\n")  # a cell that starts with one of th
 _TEXTS = ("dataset", "setup", "model", "best prior")  # columns, of a rendered table
 _OPTIMAL = "optimal"
 _NO_DENSITY = (
-    "The optimal variance depends on the image that it scores: this is no density, and these "
-    "numbers bound no likelihood."
+    "The optimal variance depends on the image that it scores: it is not a density, so these "
+    "numbers do not bound a likelihood."
 )
 _MARKUPS = {
     "text": _Markup("{}*", "±", missing="-"),

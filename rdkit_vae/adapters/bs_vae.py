@@ -24,8 +24,8 @@ _NETWORK = "the reference network of Beta-Sigma VAE"
 _SIZES = {3: 28, 4: 64}  # of the images, by the number of stages
 _FIRST = "encoder.0.0.conv1.0.weight"
 _OBJECTIVE = (
-    "The file tells neither beta nor the objective: name --reconstruction sse (constant variance) "
-    "or log-sse (optimal) to read the weight of the KL back."
+    "The file records neither beta nor the objective; pass --reconstruction sse (constant "
+    "variance) or log-sse (optimal) to read the weight of the KL back."
 )
 
 
@@ -56,7 +56,7 @@ def load(path: Path, options: Mapping[str, Option]) -> Loaded:
 
 def _stages(weights: Weights, path: Path) -> int:
     pattern = re.compile(r"(?:.*\.)?encoder\.(\d{1,3})\.0\.conv1\.0\.weight")
-    stages = len({found[1] for name in weights.tensors if (found := pattern.fullmatch(name))})
+    stages = len({match[1] for name in weights.tensors if (match := pattern.fullmatch(name))})
     if stages not in _SIZES:
         raise BadData(f"{path}: {_NETWORK} has three or four stages, this one has {stages}")
     return stages

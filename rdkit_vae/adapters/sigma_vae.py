@@ -19,7 +19,7 @@ _WIDTH = 32
 _LEAST_LOG_SIGMA = -6.0  # a soft bound
 _LEARNED = "Its decoder variance is learned: one number for all images and pixels."
 _UNKNOWN = (
-    "The file has no log_sigma: it does not tell whether the variance was 1, optimal, or absent "
+    "The file has no log_sigma: it does not record whether the variance was 1, optimal, or absent "
     "from the loss."
 )
 

@@ -137,7 +137,7 @@ def _pairs(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> No
     title = "\n2. Pairs (beta, C) with the same product: the same weights, different claims"
     on_a_line = on_lines(rows)
     if not on_a_line:
-        click.echo(f"{title}\nnone here: train them with rdvae sweep --pairs")
+        click.echo(f"{title}\nnone: train them with rdvae sweep --pairs")
         return
     distances, notes = weight_distances(folder, on_a_line, rows)
     print_notes(notes)
@@ -154,12 +154,12 @@ def _matched(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
 
     title = "\n3. ELBO minus that of constant variance at the same rate"
     if missing := _missing(rows):
-        click.echo(f"{title}\nnot here: no rows of {missing}")
+        click.echo(f"{title}\nnot available: no rows for {missing}")
         return
     table, notes = matched_rate(rows)
     if table.empty:
         reason = "; ".join(notes) or "it needs curves of constant variance and of another objective"
-        click.echo(f"{title}\nnot here: {reason}")
+        click.echo(f"{title}\nnot available: {reason}")
         return
     wide = table.assign(gain=[_interval(row) for row in table.itertuples()]).pivot(
         index=["objective", "seeds", "rate"], columns="sigma", values="gain"
@@ -180,8 +180,8 @@ def _implied(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     shown = table if table["seed"].nunique() > 1 else table.drop(columns="seed")
     _show("\n4. Weight of the KL read back from the weights", shown)
     click.echo(
-        "  implied_beta: as the weights say, with its standard error beta_se over images;\n"
-        "  implied_tau: beta x s2, where the variance s2 of training is not known;\n"
+        "  implied_beta: as the weights imply, with its standard error beta_se over images;\n"
+        "  implied_tau: beta x s2, where the training variance s2 is not known;\n"
         "  scatter: disagreement of the latents, as a share"
     )
     write("implied", table, None)
@@ -210,7 +210,8 @@ def _overlay(rows: "pd.DataFrame", write: _Writer, split: str, folder: Path) -> 
     title = "\n   ELBO minus that of constant variance at beta_const = 2 beta s2"
     if table.empty:
         click.echo(
-            f"{title}\nnot here: no model is within the range of the curve of constant variance"
+            f"{title}\nnot available: no model is within the range of the curve of constant "
+            "variance"
         )
         return
     shown = table.drop(columns=[c for c in table if c.startswith(("low_", "high_"))])

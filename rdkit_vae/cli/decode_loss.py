@@ -145,8 +145,8 @@ def _gaussian(loss: DecodedLoss) -> Iterator[str]:
         yield "the loss is already -ELBO: likelihoods with its own s2 are what was trained"
     else:
         yield (
-            f"likelihoods with s2 = {loss.sigma2:.6g} belong to another objective than the one "
-            "trained"
+            f"likelihoods with s2 = {loss.sigma2:.6g} do not correspond to the objective that "
+            "was trained"
         )
     if loss.product > 0.25:
         yield (
@@ -166,8 +166,8 @@ def _laplace(loss: DecodedLoss) -> Iterator[str]:
         yield "the loss is already -ELBO, of a decoder with a Laplace distribution"
     else:
         yield (
-            f"likelihoods with b = {loss.scale:.6g} belong to another objective than the one "
-            "trained"
+            f"likelihoods with b = {loss.scale:.6g} do not correspond to the objective that "
+            "was trained"
         )
     yield f"the loss sets no Gaussian variance; to compare, {_SCORE}"
 
@@ -175,7 +175,7 @@ def _laplace(loss: DecodedLoss) -> Iterator[str]:
 def _bernoulli(loss: DecodedLoss) -> Iterator[str]:
     yield "up to its scale, the loss is  cross-entropy + beta KL  with"
     yield f"  beta = {loss.beta:.6g}, the only number that training sees"
-    yield "beta is what it is: a cross-entropy has no variance for which it could be exchanged"
+    yield "beta cannot be traded against a variance: a cross-entropy has none"
     if loss.is_elbo:
         yield "the loss is -ELBO of a Bernoulli decoder if every pixel is 0 or 1"
     else:

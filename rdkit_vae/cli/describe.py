@@ -130,7 +130,7 @@ def _priors(checkpoint: Path, measuring: "Measuring", folds: int) -> str:
 
 def _only(path: Path, models: list[Path]) -> Path:
     if len(models) != 1:
-        which = f"; name one of {few(map(str, models))}" if models else ""
+        which = f"; give one of {few(map(str, models))}" if models else ""
         raise BadInput(f"{path} holds {counted(len(models), 'model')}{which}")
     return models[0]
 
@@ -148,7 +148,7 @@ def _implied(checkpoint: Path, trial: "Trial", measuring: "Measuring", reconstru
     if reconstruction == "sse":
         lines.append(
             f"  beta x s2 = {weight.tau:.4g} (se {weight.standard_error:.2g}): beta = "
-            f"{weight.beta:.4g} with the variance of training, {weight.beta_at_half:.4g} with 1/2; "
+            f"{weight.beta:.4g} with the training variance, {weight.beta_at_half:.4g} with 1/2; "
             f"the trial has beta = {trial.beta:g}"
         )
     else:
@@ -162,7 +162,7 @@ def _implied(checkpoint: Path, trial: "Trial", measuring: "Measuring", reconstru
     else:
         lines.append(
             f"  the {active} active latents differ by {100 * weight.scatter:.0f}%: training had "
-            "not converged, or the loss was another"
+            "not converged, or a different loss was used"
         )
     if reconstruction == "sse" and far:
         lines.append("  this is not the beta of the trial: training had not converged")
@@ -242,14 +242,14 @@ def _betas(evaluation: "Evaluation") -> str:
     sigma2, variance = (shared.sigma2, "s2") if c is None else (c, "C")
     objective = OBJECTIVES.get(trial.objective)
     if isinstance(trial, ForeignModel) and c is None:
-        return "Its variance of training is not known, so no other betas follow from its beta"
+        return "Its training variance is not known, so no other betas follow from its beta"
     unknown = objective is None and not isinstance(trial, ForeignModel)
     per_image = objective.per_image if objective else unknown
-    has = "would have its gradients if its images shared s2" if per_image else "has its gradients"
+    condition = " (if all images shared s2)" if per_image else ""
     lines = [
         f"Other betas of this model, with the shared variance s2 = {shared.sigma2:.4g}",
-        f"  {2 * trial.beta * sigma2:.4g} = 2 beta {variance}: with it, a constant variance of "
-        f"1/2 {has}",
+        f"  {2 * trial.beta * sigma2:.4g} = 2 beta {variance}: with this beta, a constant "
+        f"variance of 1/2 gives the same gradients{condition}",
     ]
     if implied > 0:
         lines.append(f"  {implied:.4g} = 2 s2 + D s2 log(2 pi s2) / rate: the paper's implied beta")
@@ -269,7 +269,7 @@ def _rates(evaluation: "Evaluation") -> str:
             return "Where the rate goes was not measured: --evaluate measures it"
         ceiling = math.log(len(statistics.kl))
         near = terms.mutual_information > _SATURATED * ceiling
-        remark = ": near it, so more images would show more" if near else ""
+        remark = " (close to this limit; more images would give a higher value)" if near else ""
         lines.append(
             f"  {split:5} {terms.unit_rate.sum():.2f} = {terms.mutual_information:.2f} "
             f"(se {terms.mutual_information_se:.2f}) + {terms.marginal_kl:.2f}; "

@@ -63,10 +63,10 @@ _OPTIONS = (
         "--train-sigma2",
         metavar="C",
         callback=positive_option,
-        help="Its constant decoder variance in training, in squared pixels of [0, 1].",
+        help="Constant decoder variance it was trained with, in squared pixels of [0, 1].",
     ),
     reconstruction_option(
-        None, "Loss of its training; the weight of the KL is then read back from the weights"
+        None, "Loss it was trained with; the weight of the KL is then read back from the weights"
     ),
     click.option(
         "--image-size",
@@ -205,14 +205,14 @@ def implied_lines(evaluation: "Evaluation") -> list[str]:
 
     squared = subject.reconstruction == "sse"
     name, loss = ("beta x s2" if squared else "beta"), subject.reconstruction
-    told = "" if subject.beta is None else f"; its beta is said to be {subject.beta:g}"
+    claimed = "" if subject.beta is None else f"; claimed beta: {subject.beta:g}"
     line = f"{name} read back from the weights: {implied.tau:.4g} (se {implied.standard_error:.2g})"
     if squared and not math.isnan(implied.beta):
-        line += f", so beta = {implied.beta:.4g} with the variance of training"
+        line += f", so beta = {implied.beta:.4g} with the training variance"
     elif squared:
         line += f", which is beta = {implied.beta_at_half:.4g} if that variance was 1/2"
     count = int(np.isfinite(implied.per_latent).sum())
     agree = "agree" if implied.converged else f"differ by {100 * implied.scatter:.0f}%"
     maps = any(len(shape) > 2 for shape in subject.latent_shapes)
     which = counted(count, "active channel" if maps else "active latent")
-    return [f"{line}, loss {loss}{told}"] + ([f"{which} {agree}"] if count > 1 else [])
+    return [f"{line}, loss {loss}{claimed}"] + ([f"{which} {agree}"] if count > 1 else [])

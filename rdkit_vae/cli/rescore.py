@@ -23,7 +23,7 @@ from rdkit_vae.cli.options import (
     sigmas_of,
     student_in_words,
 )
-from rdkit_vae.scoring.interpretations import described, interpretation
+from rdkit_vae.scoring.interpretations import SIGMAS, described, interpretation
 from rdkit_vae.store.results import write_bounds, write_results
 from rdkit_vae.store.schema import BOUNDS, COLUMNS
 from rdkit_vae.system.files import write_output
@@ -57,7 +57,8 @@ def _listed(entries: Mapping[str, str]) -> str:
     multiple=True,
     default=("all",),
     show_default=True,
-    help="An interpretation from the list below, or all (the first six). Repeatable.",
+    help=f"An interpretation from the list below, or all: those of {', '.join(SIGMAS)} that apply "
+    "to the model. Repeatable.",
 )
 @click.option(
     "--bound",

@@ -44,7 +44,9 @@ def command(folder: str, follow: bool) -> None:
     """
 
     if follow and is_url(folder):
-        raise BadInput("--follow works on folders: a store does not say what is running")
+        raise BadInput(
+            "--follow needs a local folder: an object store does not record what is running"
+        )
     sweeps = {root: _Watched(root) for root in find_sweeps(local(folder))}
     if not sweeps:
         raise BadData(f"{folder}: no sweep below it (no sweep.json)")

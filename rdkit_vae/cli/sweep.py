@@ -140,7 +140,7 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 @click.option(
     "--augmentation",
     metavar="NAME",
-    help="With protocol paper, which of its augmentations to use for other datasets than mnist and "
+    help="With protocol paper, which of its augmentations to use for datasets other than mnist and "
     f"celeba: {', '.join(AUGMENTATIONS)}.",
 )
 @click.option(
@@ -195,7 +195,7 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
     default="auto",
     show_default=True,
     callback=_count,
-    help="Trials in a pack, which one process trains step by step; auto: several on a CPU if the "
+    help="Trials in a pack, which one process trains in lockstep; auto: several on a CPU if the "
     "networks are small and dense, and all that fit on a GPU. Results differ only by rounding.",
 )
 @click.option(
@@ -219,8 +219,8 @@ def _by_dataset(name: str, paper: int | None = None) -> str:
 @click.option(
     "--ray-address",
     metavar="ADDRESS",
-    help="With --engine ray: HOST:PORT of a cluster, or auto for that of this machine.  [default: "
-    "start one here, for this sweep]",
+    help="With --engine ray: HOST:PORT of a cluster, or auto for the cluster running on this "
+    "machine.  [default: start one here, for this sweep]",
 )
 @click.option(
     "--resources",

@@ -51,7 +51,7 @@ def print_estimate(plan: "Plan") -> int:
     )
     free = plan.free_bytes()
     if about.bytes > free:
-        click.echo(f"rdvae: only {megabytes(free)} of disk space are free", err=True)
+        click.echo(f"rdvae: only {megabytes(free)} of disk space is free", err=True)
     return 0
 
 
@@ -120,8 +120,8 @@ def _greeting(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]
         f"{first.architecture}{'' if swept else options}, {counted(first.latents, 'latent')}, "
         f"{counted(first.epochs, 'epoch')} of {counted(steps, 'step')}\n"
         f"{_warp_in_words(plan)}"
-        f"{_standing(plan, states, left)} on {_where(plan)}, "
-        f"into {plan.place}{'' if _is_whole(plan) else f', for {_trials_of(plan)}'}"
+        f"{_standing(plan, states, left)}, on {_where(plan)}, "
+        f"writing to {plan.place}{'' if _is_whole(plan) else f', for {_trials_of(plan)}'}"
     )
 
 
@@ -150,7 +150,7 @@ def _warp_in_words(plan: "Plan") -> str:
 
 
 def _standing(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]) -> str:
-    """`37 of 60 done, 2 failed (retry with --retry-failed), 21 to go`."""
+    """`37 of 60 done, 2 failed (retry with --retry-failed), 21 left`."""
     from rdkit_vae.store.schema import Status
 
     statuses = [state.status for state in states.values()]
@@ -158,7 +158,7 @@ def _standing(plan: "Plan", states: "Mapping[str, State]", left: Sequence[Trial]
     failed = sum(status.failed for status in statuses)
     if failed:
         words.append(f"{failed} failed ({'to be run again' if plan.retry_failed else _RETRY})")
-    return f"{', '.join(words)}, {len(left)} to go"
+    return f"{', '.join(words)}, {len(left)} left"
 
 
 def _conclude(plan: "Plan") -> int:

@@ -92,8 +92,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     number, slash, count = text.partition("/")
     if not slash:
         raise BadInput(f"shard {shown(text)}: must be K/N, such as 3/16")
-    of = whole(count, "shard: the number of shards", least=1)
-    return whole(number, "shard: its number", least=1, most=of), of
+    shards = whole(count, "shard: the number of shards", least=1)
+    return whole(number, "shard: its number", least=1, most=shards), shards
 
 
 def parse_resources(resources: str | Mapping[str, float]) -> dict[str, float]:

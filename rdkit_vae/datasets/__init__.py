@@ -217,8 +217,10 @@ def folder_of(request: Request, files: str) -> Path:
     folder = DATASETS[request.name].find(request)
     if folder is None:
         places = ", ".join(str(root) for root in request.roots)
-        found = f"not found in {places}" if places else "not found, as no folder was given"
-        raise BadData(f"{request.name}: {files} {found}; use --data-dir or set RDVAE_DATA")
+        searched = f"in {places}" if places else "as no folder was given"
+        raise BadData(
+            f"{request.name}: {files} not found {searched}; use --data-dir or set RDVAE_DATA"
+        )
     return folder
 
 

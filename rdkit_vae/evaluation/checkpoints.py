@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rdkit_vae.datasets.images import Images
     from rdkit_vae.store.checkpoints import Checkpoint
 
-_EXAMPLE = "name a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
+_EXAMPLE = "give a checkpoint, such as runs/NAME/checkpoints/RUN/epoch=00025.pt"
 
 
 class NoImages(BadData):
@@ -282,7 +282,7 @@ def images_of(path: Path, checkpoint: "Checkpoint", measuring: Measuring) -> "Im
         )
         bind(trial, images.sha256)
     except RdvaeError as error:
-        advice = "name another place with --dataset"
+        advice = "give another place with --dataset"
         raise NoImages(f"{path} needs its images: {error}; {advice}") from error
     if (images.shape, images.levels) != (checkpoint.shape, checkpoint.levels):
         raise BadData(

@@ -241,7 +241,7 @@ def _about_weight(
     if subject.beta is not None and math.isnan(implied.beta):
         sigma2 = model.pixels.scale[0] ** 2 / 2  # the same for all channels, or `loss_of` refuses
         yield (
-            "its variance of training is not known, so its beta is not compared with its weights; "
+            "its training variance is not known, so its beta is not compared with its weights; "
             f"for a loss sse + beta KL of its own pixels it is train_sigma2 = {sigma2:g}"
         )
 

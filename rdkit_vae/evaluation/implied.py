@@ -137,13 +137,13 @@ class _Loss:
     """A reconstruction loss.
 
     Attributes:
-        of: maps images, decoder means, both in [0, 1], and the decoder's variance (or None) to
-            (B,) losses.
+        per_image: maps images, decoder means, both in [0, 1], and the decoder's variance (or
+            None) to (B,) losses.
         squared: whether it is the squared error.
         of_own_variance: whether it is -log p(x|z) under the decoder's own variance, if it has one.
     """
 
-    of: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    per_image: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     squared: bool = False
     of_own_variance: bool = False
 
@@ -162,9 +162,9 @@ def loss_of(reconstruction: str | Reconstruction, model: nn.Module, trial: Subje
     if loss is RECONSTRUCTIONS["sse"]:
         return _squared_error(loss, model, trial)
     if not isinstance(model, Adapted):
-        return _Loss(of=lambda x, decoded, variance: loss(x, decoded))
+        return _Loss(per_image=lambda x, decoded, variance: loss(x, decoded))
     own = model.to_own
-    return _Loss(of=lambda x, decoded, variance: loss(own(x), own(decoded)))
+    return _Loss(per_image=lambda x, decoded, variance: loss(own(x), own(decoded)))
 
 
 def _squared_error(loss: Reconstruction, model: nn.Module, trial: Subject) -> _Loss:
@@ -179,12 +179,12 @@ def _squared_error(loss: Reconstruction, model: nn.Module, trial: Subject) -> _L
     else:
         own = objective_of(trial.objective).variance == "image"
 
-    def of(x: Tensor, decoded: Tensor, variance: Tensor | None) -> Tensor:
+    def per_image(x: Tensor, decoded: Tensor, variance: Tensor | None) -> Tensor:
         if own and variance is not None:
             return gaussian_nll((x - decoded).square(), variance, 1).flatten(1).sum(dim=1)
         return loss(x, decoded)
 
-    return _Loss(of=of, squared=True, of_own_variance=own)
+    return _Loss(per_image=per_image, squared=True, of_own_variance=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ class _Measured:
 
 
 def _variance(loss: _Loss, trial: Subject, measured: _Measured) -> float:
-    """The variance of training, squared pixels; 1 for a loss without one, NaN if unknown."""
+    """The training variance, squared pixels; 1 for a loss without one, NaN if unknown."""
     if not loss.squared:
         return 1.0
     if trial.train_sigma2 is not None:
@@ -334,7 +334,7 @@ def _slopes(
                 raise BadInput(
                     "the weight of the KL needs gradients, but decode computes none (no_grad?)"
                 )
-            value = loss.of(x.clone(), decoded, variance)
+            value = loss.per_image(x.clone(), decoded, variance)
             (gradient,) = torch.autograd.grad(value.sum(), z)
         slopes.append(_by_group(gradient.double() * (sigma * epsilon).double(), groups))
         errors.append((x - decoded.detach()).double().square().flatten(1).sum(dim=1))

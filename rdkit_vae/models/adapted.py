@@ -78,8 +78,8 @@ class Adapted(nn.Module):
     def _probe(self, x: Tensor, shape: Shape) -> None:
         size = "x".join(map(str, shape))
         advice = "" if self.image_size else "; if it takes another size, give its image_size"
-        wanted = (self.image_size, self.image_size)
-        if self.image_size is not None and shape[1:] != wanted:
+        own_size = (self.image_size, self.image_size)
+        if self.image_size is not None and shape[1:] != own_size:
             raise BadInput(
                 f"the model takes images of {self.image_size}x{self.image_size}, these are {size}"
             )

@@ -30,8 +30,8 @@ class ImpliedWeight:
     Attributes:
         tau: beta x s2, squared pixels (of a loss without a scale: beta); NaN where no latent is
             active.
-        beta: tau over the variance of training: the constant one, or the one that was fitted; of a
-            loss without a scale, tau. NaN where the variance of training is unknown.
+        beta: tau over the training variance: the constant one, or the one that was fitted; of a
+            loss without a scale, tau. NaN where the training variance is unknown.
         standard_error: of tau, over images.
         per_latent: (L,) tau of each latent or channel; NaN where it is not active.
         per_latent_se: (L,) their standard errors.
@@ -73,7 +73,7 @@ def pooled(
         slopes: (n, L) (d rec/d z_j) sigma_j eps_j of each image, its mean over posterior samples.
         slacks: (n, L) 1 - sigma_j^2.
         active: (L,) which latents are in use.
-        sigma2: the variance of training, squared pixels; NaN if unknown.
+        sigma2: the training variance, squared pixels; NaN if unknown.
     """
     latents = slopes.shape[1]
     per_latent, errors = np.full(latents, math.nan), np.full(latents, math.nan)

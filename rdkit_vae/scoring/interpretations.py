@@ -27,7 +27,7 @@ class Trained(Protocol):
     Attributes:
         beta: weight of the rate; None if unknown.
         beta_half: the variance of the interpretation `beta-half`, squared pixels: beta x C, where C
-            is the constant variance of training, or 1/2 if there was none; None if unknown.
+            is the constant training variance, or 1/2 if there was none; None if unknown.
         sigma2_floor: least value of a fitted variance, squared pixels.
     """
 
@@ -184,7 +184,7 @@ INTERPRETATIONS: Mapping[str, Interpretation] = {
     "beta-half": Interpretation(
         about="beta/2 (or beta x C if the model was trained with a constant variance C)",
         decoder=_beta_half,
-        needs="a known beta and variance of training",
+        needs="a known beta and training variance",
     ),
     "optimal": Interpretation(
         about="sse/D of each image and posterior sample; it looks at x, so it is no density",

@@ -72,7 +72,9 @@ def fit_student(sse: Array, dims: int, floor: float) -> tuple[float, float]:
     maxima = [(_maximum(few, dims, bracket), bracket) for bracket in _brackets(few, dims)]
     if not maxima:
         return gaussian
-    _, bracket = min(maxima, key=lambda found: float(student_nll(few, dims, *found[0]).mean()))
+    _, bracket = min(
+        maxima, key=lambda candidate: float(student_nll(few, dims, *candidate[0]).mean())
+    )
     student = _maximum(sse, dims, bracket)
     gain = student_nll(sse, dims, *gaussian).mean() - student_nll(sse, dims, *student).mean()
     return student if gain > _LEAST_GAIN else gaussian

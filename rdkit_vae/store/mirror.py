@@ -87,7 +87,8 @@ class Mirror:
                     write_atomic(self.folder / name, data)
                 return data is not None
 
-            copied = [name for name, found in zip(new, at_once(fetch, new), strict=True) if found]
+            fetched = at_once(fetch, new)
+            copied = [name for name, is_there in zip(new, fetched, strict=True) if is_there]
             if copied:
                 marks = known | {name: there[name] for name in copied}
                 write_atomic(self.folder.parent / _MARKS, json.dumps(marks).encode())

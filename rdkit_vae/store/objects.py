@@ -145,12 +145,12 @@ class ObjectStore:
         with self._named("cannot be listed", place):
             try:
                 pages = obstore.list(self._store, place or None)
-                found = [each for page in pages for each in page]
-                if place and not found:
-                    found = [obstore.head(self._store, place)]
+                objects = [each for page in pages for each in page]
+                if place and not objects:
+                    objects = [obstore.head(self._store, place)]
             except FileNotFoundError:
                 return {}
-        return self._marked(found)
+        return self._marked(objects)
 
     def level(self, folder: str = "") -> tuple[dict[str, str], list[str]]:
         """Returns the objects that lie in a folder itself, as `marks` does, and its subfolders.
@@ -162,17 +162,17 @@ class ObjectStore:
 
         with self._named("cannot be listed", folder):
             try:
-                found = obstore.list_with_delimiter(self._store, folder or None)
+                listing = obstore.list_with_delimiter(self._store, folder or None)
             except FileNotFoundError:
                 return {}, []
-        return self._marked(found["objects"]), [
-            self._plain(name) for name in found["common_prefixes"]
+        return self._marked(listing["objects"]), [
+            self._plain(name) for name in listing["common_prefixes"]
         ]
 
-    def _marked(self, found: Sequence[Any]) -> dict[str, str]:
+    def _marked(self, objects: Sequence[Any]) -> dict[str, str]:
         return {
             self._plain(each["path"]): f"{each['e_tag'] or each['last_modified']} {each['size']}"
-            for each in found
+            for each in objects
         }
 
     def _plain(self, name: str) -> str:

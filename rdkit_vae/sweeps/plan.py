@@ -224,7 +224,7 @@ def _cluster(
     one_of(engine, ENGINES, "engine")
     if engine != "ray":
         if address or resources:
-            raise BadInput("--ray-address and --resources are for --engine ray")
+            raise BadInput("--ray-address and --resources need --engine ray")
         return None, choose_device(device)
     default = {"cpu": 1.0} | ({"gpu": 1.0} if device == "cuda" else {})
     cluster = Cluster(address=address, resources=parse_resources(resources or default), most=most)

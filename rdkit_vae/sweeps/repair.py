@@ -21,7 +21,7 @@ from rdkit_vae.store.results import read_results, write_results
 from rdkit_vae.store.schema import Status
 from rdkit_vae.store.tables import about_of
 from rdkit_vae.sweeps.verify import (
-    PUT_ASIDE,
+    MOVED_ASIDE,
     Finding,
     Progress,
     Report,
@@ -79,14 +79,14 @@ def repair(sweep: Sweep, findings: Iterable[Finding], measuring: Measuring) -> l
         CannotWrite: a file cannot be written.
     """
     findings = [finding for finding in findings if finding.remedy]
-    aside = list(dict.fromkeys(f.path for f in findings if f.remedy == PUT_ASIDE))
-    done = [_put_aside(sweep, path) for path in aside]
+    aside = list(dict.fromkeys(f.path for f in findings if f.remedy == MOVED_ASIDE))
+    done = [_move_aside(sweep, path) for path in aside]
     for run_id in sorted({f.run_id for f in findings if f.path not in aside and f.run_id}):
         done += _Repair(sweep, run_id, measuring).carry_out()
     return done
 
 
-def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
+def _move_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
     """Moves (or copies) a file into the folder `damaged`, without replacing any file there."""
     place = own_folder(sweep.root / DAMAGED) / path.relative_to(sweep.root)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def _put_aside(sweep: Sweep, path: Path, *, copy: bool = False) -> str:
         shutil.copy2(path, place)
     else:
         shutil.move(path, place)  # a folder of the sweep may be a link to another disk
-    return f"{path} is {'kept' if copy else 'put aside'} as {place}"
+    return f"{path} is {'kept' if copy else 'moved aside'} as {place}"
 
 
 class _Repair:
@@ -125,7 +125,7 @@ class _Repair:
                 continue
             checkpoint = _sound(path, of_epoch)
             if checkpoint is None:
-                self._done.append(_put_aside(self._sweep, path))
+                self._done.append(_move_aside(self._sweep, path))
                 self._done.append(f"{self._run_id}: must be trained again from epoch {epoch} on")
                 failed = []
                 break
@@ -135,11 +135,11 @@ class _Repair:
             rows += again if differences(of_epoch, again) else of_epoch
         if rows or failed:
             if len(rows) < len(stored):
-                self._done.append(_put_aside(self._sweep, results, copy=True))
+                self._done.append(_move_aside(self._sweep, results, copy=True))
             write_results(results, rows + failed, about)
             self._done.append(f"{results}: {counted(len(rows), 'row')}")
         elif results.exists():
-            self._done.append(_put_aside(self._sweep, results))
+            self._done.append(_move_aside(self._sweep, results))
         return self._done
 
     def _foreign(self) -> Iterator[Evaluation]:
@@ -160,7 +160,7 @@ class _Repair:
         try:
             table = read_results(results)
         except BadData:
-            self._done.append(_put_aside(self._sweep, results))
+            self._done.append(_move_aside(self._sweep, results))
             return [], [], {}
         rows = table.to_pylist()
         stored = [row for row in rows if row["status"] == Status.OK]
@@ -186,7 +186,7 @@ class _Repair:
         except BadData:
             pass
         if place.exists():
-            self._done.append(_put_aside(self._sweep, place))
+            self._done.append(_move_aside(self._sweep, place))
         images = images_of(path, checkpoint, self._measuring)
         device = choose_device(self._measuring.device)
         evaluation = evaluate_checkpoint(path, checkpoint, images, device=device)

@@ -95,7 +95,7 @@ def sweep(
         BadInput: something cannot be done as asked, or the folder holds another sweep.
         BadData: images or results that are missing or damaged.
         CannotWrite: the folder cannot be written, or is full.
-        KeyboardInterrupt: interrupted; the same call goes on from there.
+        KeyboardInterrupt: interrupted; call it again to continue.
     """
     plan = plan_sweep(
         betas=betas,

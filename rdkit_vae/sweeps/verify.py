@@ -32,8 +32,8 @@ _NOT_COMPARED = ("code_version", "created_at")  # they change when a row is made
 _TOLERANCE = 1e-11  # relative; versions of SciPy round differently
 # Where nu is large, rounding decides its last digits, which the likelihood hardly depends on.
 _TOLERANCE_OF_NU = 1e-4
-PUT_ASIDE = "put aside"  # the remedy for a file that cannot be used
-_NEW_ROWS = "its rows are made again from the statistics"
+MOVED_ASIDE = "moved aside"  # the remedy for a file that cannot be used
+_NEW_ROWS = "its rows are recomputed from the statistics"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _read_all(sweep: Sweep, named: set[str], report: Report) -> dict[str, Rows]:
         except BadData as error:
             run_id = path.stem
             if run_id in named or is_part(path):
-                remedy = "it is put aside, and its rows are made again"
+                remedy = "it is moved aside, and its rows are recomputed"
                 remedy = "" if isinstance(error, Newer) or is_part(path) else remedy
                 report.findings.append(Finding(path, _reason(error, path), run_id, remedy))
             else:
@@ -168,11 +168,11 @@ def _verify_run(sweep: Sweep, run_id: str, rows: Rows, report: Report) -> Iterat
     results = sweep.results(run_id)
     if not rows:
         what = "there is no results file, but there are checkpoints"
-        yield Finding(results, what, run_id, "it is made again from the checkpoints")
+        yield Finding(results, what, run_id, "its rows are recomputed from the checkpoints")
         return
     keys = [(row["epoch"], row["split"], row["sigma"], row["status"]) for row in rows]
     if repeated := len(keys) - len(set(keys)):
-        what = f"{counted(repeated, 'row')} {are(repeated)} there twice"
+        what = f"{counted(repeated, 'row')} {are(repeated)} duplicated"
         yield Finding(results, what, run_id, _NEW_ROWS)
     for epoch in sorted({row["epoch"] for row in good}):
         report.n_checkpoints += 1
@@ -207,7 +207,7 @@ def _verify_weights(checkpoint: Path, run_id: str, rows: Rows) -> Iterator[Findi
     try:
         if not is_named(checkpoint, rows):
             what = "its SHA-256 is not the one in its rows"
-            remedy = "it is put aside, and the same sweep command trains it again"
+            remedy = "it is moved aside; rerun the sweep command to train it again"
             yield Finding(checkpoint, what, run_id, remedy)
     except BadData as error:  # its rows are kept, although they cannot be traced any more
         yield Finding(checkpoint, _reason(error, checkpoint), run_id)
@@ -261,7 +261,7 @@ def _pictures(sweep: Sweep) -> Iterator[Finding]:
             what = "its pictures are of another checkpoint"
         except BadData as error:
             what = _reason(error, path)
-        yield Finding(path, what, path.parent.name, PUT_ASIDE)
+        yield Finding(path, what, path.parent.name, MOVED_ASIDE)
 
 
 def _measured(sweep: Sweep) -> Iterator[Finding]:
@@ -276,7 +276,7 @@ def _measured(sweep: Sweep) -> Iterator[Finding]:
                 what = "some of its rows are of another checkpoint"
             except BadData as error:
                 what = _reason(error, path)
-            yield Finding(path, what, path.parent.name, PUT_ASIDE)
+            yield Finding(path, what, path.parent.name, MOVED_ASIDE)
 
 
 def _checkpoints(sweep: Sweep, run_id: str) -> list[Path]:
@@ -288,6 +288,6 @@ def _unnamed(sweep: Sweep, accounted: set[Path], unfinished: set[str]) -> Iterat
     for kind, pattern in (("checkpoints", "epoch=*.pt"), ("statistics", "*.parquet")):
         for path in sorted((sweep.root / kind).glob(f"*/{pattern}")):
             if path not in accounted and path.parent.name not in unfinished:
-                yield Finding(path, "no row refers to it", path.parent.name, PUT_ASIDE)
+                yield Finding(path, "no row refers to it", path.parent.name, MOVED_ASIDE)
     for path in left_partial(sweep.root):
         yield Finding(path, "left by a process that died", remedy="removed")

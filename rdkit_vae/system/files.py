@@ -158,7 +158,8 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     if folder.parts[0] in [f"{scheme}:" for scheme in SCHEMES]:  # a URL taken for a path
-        raise OSError(errno.EINVAL, "only sweeps are written to a store; name a folder")
+        reason = "only sweeps can be written to an object store; give a local folder"
+        raise OSError(errno.EINVAL, reason)
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)

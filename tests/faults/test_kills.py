@@ -109,7 +109,7 @@ def test_a_worker_that_dies_three_times_costs_its_trial_only(
     assert (frame[frame["run_id"] == path.stem]["status"] == "ok").any()
     again = start(tmp_path / "x").end()
     assert again[0] == 3
-    assert "3 of 4 done, 1 failed (retry with --retry-failed), 0 to go" in again[1]
+    assert "3 of 4 done, 1 failed (retry with --retry-failed), 0 left" in again[1]
     assert start(tmp_path / "x", "--retry-failed").end()[0] == 0
     assert_same(tmp_path / "x", undisturbed)
 
@@ -279,7 +279,7 @@ def test_ctrl_c_while_failed_trials_are_tried_again(start: Start, tmp_path: Path
     again.wait_for(lambda: _added(folder, 0).count(b"sweep started") == 2)
     os.kill(again.process.pid, signal.SIGINT)
     code, out, err = again.end()
-    assert "0 of 4 done, 4 failed (to be run again), 4 to go" in out
+    assert "0 of 4 done, 4 failed (to be run again), 4 left" in out
     assert code == 130
     assert "to continue: rdvae sweep" in err
     assert "--retry-failed" in err

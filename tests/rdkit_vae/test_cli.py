@@ -406,7 +406,7 @@ def test_decode_loss_names_the_beta_and_the_variance(rdvae: Run) -> None:
     assert done.returncode == 0, done.stderr
     assert "beta x s2 = 1.536" in done.stdout
     assert "beta = 3.072" in done.stdout
-    assert "another objective than the one trained" in done.stdout
+    assert "do not correspond to the objective that was trained" in done.stdout
     plain = rdvae("decode-loss", "--reconstruction", "sum", "--dims", "784")
     assert "the loss is already -ELBO" in plain.stdout
     listed = rdvae("decode-loss", "--list").stdout
@@ -430,7 +430,10 @@ def test_decode_loss_names_the_beta_and_the_variance(rdvae: Run) -> None:
     [
         (["--pixels", "-1..1"], ["beta x s2 = 0.125", "C = 1/2:    beta = 0.25"]),
         (["--loss", "absolute"], ["b        = 1 pixels", "of a decoder with a Laplace"]),
-        (["--loss", "cross-entropy", "--kl-factor", "4"], ["beta = 4,", "has no variance"]),
+        (
+            ["--loss", "cross-entropy", "--kl-factor", "4"],
+            ["beta = 4,", "a cross-entropy has none"],
+        ),
         (["--loss", "perceptual"], ["the rate is right", "no log-likelihood of pixels"]),
         (["--kl", "mean-time", "--steps", "4"], ["beta      = 0.25"]),
     ],

@@ -65,7 +65,7 @@ def test_pictures_are_made_and_drawn(main: Run, sweep_folder: Path, tmp_path: Pa
     assert main(*drawing.split(), cwd=tmp_path).stdout == "drew 1 model: figures/samples.png\n"
     done = main("plot", "samples", "small", cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr == "rdvae: left out the pictures of 6 checkpoints of further seeds\n"
+    assert done.stderr == "rdvae: left out the pictures of 6 checkpoints with other seeds\n"
     assert done.stdout == "drew 6 models: figures/samples.png\n"  # of two seeds, the first
     assert "12 runs" not in main("plot-rd", "small", cwd=tmp_path).stderr
 

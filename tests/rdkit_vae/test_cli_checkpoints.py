@@ -47,7 +47,7 @@ def _folder(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "missing": (Path.unlink, "o such file", "name a checkpoint|give one"),
+    "missing": (Path.unlink, "o such file", "give a checkpoint|give one"),
     "folder": (_folder, "a folder|no checkpoint of a sweep in it", ""),
     "empty": (_bytes(lambda c: b""), "it is empty", "train it again"),
     "text": (_bytes(lambda c: b"weights"), "a text file, not a checkpoint of rdvae", "give one"),

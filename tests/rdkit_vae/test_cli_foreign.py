@@ -176,7 +176,7 @@ def test_bad_input_is_one_line(arguments: list[str], words: str, rdvae: Run, her
 def test_a_folder_of_models_says_what_it_lacks(rdvae: Run, here: Path) -> None:
     assert _score(rdvae, here, "--out", "runs/mine", "weights.pt").returncode == 0
     done = rdvae("rescore", "--sigma", "beta-half", "--sigma", "own", "runs/mine", cwd=here)
-    assert "lacks a known beta and variance of training" in done.stderr
+    assert "lacks a known beta and training variance" in done.stderr
     assert "lacks a known variance of its own" in done.stderr
     for extra in (["--evaluate"], ["--draws", "8"], ["--discretized", "--sigma", "shared"]):
         done = rdvae("rescore", *extra, "runs/mine", cwd=here)

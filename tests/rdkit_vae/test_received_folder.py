@@ -209,7 +209,7 @@ def test_a_checkpoint_of_no_epoch_is_passed_over(received: Path, main: Run, tmp_
     (received / "checkpoints" / results.stem / "epoch=x.pt").write_bytes(b"no")
     results.unlink()
     done = main("verify", "--repair", received, cwd=tmp_path)
-    assert (done.returncode, "epoch=x.pt is put aside" in done.stdout) == (0, True)
+    assert (done.returncode, "epoch=x.pt is moved aside" in done.stdout) == (0, True)
     assert parquet.read_results(results).num_rows > 0
 
 

@@ -102,11 +102,11 @@ def test_weights_that_say_another_beta_refute_the_claim(tmp_path: Path) -> None:
     report = _implied(tmp_path, 4, 1.04, 0.02, 0.01)
     (finding,) = report.findings
     assert (finding.rule, finding.claims, finding.hinders) == ("other-weight", 1, True)
-    assert finding.message == "mine: claims beta = 4, but its weights say 1.04 +- 0.02"
+    assert finding.message == "mine: claims beta = 4, but its weights imply 1.04 +- 0.02"
     (group,) = report.groups.values()
     assert list(group["model"]) == ["other"]
     without_error = _implied(tmp_path, 4, 1.04, None, 0.01)
-    assert without_error.findings[0].message.endswith("say 1.04")
+    assert without_error.findings[0].message.endswith("imply 1.04")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_latents_that_disagree_refute_nothing(tmp_path: Path) -> None:
 def test_one_latent_alone_is_only_a_hint(tmp_path: Path) -> None:
     (finding,) = _implied(tmp_path, 4, 1.04, 0.02, None).findings
     assert (finding.rule, finding.hinders) == ("other-weight", False)
-    assert "its weights say 1.04 +- 0.02" in finding.message
+    assert "its weights imply 1.04 +- 0.02" in finding.message
     assert "only a hint" in finding.message
 
 

@@ -341,7 +341,7 @@ def test_latex_says_what_its_numbers_are(both: pd.DataFrame, sigma: str) -> None
         "test and train",
     ):
         assert words in caption
-    assert ("no density" in caption) == (sigma == "optimal")
+    assert ("not a density" in caption) == (sigma == "optimal")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

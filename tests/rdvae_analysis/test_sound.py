@@ -321,8 +321,8 @@ GOOD = (4, 1, 8, 8)
 @pytest.mark.parametrize(
     ("kinds", "why"),
     [
-        ([(4, 1, 4, 16)] * 3, "of other images or latents"),
-        ([(4, 3, 8, 8)] * 3, "of other images or latents"),
+        ([(4, 1, 4, 16)] * 3, "made from other images or latents"),
+        ([(4, 3, 8, 8)] * 3, "made from other images or latents"),
         ([(4, 2, 8, 8)] * 3, "pictures must have 1 or 3 channels, the shape of these is 2x8x8"),
         ([(4, 5, 8, 8)] * 3, "pictures must have 1 or 3 channels"),
         ([(4, 1, 8)] * 3, "pictures must have 1 or 3 channels"),

@@ -115,7 +115,7 @@ def test_a_sweep_in_a_store_is_that_in_a_folder(
     env = {**server.env, "RDVAE_CACHE": str(tmp_path / "cache")}
     done = rdvae(*SWEEP, "--out", out, **env)
     assert done.returncode == 0, done.stderr
-    assert f"into {out}" in done.stdout
+    assert f"writing to {out}" in done.stdout
     assert f"Draw it: rdvae plot-rd {out}" in done.stdout
     as_user(server)
     rows = rdv.load_results(server.url)
@@ -124,7 +124,7 @@ def test_a_sweep_in_a_store_is_that_in_a_folder(
     assert not list((tmp_path / "cache").rglob("*.pt"))  # nothing is kept twice
 
     again = rdvae(*SWEEP, "--out", out, **env)
-    assert "4 of 4 done, 0 to go" in again.stdout
+    assert "4 of 4 done, 0 left" in again.stdout
     other = rdvae(*SWEEP, "--epochs", "5", "--out", out, **env)
     assert other.returncode == 2
     assert f"{out} holds another sweep (epochs 4, not 5;" in other.stderr
@@ -159,7 +159,7 @@ def test_other_files_are_not_written_to_a_store(
         suffix = ".png" if arguments[0] == "plot-rd" else ".csv"
         done = rdvae(*arguments, "--out", f"s3://bucket/x{suffix}", cwd=tmp_path)
         assert done.returncode == 4
-        assert "only sweeps are written to a store" in done.stderr
+        assert "only sweeps can be written to an object store" in done.stderr
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
@@ -236,7 +236,7 @@ def test_merged_results_are_read_as_before(rdvae: Run, tmp_path: Path) -> None:
     finally:
         del os.environ["RDVAE_CACHE"]
     again = rdvae(*SWEEP, "--out", url, **env)
-    assert "4 of 4 done, 0 to go" in again.stdout
+    assert "4 of 4 done, 0 left" in again.stdout
     assert "4 of 4 done" in rdvae("status", url, **env).stdout
     checked = rdvae("verify", url, **env)
     assert "no problems" in checked.stdout, checked.stdout

@@ -128,8 +128,8 @@ class _Room:
     def is_free(self, low: Floats, high: Floats) -> bool:
         return (
             self.inside(low, high)
-            and not _within(self._markers, low - _MARKER, high + _MARKER)
-            and not _within(self._lines, low - _LINE_DISTANCE, high + _LINE_DISTANCE)
+            and not _any_inside(self._markers, low - _MARKER, high + _MARKER)
+            and not _any_inside(self._lines, low - _LINE_DISTANCE, high + _LINE_DISTANCE)
             and not any((low < b).all() and (a < high).all() for a, b in self._boxes)
         )
 
@@ -137,7 +137,7 @@ class _Room:
         self._boxes.append((low, high))
 
 
-def _within(points: Floats, low: Floats, high: Floats) -> bool:
+def _any_inside(points: Floats, low: Floats, high: Floats) -> bool:
     return bool(((points > low) & (points < high)).all(axis=1).any())
 
 

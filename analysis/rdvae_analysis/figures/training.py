@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from rdkit_vae.errors import BadInput
+from rdkit_vae.store.schema import Status
 from rdkit_vae.text import counted
 from rdvae_analysis.figures.fit import fit_texts
 from rdvae_analysis.figures.key import add_key
@@ -32,7 +33,7 @@ _QUANTITIES = {
 _MODELS_ACROSS = {1: 3, 2: 6}  # by `columns`
 _HEIGHT = 1.15  # of a panel, inches
 _LOG = 3.0  # variances that span a larger factor get a logarithmic axis
-_ENDS = {"diverged": "x", "crashed": "+"}  # markers
+_ENDS = {Status.DIVERGED: "x", Status.CRASHED: "+"}  # markers
 
 
 def training(
@@ -121,7 +122,7 @@ def _panels(figure: Figure, blocks: int, across: int) -> Panels:
 
 
 def _draw(panels: Panels, run: pd.DataFrame, norm: LogNorm) -> None:
-    measured = run[run["status"] == "ok"].sort_values("epoch")
+    measured = run[run["status"] == Status.OK].sort_values("epoch")
     colour = mpl.colormaps["viridis"](norm(run["beta"].iloc[0]))
     for axes, quantity in zip(panels, _QUANTITIES, strict=True):
         axes.plot(measured["epoch"], measured[quantity], color=colour, marker="o", markersize=2.5)
@@ -129,8 +130,8 @@ def _draw(panels: Panels, run: pd.DataFrame, norm: LogNorm) -> None:
 
 def _mark_end(panels: Panels, run: pd.DataFrame) -> None:
     """Marks a failed run at its last value, or on the frame if that value is out of range."""
-    measured = run[run["status"] == "ok"].sort_values("epoch")
-    for row in run[run["status"] != "ok"].drop_duplicates("status").itertuples():
+    measured = run[run["status"] == Status.OK].sort_values("epoch")
+    for row in run[run["status"] != Status.OK].drop_duplicates("status").itertuples():
         look: dict[str, Any] = {"marker": _ENDS[row.status], "color": "tab:red", "markersize": 6}
         look |= {"zorder": 4, "clip_on": False, "linewidth": 0.7, "linestyle": ":"}
         for axes, quantity in zip(panels, _QUANTITIES, strict=True):
@@ -143,7 +144,7 @@ def _mark_end(panels: Panels, run: pd.DataFrame) -> None:
 
 
 def _set_axes(panels: Panels, across: int, columns: int, rows: pd.DataFrame) -> None:
-    failed = rows["run_id"].isin(rows.loc[rows["status"] != "ok", "run_id"])
+    failed = rows["run_id"].isin(rows.loc[rows["status"] != Status.OK, "run_id"])
     shown = rows if failed.all() else rows[~failed]
     for line, (quantity, label) in zip(panels.T, _QUANTITIES.items(), strict=True):
         if quantity == "sigma2" and "nu" in shown and shown["nu"].notna().any():

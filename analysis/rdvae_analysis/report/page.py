@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from rdkit_vae.errors import BadData
 from rdkit_vae.store.paths import find_sweeps
+from rdkit_vae.store.schema import Status
 from rdkit_vae.text import counted
 from rdvae_analysis import paper
 from rdvae_analysis.load import scan
@@ -70,7 +71,7 @@ def report(folder: Path, *, split: str = "test") -> tuple[str, list[str]]:
         section["measured"], left_out = measured.tables(part, generation, priors)
         notes += [note for note in left_out if note not in notes]
         sections.append(section | {"chart": specification(drawn, ids)})
-    failed = frame[frame["status"] != "ok"].drop_duplicates("run_id")
+    failed = frame[frame["status"] != Status.OK].drop_duplicates("run_id")
     page = _template().render(
         title=", ".join(dict.fromkeys(dataset_name(name) for name in rows["dataset"])),
         split=split,

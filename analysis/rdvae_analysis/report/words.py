@@ -88,8 +88,8 @@ def trained(rows: pd.DataFrame) -> str:
         models = ", ".join(models_in_order(rows["objective"], rows["train_sigma2"]))
         count = counted(rows["run_id"].nunique(), "model")
         return (
-            f"{count} that rdvae did not train, on {first['dataset']}: {models}. They stand "
-            f"beside each other, but nothing says that they were trained alike. {evaluated}"
+            f"{count} that rdvae did not train, on {first['dataset']}: {models}. They are "
+            f"shown together but may have been trained differently. {evaluated}"
         )
     betas = sorted(rows["beta"].unique())
     span = f"{len(betas)} values of β from {short(betas[0])} to {short(betas[-1])}"
@@ -112,8 +112,8 @@ def densities(rows: pd.DataFrame) -> str:
         words.append(f"Normalised densities p(x|z), whose ELBO bounds log p(x): {', '.join(yes)}.")
     if no:
         words.append(
-            f"The variance of {', '.join(no)} depends on the image it scores, so its ELBO bounds "
-            "no likelihood: it is the highest ELBO that any single variance could reach."
+            f"The variance of {', '.join(no)} depends on the image it scores, so its ELBO does "
+            "not bound a likelihood: it is the highest ELBO that any single variance could reach."
         )
     return " ".join(words)
 
@@ -208,7 +208,7 @@ def training(rows: pd.DataFrame) -> str:
     between = int(judged["beta"].between(judged["flatter"], judged["steeper"]).sum())
     ratio = np.exp(np.abs(np.log(judged["slope"] / judged["beta"])))
     return (
-        "On an optimal curve the slope -dD/dR is β (train split, variance of training), and β lies "
+        "On an optimal curve the slope -dD/dR is β (train split, training variance), and β lies "
         "between the slopes towards both neighbours. Here this holds for "
         f"{between} of {counted(len(judged), 'model')}; slope and β differ by a factor of "
         f"{ratio.median():.2f} in the median and {ratio.max():.1f} at most. A large factor means "

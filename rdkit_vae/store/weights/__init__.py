@@ -86,7 +86,7 @@ def _read(path: Path, key: str | None) -> Weights:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         kind = what_it_is(path) or ("a folder" if path.is_dir() else "not a file")
-        raise BadData(f"{kind}; name the file with the weights")
+        raise BadData(f"{kind}; give the file with the weights")
     with path.open("rb") as file:
         head = file.read(32)
     if head.startswith(b"PK\x03\x04"):

@@ -145,7 +145,7 @@ def connected(cluster: Cluster) -> Iterator[int]:
         How many workers it has room for.
 
     Raises:
-        BadInput: Ray is not installed, nobody answers, or no node has the resources.
+        BadInput: Ray is not installed, no cluster answers, or no node has the resources.
     """
     if importlib.util.find_spec("ray") is None:
         raise BadInput(
@@ -204,7 +204,9 @@ def _answering(address: str) -> str:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN).close()
     except (OSError, OverflowError) as error:
-        raise BadInput(f"--ray-address {address}: nobody answers ({in_line(error)})") from None
+        raise BadInput(
+            f"--ray-address {address}: no cluster answers there ({in_line(error)})"
+        ) from None
     return address
 
 
@@ -239,7 +241,7 @@ def _too_much(resources: Mapping[str, float]) -> str:
     nodes = _nodes(resources)
     asked = ", ".join(f"{name}={value:g}" for name, value in resources.items())
     most = ", ".join(f"{name}={max(node[name] for node in nodes):g}" for name in resources)
-    return f"--resources {asked}: no node has as much; the largest have {most}"
+    return f"--resources {asked}: no node has that much; the largest nodes have {most}"
 
 
 def _end_of(error: Exception) -> Message:
@@ -259,8 +261,8 @@ class _Worker:
 
     def __init__(self, settings: WorkerSettings, images: "Images", version: str) -> None:
         if (mine := code_version()) != version:
-            node = f"node {socket.gethostname()} of the cluster"
-            raise BadInput(f"{node} has rdvae {mine}, and the machine of the sweep {version}")
+            node = f"node {socket.gethostname()}"
+            raise BadInput(f"{node} has rdvae {mine}, but the sweep was started with {version}")
         keep_freed_memory()
         sweep = settings.sweep
         if settings.store:

@@ -70,7 +70,7 @@ def test_the_outputs_are_those_of_the_code(
     torch.testing.assert_close(loaded.model.encode(x), (mean, log_var))
     torch.testing.assert_close(loaded.model.decode(mean), network.decode(mean))
     assert (loaded.beta, loaded.train_sigma2) == (None, None)
-    assert "does not tell" in loaded.notes[-1]
+    assert "does not record" in loaded.notes[-1]
 
 
 @pytest.mark.parametrize("log_sigma", [-2.0, 0.0, -9.0])

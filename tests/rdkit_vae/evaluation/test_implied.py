@@ -191,7 +191,7 @@ def test_describe_reports_it(main: Run) -> None:
         done = main("describe", "--implied-weight", path, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         shown[beta] = done.stdout
-    (value,) = re.findall(r"beta = ([\d.]+) with the variance of training", shown["0.1"])
+    (value,) = re.findall(r"beta = ([\d.]+) with the training variance", shown["0.1"])
     assert float(value) == pytest.approx(0.1, rel=0.05)
     assert "latents agree within their errors" in shown["0.1"]
     assert "not the beta of the trial" not in shown["0.1"]

@@ -102,7 +102,7 @@ def test_shards_are_together_what_the_whole_is(rdvae: Run, main: Run, tmp_path: 
     pd.testing.assert_frame_equal(_numbers(parts), _numbers(whole))
     lines = [json.loads(line) for line in (parts / "log.jsonl").read_text().splitlines()]
     assert len([line for line in lines if line["event"] == "started"]) == 6
-    assert "6 of 6 done, 0 to go" in rdvae(*small, "--out", str(parts)).stdout
+    assert "6 of 6 done, 0 left" in rdvae(*small, "--out", str(parts)).stdout
     nothing = rdvae(*small, "--shard", "7/7", "--out", str(parts))
     assert nothing.returncode == 0, nothing.stderr
     assert "for 0 of 6 trials (this shard)" in nothing.stdout
@@ -126,7 +126,7 @@ def test_a_cluster_that_cannot_be_had_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     small = {"betas": [1], "architecture": "linear", "out": tmp_path / "x"}
-    with pytest.raises(BadInput, match="--ray-address and --resources are for --engine ray"):
+    with pytest.raises(BadInput, match="--ray-address and --resources need --engine ray"):
         rdv.sweep(**small, resources="gpu=1")
     with pytest.raises(BadInput, match="unknown engine 'slurm'"):
         rdv.sweep(**small, engine="slurm")
@@ -175,7 +175,7 @@ def test_running_it_again_trains_nothing(
     victim.unlink()
     before = {path: path.stat().st_mtime_ns for path in (folder / "results").iterdir()}
     done = rdvae(*small_sweep, "--out", folder)
-    assert "11 of 12 done, 1 to go" in done.stdout
+    assert "11 of 12 done, 1 left" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     pd.testing.assert_frame_equal(_numbers(folder), _numbers(sweep_folder), check_exact=True)
 
@@ -240,7 +240,7 @@ def test_results_that_cannot_be_read_are_not_trained_over(
     assert {p: p.read_bytes() for p in before} == before
     if what != "newer":
         assert main("verify", "--repair", folder, cwd=tmp_path).returncode == 0
-        assert "12 of 12 done, 0 to go" in main(*small_sweep, "--out", folder, cwd=tmp_path).stdout
+        assert "12 of 12 done, 0 left" in main(*small_sweep, "--out", folder, cwd=tmp_path).stdout
 
 
 def test_another_sweep_in_the_same_folder_is_refused(

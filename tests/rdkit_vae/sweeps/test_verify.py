@@ -93,7 +93,7 @@ DAMAGES = {
     "empty results": (RESULTS, lambda p: p.write_bytes(b""), "Parquet"),
     "no results": (RESULTS, Path.unlink, "there is no results file"),
     "a wrong number": (RESULTS, _change_a_number, "elbo is"),
-    "a row twice": (RESULTS, _double, "1 row is there twice"),
+    "a row twice": (RESULTS, _double, "1 row is duplicated"),
     "flipped statistics": (STATISTICS, _flip, "checksum"),
     "no statistics": (STATISTICS, Path.unlink, "No such file"),
     "other statistics": (STATISTICS, _swap, "measured on another checkpoint"),
@@ -195,7 +195,7 @@ def test_the_rows_of_a_failure_are_kept(main: Run, copy: Sweep) -> None:
     record_crash(copy, trial, "its process was killed by SIGKILL")
     rows = read_results(path).to_pylist()
     _double(path)
-    assert "1 row is there twice" in main("verify", copy.root, cwd=copy.root).stdout
+    assert "1 row is duplicated" in main("verify", copy.root, cwd=copy.root).stdout
     done = main("verify", "--repair", copy.root, cwd=copy.root)
     assert done.returncode == 0, done.stdout
     assert read_results(path).to_pylist() == rows

@@ -200,7 +200,7 @@ def test_only_pictures_of_the_same_are_put_side_by_side() -> None:
     assert len(kept) == 4
     assert notes == [
         "left out the pictures of 1 checkpoint of a run that is not finished",
-        "left out the pictures of 1 checkpoint of other images or latents",
+        "left out the pictures of 1 checkpoint made from other images or latents",
     ]
 
 

@@ -333,6 +333,6 @@ def test_gains_stand_before_what_interpolation_misses(sweeps: dict[str, pd.DataF
     assert band[:, 1].max() == pytest.approx(worst.max())
     assert band[:, 1].min() == pytest.approx(-worst.max())
     shared = table[table["sigma"] == "shared"]
-    (note,) = [note for note in notes if "is missed by" in note]
-    at_most = float(note.partition("nats in the median (")[2].split()[0])
+    (note,) = [note for note in notes if "from its neighbours is off by" in note]
+    at_most = float(note.partition("nats (median; ")[2].split()[0])
     assert shared["miss"].max() >= at_most / 2 > 0
