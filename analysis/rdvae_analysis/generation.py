@@ -80,11 +80,13 @@ def scan_priors(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def remarks(rows: pd.DataFrame) -> list[str]:
     """What the rows themselves say that one should know, each remark once with its priors."""
-    noted = rows[rows["note"].fillna("") != ""]
-    return [
-        f"{prior or 'without a prior'}, {counted(part['run_id'].nunique(), 'model')}: {note}"
-        for (prior, note), part in noted.fillna({"prior": ""}).groupby(["prior", "note"])
-    ]
+    noted = rows[rows["note"].fillna("") != ""].fillna({"prior": ""})
+    remarks = []
+    for note, part in noted.groupby("note"):
+        priors = [name for name in dict.fromkeys(part["prior"]) if name]
+        which = f", prior {few(priors)}" if priors else ""
+        remarks.append(f"{counted(part['run_id'].nunique(), 'model')}{which}: {note}")
+    return remarks
 
 
 def _loaded(

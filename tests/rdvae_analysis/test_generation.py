@@ -144,4 +144,4 @@ def test_what_rows_say_about_themselves_is_passed_on(priors: pd.DataFrame) -> No
     assert remarks(priors) == []
     mixture = priors["prior"] == "mixture"
     noted = priors.assign(note=priors["note"].mask(mixture, "3 latents have collapsed"))
-    assert remarks(noted) == ["mixture, 12 models: 3 latents have collapsed"]
+    assert remarks(noted) == ["12 models, prior mixture: 3 latents have collapsed"]

@@ -110,15 +110,28 @@ def test_nothing_to_draw_is_said(generation: pd.DataFrame, priors: pd.DataFrame)
         plot_priors(prior_rates(priors[:0])[0])
 
 
-def test_every_rate_is_drawn_in_the_panel_of_its_objective(priors: pd.DataFrame) -> None:
+def _points(axes: Axes) -> set[tuple[float, ...]]:
+    lines = [line for line in axes.lines if line.get_marker() not in ("None", "_", "|")]
+    return {tuple(np.round(point, 9)) for line in lines for point in line.get_xydata()}
+
+
+def test_every_rate_is_drawn_in_the_panels_of_its_objective(priors: pd.DataFrame) -> None:
     table, _ = prior_rates(priors)
     figure = plot_priors(table)
-    assert [axes.get_title() for axes in figure.axes] == ["constant variance", "BS-VAE"]
-    for axes, objective in zip(figure.axes, ("constant", "optimal"), strict=True):
-        lines = [line for line in axes.lines if line.get_marker() not in ("None", "_", "|")]
-        drawn = {tuple(np.round(point, 9)) for line in lines for point in line.get_xydata()}
+    titles = [axes.get_title().partition(" (")[0] for axes in figure.axes]
+    assert titles == 2 * ["constant variance"] + 2 * ["BS-VAE"]
+    standard = table[table["prior"] == "standard"].set_index(["objective", "beta"])["rate"]
+    for place, objective in enumerate(("constant", "optimal")):
         part = table[table["objective"] == objective]
-        assert drawn == {tuple(p) for p in part[["beta", "rate"]].round(9).to_numpy()}
+        rates, shares = figure.axes[2 * place : 2 * place + 2]
+        assert _points(rates) == {tuple(p) for p in part[["beta", "rate"]].round(9).to_numpy()}
+        expected = {
+            (round(row.beta, 9), round(row.rate / standard[objective, row.beta], 9))
+            for row in part.itertuples()
+            if standard[objective, row.beta] >= 0.1
+        }
+        assert _points(shares) == expected
+        assert expected
     assert "two-stage (at most)" in " ".join(_key(figure).split())
     (title,) = (text.get_text() for text in figure.texts)
     assert "digits, test split, 2 seeds" in title
