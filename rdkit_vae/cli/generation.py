@@ -172,8 +172,8 @@ def _own(
             failures.append(error)
             terminal.print_notes([f"left out {error}"])
             continue
-        done = " (stored before)" if before == len(rows) else ""
-        click.echo(f"{measurer.prefix}{_line(rows)}{done}")
+        done = "stored before: " if before == len(rows) else ""
+        click.echo(f"{measurer.prefix}{done}{_line(rows)}")
         yield rows
     if len(failures) == len(usable):
         raise BadData("no model was measured")
@@ -228,12 +228,14 @@ def _foreign(
 
 
 def _line(rows: "list[Row]") -> str:
-    """A line about one model."""
+    """Two lines about one model: distances of samples of the first prior and of the best."""
     samples = [row for row in rows if row["source"] == "prior" and row["pixels"] == "clipped"]
     made = next(row for row in rows if row["source"] == "reconstruction")
-    distances = ", ".join(f"{row['frechet']:.4g} ({row['prior']})" for row in samples)
+    best = min(samples, key=lambda row: row["frechet"])
+    shown = [samples[0], *([best] if best is not samples[0] else [])]
+    distances = ", ".join(f"{row['frechet']:.4g} ({row['prior']})" for row in shown)
     return (
-        f"{made['run_id']}: FD {features_in_words(made)} of samples {distances}, of "
+        f"{made['run_id']}\n  FD {features_in_words(made)}: samples {distances}; "
         f"reconstructions {made['frechet']:.4g}"
     )
 
@@ -247,8 +249,8 @@ def _print(rows: "list[Row]", note: str) -> None:
     frame = pd.DataFrame(rows)
     first = rows[0]
     click.echo(
-        f"\nDistances in {features_in_words(first)}{note and f': {note}'};\n"
-        f"reference: {first['n_reference']:,} {first['split']} images of {first['dataset']}"
+        f"\nDistances in {features_in_words(first)}, from {first['n_reference']:,} "
+        f"{first['split']} images of {first['dataset']}\n{note}".rstrip()
     )
     frame = frame.rename(columns=_SHOWN)
     same = frame["pixels"].nunique() == 1
