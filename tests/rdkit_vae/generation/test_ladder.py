@@ -165,7 +165,9 @@ def test_collapsed_latents_are_told() -> None:
         subject=ladder.subject,
         train=Encoded(posteriors=nothing, x=ladder.train.x[:50]),
     )
-    for name, row in rates_of(ladder, nothing, ["standard", "gaussian", "mixture"]).items():
+    for name, row in rates_of(ladder, nothing).items():
+        if name == "vamp":  # whose encoder here is another one
+            continue
         assert COLLAPSED in row["note"], name
         assert_allclose(row["rate"], 0, atol=0.05)
 
