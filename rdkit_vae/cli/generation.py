@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdkit_vae.adapters import ADAPTERS
 from rdkit_vae.cli import terminal
 from rdkit_vae.cli.checkpoints import measuring_of, with_place_options
 from rdkit_vae.cli.foreign import check_options, evaluations, with_foreign_options
@@ -53,7 +54,8 @@ def priors_of(names: Sequence[str]) -> tuple[str, ...]:
 
 @click.command(
     "generation",
-    epilog=f"Features: {_listed(FEATURES)}.\n\nPriors: {_listed(PRIORS)}.",
+    epilog=f"Features: {_listed(FEATURES)}.\n\nPriors: {_listed(PRIORS)}.\n\nAdapters: "
+    f"{_listed({name: adapter.about for name, adapter in ADAPTERS.items()})}.",
 )
 @click.argument("paths", nargs=-1, required=True, type=Runs("results", "checkpoints"))
 @click.option(

@@ -91,8 +91,11 @@ def fit_two_stage(
 def _train(vae: SecondStage, draw: Callable[[], Array], rng: np.random.Generator) -> None:
     """Maximises the ELBO of vectors that are drawn anew for each step."""
     networks = [*vae.encoder.parameters(), *vae.decoder.parameters()]
-    variance = {"params": [vae.log_sigma2], "lr": 10 * _RATE}  # one number, which has far to go
-    optimiser = torch.optim.Adam([{"params": networks}, variance], lr=_RATE)
+    groups: list[dict[str, Any]] = [
+        {"params": networks},
+        {"params": [vae.log_sigma2], "lr": 10 * _RATE},  # one number, which has far to go
+    ]
+    optimiser = torch.optim.Adam(groups, lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
     for _ in range(_STEPS):
         w = draw()
