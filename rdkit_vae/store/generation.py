@@ -94,7 +94,9 @@ def add_rows(path: Path, kind: Kind, rows: Sequence[Row]) -> None:
     keys = {kind.key_of(row) for row in rows}
     before = stored_rows(path, kind, rows[0]["checkpoint_sha256"])
     kept = [row for row in before if kind.key_of(row) not in keys]
-    write_atomic(path, encoded_rows([*kept, *rows], kind.columns, kind.magic, {}))
+    # Units and meanings are not stored: they would be most of so small a file.
+    encoded = encoded_rows([*kept, *rows], kind.columns, kind.magic, {}, store_schema=False)
+    write_atomic(path, encoded)
 
 
 def rows_frame(rows: Sequence[Row], kind: Kind) -> Any:

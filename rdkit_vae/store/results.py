@@ -62,7 +62,9 @@ def encoded_rows(
     columns: Mapping[str, Column],
     kind: bytes,
     about: Mapping[str, Any],
+    **options: Any,
 ) -> bytes:
+    """Returns the bytes of a small file of rows; options as for `tables.encoded`."""
     schema = schema_of(columns).with_metadata(file_metadata(kind, about))
     # Optimised for reading thousands of files with a few hundred rows each.
     texts = [name for name, column in columns.items() if column.type == "string"]
@@ -71,6 +73,7 @@ def encoded_rows(
         compression="snappy",
         use_dictionary=texts,
         write_statistics=False,
+        **options,
     )
 
 

@@ -61,7 +61,10 @@ def encoded(table: Any, *, compression: str = "zstd", **options: Any) -> bytes:
         sink, table.schema, compression=compression, write_page_checksum=True, **options
     ) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({_SEAL: _OPEN.decode()})
+        metadata = {_SEAL: _OPEN.decode()}
+        if not options.get("store_schema", True):  # which would have brought these along
+            metadata |= {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+        writer.add_key_value_metadata(metadata)
     return _sealed(sink.getvalue().to_pybytes())
 
 

@@ -81,6 +81,7 @@ def _commands(folder: Path, out: Path) -> Iterator[tuple[str | Path, ...]]:
     yield ("rescore", folder / ARMED)
     yield ("describe", checkpoint)
     yield ("sample", folder, "--images", "1", "--prior", "1")
+    yield ("generation", folder, "--features", "pixels", "--samples", "20")
     for figure in ("rd", "elbo-vs-beta", "concept", "samples", "training", "units"):
         yield ("plot", figure, folder, "--out", out / f"x{ARMED}.png")
     yield ("plot", ARMED)

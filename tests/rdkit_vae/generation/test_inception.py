@@ -155,7 +155,7 @@ def test_files_that_are_none(file: Path, tmp_path: Path) -> None:
         load_inception(cut)
     with pytest.raises(BadData, match=r"missing\.pth: cannot be read \(No such file"):
         load_inception(tmp_path / "missing.pth")
-    with pytest.raises(BadData, match="a folder; name the file"):
+    with pytest.raises(BadData, match="a folder; give the file"):
         load_inception(tmp_path)
     text = tmp_path / "page.pth"
     text.write_text("<html>not found</html>")
