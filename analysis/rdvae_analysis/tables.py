@@ -81,7 +81,7 @@ def to_text(table: pd.DataFrame) -> str:
 
 _SIGNIFICANT = (
     *("beta", "beta_const", "sigma2", "train_sigma2", "C", "product", "distance", "mse"),
-    *("implied_beta", "implied_tau", "beta_se", "scatter", "FD", "FD(inf)", "KID", "se"),
+    *("implied_beta", "implied_tau", "beta_se", "scatter", "FD", "FD(inf)", "KID", "±"),
 )
 
 

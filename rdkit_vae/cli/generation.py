@@ -29,7 +29,7 @@ _SHOWN = {
     "frechet": "FD",
     "frechet_infinite": "FD(inf)",
     "kid": "KID",
-    "kid_se": "se",
+    "kid_se": "±",
     "precision": "prec",
     "recall": "recall",
     "density": "dens",
