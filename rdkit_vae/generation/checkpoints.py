@@ -148,6 +148,11 @@ class Measurer:
         }
         if source == "prior":
             same["n_samples"] = comparison.n_samples
+        elif source == "images":  # there may be fewer than samples
+            other = (
+                comparison.images.train if comparison.split == "test" else comparison.images.test
+            )
+            same["n_samples"] = min(comparison.n_samples, len(other))
         return all(row[name] == value for name, value in same.items())
 
     def prior_rates(

@@ -62,6 +62,14 @@ def test_stored_rows_are_not_made_again(folder: Path, monkeypatch: pytest.Monkey
         measured(first(folder), split="train")
 
 
+def test_with_more_samples_only_reconstructions_stay(folder: Path) -> None:
+    few = measured(first(folder))
+    more = rdv.score_generation(first(folder), "pixels", n_samples=60)
+    assert list(more["n_samples"]) == [60, 359, 60]
+    pd.testing.assert_series_equal(more.iloc[1], few.iloc[1])
+    assert more["frechet"][0] != few["frechet"][0]
+
+
 def test_an_interrupted_run_keeps_what_it_has_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
